@@ -1,0 +1,75 @@
+"""The agent: world model and hierarchy, acting in real environments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hierarchy.base import Hierarchy, PolicyState
+from world_model.dynamics import RollingState, rolling_step
+from world_model.model import WorldModel
+
+Observations = dict[str, NDArray[Any]]
+
+
+@dataclass
+class AgentState:
+    """What the agent remembers of B episodes: fixed-shape tensors, reset where an episode starts.
+
+    Attributes:
+        cache: rolling keys and values.
+        h: (B, D) history up to the last step.
+        policy: the hierarchy's own state.
+    """
+
+    cache: RollingState
+    h: Tensor
+    policy: PolicyState
+
+
+class Agent:
+    """`act(observation, first, state) -> action, log-probability, state`: one call for training, evaluation and use."""
+
+    def __init__(self, model: WorldModel, hierarchy: Hierarchy, device: torch.device) -> None:
+        self.model, self.hierarchy, self.device = model, hierarchy, device
+
+    def initial_state(self, batch: int) -> AgentState:
+        """State of `batch` environments before their first episode."""
+        return AgentState(
+            RollingState.zeros(self.model.dynamics, batch, self.device),
+            torch.zeros(batch, self.model.config.width, device=self.device),
+            self.hierarchy.initial_state(batch),
+        )
+
+    @torch.no_grad()
+    def act(
+        self, obs: Observations, first: NDArray[np.bool_], state: AgentState, mode: str = "sample", grow: bool = False
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], AgentState]:
+        """Choose one action for each of B environments.
+
+        Args:
+            obs: adapted observations {key: (B, *shape)}.
+            first: (B,) bool, an episode starts with this observation.
+            state: what the last call answered.
+            mode: `sample`, `greedy` or `random` (uniform).
+            grow: let symbol tables take in new symbols (training only).
+
+        Returns:
+            actions (B,), their log-probabilities (B,), the next state.
+        """
+        starts = torch.from_numpy(first).to(self.device)
+        tokens = {key: x.to(self.device) for key, x in self.model.tokenize(obs, grow).items()}
+        z, _, _ = self.model.posterior(tokens)
+        h = state.h * (~starts).unsqueeze(-1)
+        action, log_prob, policy = self.hierarchy.act(z, h, state.policy, starts, greedy=mode == "greedy")
+        if mode == "random":
+            choices = self.model.spec.action.size
+            action = torch.randint(choices, action.shape, device=self.device)
+            log_prob = torch.full_like(log_prob, -float(np.log(choices)))
+        h, cache = rolling_step(self.model.dynamics, self.model.embed(z, action), state.cache.restart(starts))
+        return action.cpu().numpy(), log_prob.float().cpu().numpy(), AgentState(cache, h, policy)

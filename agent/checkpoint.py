@@ -1,0 +1,238 @@
+"""Checkpoints: folders `step_000020000/`, published whole by an atomic rename. What is in them is the agent's affair.
+
+    model.safetensors        all weights                          | enough to load, serve or compress an agent
+    agent.json               specs, config, format                |
+    training/tensors.pt      optimiser and other tensor state     | needed to resume
+    training/state.json      counters, curriculum, random states  |
+    training/arrays.npz      episodes under way                   |
+    manifest.json            sizes and checksums, written last
+
+Checkpoints may come from anywhere: nothing in them is ever unpickled as an object.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from agent.files import publish, write_json
+from agent.manifest import MANIFEST, fault, write_manifest
+from envs.errors import UserError
+
+NAME = re.compile(r"step_(\d{9,})")
+MODEL, META = "model.safetensors", "agent.json"
+TENSORS, STATE, ARRAYS = "training/tensors.pt", "training/state.json", "training/arrays.npz"
+FILES = (MODEL, META, TENSORS, STATE, ARRAYS)
+PLAIN = (Tensor, bool, int, float, str, type(None))
+WAY_OUT = "give a run folder or one of its checkpoints (RUN/checkpoints/step_...)"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainingState:
+    """What a run needs, beyond its weights, to go on where it stopped.
+
+    Attributes:
+        tensors: nested dicts, lists and tuples of tensors and plain values: optimiser states.
+        state: JSON: counters, curriculum, random states (integers of any size), the shards known; numpy values become lists.
+        arrays: named arrays of any dtype but object: the episodes under way.
+    """
+
+    tensors: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class CheckpointStore:
+    """The checkpoints of one run: the last `keep` of them and the best stay, older ones are removed as new ones are saved."""
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder, self.keep = Path(folder), keep
+
+    def save(
+        self, env_steps: int, weights: Mapping[str, Tensor], meta: Mapping[str, Any], training: TrainingState, best: bool = False
+    ) -> Path:
+        """Publish a checkpoint, on disk when this returns; `best` makes it the one kept as the best so far."""
+        _check_storable(training)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step_{env_steps:09d}"
+        temporary = self.folder / f".{path.name}.tmp"
+        _remove(temporary)
+        (temporary / "training").mkdir(parents=True)
+        # Clones: safetensors refuses tensors that share memory, as tied weights and views do.
+        save_file({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, temporary / MODEL)
+        write_json(temporary / META, meta)
+        torch.save(training.tensors, temporary / TENSORS)
+        write_json(temporary / STATE, training.state)
+        np.savez_compressed(temporary / ARRAYS, **training.arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for flags
+        write_manifest(temporary)
+        self._publish(temporary, path)
+        if best:
+            pointer = self.folder / "best.json"
+            write_json(pointer.with_name(".best.json.tmp"), {"name": path.name})
+            publish(pointer.with_name(".best.json.tmp"), pointer)
+        self._prune(path)
+        return path
+
+    def latest(self) -> Path | None:
+        """The newest whole checkpoint; half-written and damaged ones are passed over with a warning."""
+        for temporary in sorted(self.folder.glob(".step_*.tmp")):
+            logger.warning("passing over %s: it was never finished", temporary)
+        for path in reversed(self._all()):
+            found = fault(path, FILES)
+            if found is None:
+                return path
+            logger.warning("passing over checkpoint %s: %s", path, found)
+        return None
+
+    def best(self) -> Path | None:
+        """The checkpoint last saved as the best, where it is there and whole."""
+        try:
+            path = self.folder / json.loads((self.folder / "best.json").read_text())["name"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return path if NAME.fullmatch(path.name) and fault(path, FILES) is None else None
+
+    def _all(self) -> list[Path]:
+        paths = [path for path in self.folder.glob("step_*") if NAME.fullmatch(path.name) and path.is_dir()]
+        return sorted(paths, key=lambda path: int(path.name[len("step_") :]))
+
+    def _publish(self, temporary: Path, path: Path) -> None:
+        if path.exists():  # saved at this very step before: a folder cannot be replaced in one go, so the old one makes way first
+            before = self.folder / f".{path.name}.old"
+            _remove(before)
+            path.replace(before)
+            publish(temporary, path)
+            _remove(before)
+        else:
+            publish(temporary, path)
+
+    def _prune(self, newest: Path) -> None:
+        """Remove what is neither among the last nor the best; damaged checkpoints are left for people to look at."""
+        whole = [path for path in self._all() if fault(path, FILES, checksums=False) is None]
+        kept = {newest, self.best(), *whole[-self.keep :]}
+        for path in whole:
+            if path not in kept:
+                gone = self.folder / f".{path.name}.old"
+                path.replace(gone)  # renamed first, so that no half-removed checkpoint bears a checkpoint's name
+                _remove(gone)
+        for left in (*self.folder.glob(".step_*.tmp"), *self.folder.glob(".step_*.old")):
+            _remove(left)
+
+
+def resolve(path: Path | str) -> Path:
+    """The checkpoint folder that `path` means: itself, or the newest whole one of a run folder or a `checkpoints` folder.
+
+    Raises UserError where there is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: {WAY_OUT}.")
+    if (path / META).is_file():
+        return path
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    store = CheckpointStore(folder)
+    if not store._all():
+        raise UserError(f"{path} is not a Strata checkpoint, {META} is missing: {WAY_OUT}.")
+    latest = store.latest()
+    if latest is None:
+        raise UserError(f"{path} holds no whole checkpoint, all of them are damaged or were never finished: {WAY_OUT}.")
+    return latest
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint, on the CPU."""
+    _check(path, MODEL)
+    try:
+        return load_file(path / MODEL)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, MODEL, error) from error
+
+
+def load_meta(path: Path) -> dict[str, Any]:
+    """What was saved as `meta`."""
+    _check(path, META)
+    return _read_json(path, META)
+
+
+def load_training(path: Path) -> TrainingState:
+    """The state a run resumes from; tensors on the CPU."""
+    for name in (TENSORS, STATE, ARRAYS):
+        _check(path, name)
+    try:
+        tensors = torch.load(path / TENSORS, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise _damaged(path, TENSORS, "it holds more than tensors and plain values, or is no such file") from error
+    try:
+        with np.load(path / ARRAYS, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise _damaged(path, ARRAYS, error) from error
+    return TrainingState(tensors, _read_json(path, STATE), arrays)
+
+
+def _check_storable(training: TrainingState) -> None:
+    """Refuse now what could not be loaded back later, when it would be too late."""
+    for where, leaf in _leaves(training.tensors, "tensors"):
+        if not isinstance(leaf, PLAIN):
+            raise TypeError(f"{where} is a {type(leaf).__name__}: only tensors and plain values can be stored there")
+    for name, array in training.arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise TypeError(f"arrays.{name} holds Python objects")
+
+
+def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{where}.{index}")
+    else:
+        yield where, value
+
+
+def _check(path: Path, name: str) -> None:
+    """Raise UserError where a file of a checkpoint is missing, or differs from the manifest where there is one."""
+    if not (path / META).is_file():
+        raise UserError(f"{path} is not a Strata checkpoint, {META} is missing: {WAY_OUT}.")
+    if not (path / name).is_file():
+        raise UserError(f"Checkpoint {path} is incomplete, {name} is missing: {WAY_OUT}.")
+    # An agent may be handed on without its training state and manifest; where there is a manifest, it is held to it.
+    found = fault(path, [name]) if (path / MANIFEST).is_file() else None
+    if found:
+        raise UserError(f"Checkpoint {path} is damaged, {found}: {WAY_OUT}.")
+
+
+def _damaged(path: Path, name: str, why: object) -> UserError:
+    return UserError(f"Checkpoint {path} is damaged, {name} cannot be read ({why}): {WAY_OUT}.")
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        data = json.loads((path / name).read_text())
+    except ValueError as error:
+        raise _damaged(path, name, error) from error
+    if not isinstance(data, dict):
+        raise _damaged(path, name, "it is no JSON object")
+    return data
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)

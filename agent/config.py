@@ -1,0 +1,87 @@
+"""The whole run's configuration: every group together, typed. Hydra only fills it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.loggers import LoggerConfig
+from curriculum.config import CurriculumConfig
+from envs.config import EnvConfig
+from hierarchy.config import HierarchyConfig
+from world_model.config import ModelConfig
+
+
+@dataclass
+class JobConfig:
+    """What `run.py` does."""
+
+    name: str = "train"  # train | evaluate | dream
+
+
+@dataclass
+class ReplayConfig:
+    """What is remembered and how it is sampled."""
+
+    capacity: int = 200_000  # steps kept in memory
+    recent: float = 0.25  # share of sequences from the newest `recent_window` steps
+    rewarded: float = 0.25  # share of sequences that contain a reward
+    rewarded_cap: float = 0.05  # at most this share per rewarded step seen, while there are few
+    recent_window: int = 2000
+    episodes_per_shard: int = 100
+
+
+@dataclass
+class TrainConfig:
+    """The training loop."""
+
+    env_steps: int = 40_000
+    stop_at_mastery: bool = True  # stop when the hardest task is mastered
+    random_steps: int = 1024  # uniformly random actions before anything is learned
+    warmup_updates: int = 100  # of the model alone, before the policy learns
+    update_every: float = 16.0  # env steps per update
+    batch: int = 16  # B, sequences per update
+    length: int = 32  # T, steps per sequence
+    log_every: int = 500  # env steps
+    checkpoint_every: int = 5000  # env steps
+    keep_checkpoints: int = 2
+    threads: int = 0  # torch threads on the CPU; 0: as many as there are cores
+
+
+@dataclass
+class EvalConfig:
+    """Evaluation on layouts that training never sees."""
+
+    every: int = 0  # env steps between evaluations while training; 0: only at the end
+    episodes: int = 100  # per task at the end
+    policy: str = "sample"  # sample | greedy: the reported figure; the other is reported beside it
+    split: str = "test"  # test | validation
+
+
+@dataclass
+class ShardingConfig:
+    """Where the world model's parameters live."""
+
+    name: str = "local"  # local | deepspeed
+    stage: int = 0  # ZeRO stage, 0 to 3
+
+
+@dataclass
+class RunConfig:
+    """Everything a run depends on."""
+
+    seed: int = 1
+    device: str = "auto"
+    resume: str | None = None
+    checkpoint: str | None = None
+    job: JobConfig = field(default_factory=JobConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    experiment: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,88 @@
+"""One update: the world model on a batch of sequences, then the hierarchy inside it."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from agent.sequences import SequenceBatch
+from hierarchy.base import Hierarchy
+from hierarchy.config import HierarchyConfig
+from hierarchy.trajectory import LatentTrajectory
+from world_model.engines.base import Engine
+from world_model.imagination import ImaginationEnv, choose_starts, previous_history
+from world_model.model import ModelOutput, Sequences
+
+
+def real_trajectory(output: ModelOutput, batch: Sequences, log_prob: Tensor) -> LatentTrajectory:
+    """A training pass over real sequences (B, T) as trajectories of T - 1 steps, ends of episodes marked."""
+    return LatentTrajectory(
+        z=output.z,
+        h=previous_history(output.h, batch.first),
+        action=batch.action[:, :-1],
+        log_prob=log_prob[:, :-1],
+        reward=batch.reward[:, 1:],
+        cont=(~batch.terminated[:, 1:]).float(),
+        weight=(~batch.last).float(),
+        boundary=batch.last,
+        source="real",
+    )
+
+
+class Learner:
+    """Holds the policy's optimiser and counts updates; the world model's optimiser is the engine's."""
+
+    def __init__(self, engine: Engine, hierarchy: Hierarchy, config: HierarchyConfig, batch: int, device: torch.device) -> None:
+        self.engine, self.hierarchy, self.config, self.device = engine, hierarchy, config, device
+        self.model = engine.inference_copy()
+        self.imagination = ImaginationEnv(self.model, config.horizon, batch * config.starts, device)
+        self.parameters = [p for p in hierarchy.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=config.actor_critic.lr, eps=1e-6, fused=True)
+        self.updates = 0
+        self.seconds = {"model": 0.0, "policy": 0.0}
+
+    def sequences(self, batch: SequenceBatch) -> Sequences:
+        """A batch from replay as tensors on the device."""
+
+        def tensor(x: object) -> Tensor:
+            return torch.as_tensor(x, device=self.device)
+
+        return Sequences(
+            obs={key: x.to(self.device) for key, x in self.model.tokenize(batch.obs).items()},
+            action=tensor(batch.action),
+            reward=tensor(batch.reward),
+            first=tensor(batch.first),
+            terminated=tensor(batch.terminated),
+            truncated=tensor(batch.truncated),
+        )
+
+    def update(self, batch: SequenceBatch, policy: bool = True) -> dict[str, Tensor | float]:
+        """Train the model, and with `policy` the hierarchy too. Answers what to log."""
+        began = time.perf_counter()
+        sequences = self.sequences(batch)
+        output, metrics = self.engine.train_step(sequences)
+        log: dict[str, Tensor | float] = {f"model/{name}": value for name, value in metrics.items()}
+        log |= {f"model/{name}": value for name, value in output.losses.items()}
+        log |= {f"model/{name}": value for name, value in output.metrics.items()}
+        self.seconds["model"] += time.perf_counter() - began
+        if policy:
+            began = time.perf_counter()
+            log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device))
+            self.seconds["policy"] += time.perf_counter() - began
+        self.updates += 1
+        return log
+
+    def _learn_policy(self, output: ModelOutput, sequences: Sequences, log_prob: Tensor) -> dict[str, Tensor | float]:
+        starts = choose_starts(output, sequences, self.config.starts)
+        real = real_trajectory(output, sequences, log_prob)
+        log: dict[str, Tensor | float] = {}
+        for learning in self.hierarchy.learn(self.imagination, starts, real):
+            self.optimizer.zero_grad(set_to_none=True)
+            learning.loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.config.actor_critic.grad_clip)
+            self.optimizer.step()
+            learning.after()
+            log = {f"policy/{name}": value for name, value in learning.metrics.items()} | {"policy/grad_norm": norm.item()}
+        return log

@@ -1,0 +1,143 @@
+"""What is counted over a run: means between two log steps, and how well every task goes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from envs.tasks import Outcome
+
+NAN = float("nan")
+
+
+class Averager:
+    """Means of named scalars between two log steps.
+
+    Tensors are summed where they live and read once, in `pop`, so that a GPU is not made to wait at every update.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = {}
+        self._weights: dict[str, float] = {}
+
+    def add(self, values: Mapping[str, Any], weight: float = 1.0) -> None:
+        """Add one observation of every scalar in `values` (floats or 0-d tensors), counted `weight` times."""
+        for name, value in values.items():
+            value = value.detach() if hasattr(value, "detach") else float(value)
+            self._sums[name] = self._sums[name] + value * weight if name in self._sums else value * weight
+            self._weights[name] = self._weights.get(name, 0.0) + weight
+
+    def pop(self) -> dict[str, float]:
+        """The weighted mean of every name added since the last `pop`, which starts anew."""
+        means = {name: float(total) / self._weights[name] for name, total in self._sums.items() if self._weights[name] > 0}
+        self._sums, self._weights = {}, {}
+        return means
+
+
+@dataclass
+class TaskRecord:
+    """How the training episodes of one task have gone.
+
+    Attributes:
+        window: length of the deques below, which hold the newest finished episodes.
+        steps_to_threshold: env steps of the whole run, all tasks, when the full window first reached the threshold.
+        seconds_to_threshold: training seconds at that moment.
+    """
+
+    window: int
+    episodes: int = 0
+    successes: int = 0
+    steps_to_threshold: int | None = None
+    seconds_to_threshold: float | None = None
+    recent_success: deque[bool] = field(default_factory=deque)
+    recent_return: deque[float] = field(default_factory=deque)
+    recent_length: deque[int] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.recent_success = deque(self.recent_success, self.window)
+        self.recent_return = deque(self.recent_return, self.window)
+        self.recent_length = deque(self.recent_length, self.window)
+
+    @property
+    def full(self) -> bool:
+        return len(self.recent_success) == self.window
+
+    @property
+    def success(self) -> float:
+        return _mean(self.recent_success)
+
+
+class SuccessTracker:
+    """Training success of every task: the mean over its last `window` finished episodes, and when it first reached `threshold`.
+
+    Training success is that of the acting, exploring policy. Only a full window can reach the threshold: nine successes out of
+    ten episodes are luck, ninety out of a hundred are not.
+    """
+
+    def __init__(self, task_ids: Iterable[str], window: int = 100, threshold: float = 0.9) -> None:
+        self.window, self.threshold = window, threshold
+        self.tasks: dict[str, TaskRecord] = {task: TaskRecord(window) for task in task_ids}
+
+    def record(self, outcome: Outcome, seconds: float) -> bool:
+        """Count one finished episode, `seconds` of training into the run; True where it made its task reach the threshold."""
+        task = self.tasks[outcome.task]
+        task.episodes += 1
+        task.successes += outcome.success
+        task.recent_success.append(bool(outcome.success))
+        task.recent_return.append(float(outcome.score))
+        task.recent_length.append(int(outcome.length))
+        # Counted in whole episodes: 0.9 * 100 is 90 only up to rounding.
+        reached = task.full and sum(task.recent_success) >= self.threshold * self.window - 1e-9
+        if not reached or task.steps_to_threshold is not None:
+            return False
+        task.steps_to_threshold, task.seconds_to_threshold = int(outcome.env_steps), float(seconds)
+        return True
+
+    def success(self) -> dict[str, float]:
+        """Training success of every task that has finished an episode, full window or not."""
+        return {name: task.success for name, task in self.tasks.items() if task.episodes}
+
+    def metrics(self) -> dict[str, float]:
+        """`train/{success,return,length,episodes}/<task>` of every task that has finished an episode."""
+        values: dict[str, float] = {}
+        for name, task in self.tasks.items():
+            if task.episodes:
+                values[f"train/success/{name}"] = task.success
+                values[f"train/return/{name}"] = _mean(task.recent_return)
+                values[f"train/length/{name}"] = _mean(task.recent_length)
+                values[f"train/episodes/{name}"] = float(task.episodes)
+        return values
+
+    def steps_to_threshold(self) -> dict[str, int | None]:
+        """`{task: env steps or None}`, as `summary.json` wants it."""
+        return {name: task.steps_to_threshold for name, task in self.tasks.items()}
+
+    def seconds_to_threshold(self) -> dict[str, float | None]:
+        """`{task: seconds or None}`, as `summary.json` wants it."""
+        return {name: task.seconds_to_threshold for name, task in self.tasks.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything counted, as plain JSON-able data."""
+        return {
+            name: {
+                "episodes": task.episodes,
+                "successes": task.successes,
+                "steps_to_threshold": task.steps_to_threshold,
+                "seconds_to_threshold": task.seconds_to_threshold,
+                "recent_success": list(task.recent_success),
+                "recent_return": list(task.recent_return),
+                "recent_length": list(task.recent_length),
+            }
+            for name, task in self.tasks.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take up what `state_dict` wrote. A task it does not know starts from nothing; one that is gone is left out."""
+        self.tasks = {name: TaskRecord(self.window, **state.get(name, {})) for name in self.tasks}
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values) if values else NAN

@@ -1,0 +1,215 @@
+"""The replay: whole episodes and those under way, in memory, sampled as sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from agent.sequences import Episode, Observations, OpenEpisode, SampleMix, SequenceBatch
+from agent.streams import Streams
+from envs.errors import UserError
+from envs.spaces.specs import EnvSpec
+
+__all__ = ["Episode", "OpenEpisode", "Replay", "SampleMix", "SequenceBatch"]
+
+Records = dict[str, np.ndarray]
+
+
+class Replay:
+    """Every environment's stream of records, episodes back to back in time order, as far back as the capacity reaches.
+
+    One record is one observation with the action taken at it and the reward received on arriving at it, so an episode of T steps
+    takes T + 1 records. All environments are always active: `start` those that need an episode, then `act`, `arrive`, and again.
+
+    Attributes:
+        steps: environment steps ever added; `load` and `load_open` add theirs.
+        episodes: finished episodes ever added.
+        on_episode: called with every episode that finishes, in the order of environments where several finish at once.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        capacity: int,
+        task_ids: tuple[str, ...],
+        on_episode: Callable[[Episode], None] | None = None,
+    ) -> None:
+        """`capacity` is in records over all environments. Raises UserError where it is too small, or larger than memory."""
+        self.spec, self.num_envs, self.task_ids, self.on_episode = spec, num_envs, tuple(task_ids), on_episode
+        self.row_capacity = capacity // num_envs
+        if self.row_capacity < 2:
+            raise UserError(
+                f"replay.capacity={capacity} leaves fewer than two records for each of {num_envs} environments: "
+                "raise it, or lower env.num_envs."
+            )
+        try:
+            self._streams = Streams(spec, num_envs, self.row_capacity)
+        except MemoryError:
+            raise UserError(f"replay.capacity={capacity} does not fit into this machine's memory: lower it.") from None
+        self.steps = 0
+        self.episodes = 0
+        self._envs = np.arange(num_envs)
+        self._length = np.zeros(num_envs, np.int64)  # records of the episode under way; 0: none
+        self._task = np.zeros(num_envs, np.int64)
+        self._seed = np.zeros(num_envs, np.int64)
+        self._spilled: list[list[Records]] = [[] for _ in range(num_envs)]
+        self._acted = False
+
+    def __len__(self) -> int:
+        """Records held."""
+        return int(self._streams.size.sum())
+
+    def start(self, env: np.ndarray, obs: Observations, task: np.ndarray, seed: np.ndarray) -> None:
+        """Begin episodes in environments `env` (n,), none of them under way, with first observations `{key: (n, *shape)}`."""
+        env = np.asarray(env, np.int64)
+        if self._length[env].any():
+            raise RuntimeError(f"an episode is under way in environments {env[self._length[env] > 0].tolist()}")
+        self._check_obs(obs, env, task)
+        self._streams.append(env, obs, first=True, task=task)
+        self._length[env], self._task[env], self._seed[env] = 1, task, seed
+
+    def act(self, action: np.ndarray, log_prob: np.ndarray) -> None:
+        """The actions (E,) taken at every environment's newest observation, and their log-probabilities."""
+        if not self._length.all():
+            raise RuntimeError(f"start an episode first in environments {self._envs[self._length == 0].tolist()}")
+        self._streams.set_newest(action=action, log_prob=log_prob)
+        self._acted = True
+
+    def arrive(self, obs: Observations, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray) -> None:
+        """What every environment answered: observations `{key: (E, *shape)}`, rewards (E,), flags (E,) bool.
+
+        Raises UserError for a reward or an observation that is not finite; nothing is written then.
+        """
+        if not self._acted:
+            raise RuntimeError("act before arrive")
+        self._check_obs(obs, self._envs, self._task)
+        self._check_finite("reward", reward, self._envs, self._task)
+        self._spill()
+        fields = {"reward": reward, "terminated": terminated, "truncated": truncated, "task": self._task}
+        self._streams.append(self._envs, obs, **fields)
+        self._acted = False
+        self._length += 1
+        self.steps += self.num_envs
+        for env in np.flatnonzero(terminated | truncated).tolist():
+            self._finish(env, bool(terminated[env]), bool(truncated[env]))
+
+    def sample(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> SequenceBatch:
+        """`batch` slices of `length` records, none over a write head. Raises ValueError while no stream is that long."""
+        rows, times = self._streams.draw(batch, length, rng, mix)
+        return self._streams.gather(rows, times, length)
+
+    def load(self, episodes: Iterable[Episode], same_rows: bool = False) -> None:
+        """Refill with finished episodes, oldest first, before any episode is under way; `on_episode` is not called.
+
+        They are spread evenly over the streams. With `same_rows` each goes to that of the environment that played it, where there
+        is one: a replay so loaded with all of a run's episodes, then its open ones, samples exactly as the run's own would.
+        """
+        if self._length.any():
+            raise RuntimeError("load before any episode is under way")
+        for episode in episodes:
+            if episode.task not in self.task_ids:
+                raise UserError(
+                    f"The replay holds an episode of task {episode.task}, which is not one of this run's "
+                    f"({', '.join(self.task_ids)}): resume with the tasks it was recorded on."
+                )
+            known_row = same_rows and episode.env_index < self.num_envs
+            row = episode.env_index if known_row else int(self._streams.count.argmin())
+            self._append_whole(row, episode, self.task_ids.index(episode.task), episode.terminated, episode.truncated)
+            self.episodes += 1
+
+    def load_open(self, episodes: Iterable[OpenEpisode]) -> None:
+        """Take up episodes that were under way (from `open_episodes`) in the environments that were playing them."""
+        for episode in episodes:
+            env = episode.env_index
+            if self._length[env]:
+                raise RuntimeError(f"an episode is under way in environment {env}")
+            self._append_whole(env, episode, episode.task)
+            self._length[env], self._task[env], self._seed[env] = len(episode) + 1, episode.task, episode.seed
+            put_aside = len(episode) // self.row_capacity * self.row_capacity  # what `_spill` would have put aside by now
+            records = _fields(episode) | _prefixed(episode.obs)
+            parts = range(0, put_aside, self.row_capacity)
+            self._spilled[env] = [{k: v[i : i + self.row_capacity].copy() for k, v in records.items()} for i in parts]
+
+    def open_episodes(self) -> list[OpenEpisode]:
+        """Every episode under way, as it stands; environments between two episodes have none."""
+        return [self._open_episode(env) for env in np.flatnonzero(self._length).tolist()]
+
+    def _append_whole(
+        self, row: int, episode: Episode | OpenEpisode, task: int, terminated: bool = False, truncated: bool = False
+    ) -> None:
+        total = len(episode) + 1
+        self._check_obs(episode.obs, np.full(total, row), np.full(total, task))
+        time = np.arange(total)
+        end = time == total - 1
+        flags = {"first": time == 0, "terminated": end & terminated, "truncated": end & truncated}
+        self._streams.extend(row, episode.obs, **_fields(episode), **flags, task=task)
+        self.steps += len(episode)
+
+    def _spill(self) -> None:
+        """Put aside the records of an open episode that has filled its row: the next write would overwrite its beginning."""
+        full = (self._length > 0) & (self._length % self.row_capacity == 0)
+        for env in np.flatnonzero(full).tolist():
+            self._spilled[env].append(self._newest(env, self.row_capacity))
+
+    def _newest(self, env: int, number: int) -> Records:
+        obs, fields = self._streams.newest(env, number)
+        return {name: fields[name] for name in ("action", "log_prob", "reward")} | _prefixed(obs)
+
+    def _open_episode(self, env: int) -> OpenEpisode:
+        spilled = self._spilled[env]
+        rest = int(self._length[env]) - self.row_capacity * len(spilled)
+        parts = [*spilled, self._newest(env, rest)]
+        records = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return OpenEpisode(
+            obs={leaf.key: records[f"obs/{leaf.key}"] for leaf in self.spec.observations},
+            action=records["action"][:-1],
+            log_prob=records["log_prob"][:-1],
+            reward=records["reward"][1:],
+            task=int(self._task[env]),
+            seed=int(self._seed[env]),
+            env_index=env,
+        )
+
+    def _finish(self, env: int, terminated: bool, truncated: bool) -> None:
+        self.episodes += 1
+        if self.on_episode is not None:
+            done = self._open_episode(env)
+            arrays = (done.obs, done.action, done.log_prob, done.reward)
+            self.on_episode(Episode(*arrays, terminated, truncated, self.task_ids[done.task], done.seed, env, self.steps))
+        self._length[env] = 0
+        self._spilled[env] = []
+
+    def _check_obs(self, obs: Mapping[str, np.ndarray], envs: np.ndarray, tasks: np.ndarray) -> None:
+        for leaf in self.spec.observations:
+            if leaf.key not in obs:
+                raise ValueError(f"observation {leaf.key} is missing")
+            value, shape = obs[leaf.key], (len(envs), *leaf.shape)
+            if value.shape != shape or not np.can_cast(value.dtype, leaf.dtype, "same_kind"):
+                raise ValueError(f"observation {leaf.key} is {value.shape} {value.dtype}, expected {shape} {leaf.dtype}")
+            if value.dtype.kind == "f":
+                self._check_finite(f"observation {leaf.key}", value, envs, tasks)
+
+    def _check_finite(self, what: str, value: np.ndarray, envs: np.ndarray, tasks: np.ndarray) -> None:
+        finite = np.isfinite(value)
+        if finite.all():
+            return
+        bad = int(np.argmin(finite.reshape(len(value), -1).all(-1)))
+        raise UserError(
+            f"The {what} of environment {int(envs[bad])} (task {self.task_ids[int(tasks[bad])]}) is not finite at {self.steps} "
+            "environment steps: mend the environment, or put a wrapper round it (env.wrappers)."
+        )
+
+
+def _prefixed(obs: Mapping[str, np.ndarray]) -> Records:
+    return {f"obs/{key}": values for key, values in obs.items()}
+
+
+def _fields(episode: Episode | OpenEpisode) -> Records:
+    """Actions, log-probabilities and rewards of T steps as those of T + 1 records."""
+    return {
+        "action": np.append(episode.action, 0),
+        "log_prob": np.append(episode.log_prob, np.float32(0)),
+        "reward": np.insert(episode.reward, 0, 0),
+    }

@@ -1,0 +1,230 @@
+"""Finished episodes on disk: HDF5 shards in a layout close to Minari's, published whole by an atomic rename.
+
+A shard `shard_000007.h5` holds groups `episode_0`, `episode_1`, ... with `observations/<key>` (T + 1), `actions`, `rewards`,
+`terminations`, `truncations`, `log_probs` (T). A writer killed at any moment leaves at most a hidden `.shard_000007.h5.tmp`,
+which no reader looks at. Shards are data from outside: nothing is unpickled, and everything is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from agent.files import publish, sync
+from agent.sequences import Episode
+from envs.errors import UserError
+from envs.spaces.specs import EnvSpec, ModalitySpec
+
+FORMAT = 1
+CHUNK_BYTES = 1 << 20
+STEP_FIELDS = {
+    "actions": np.int64,
+    "log_probs": np.float32,
+    "rewards": np.float32,
+    "terminations": np.bool_,
+    "truncations": np.bool_,
+}
+NAME = re.compile(r"shard_(\d{6,})\.h5")
+
+
+def shard_names(folder: Path) -> list[str]:
+    """File names of the published shards, oldest first."""
+    names = [path.name for path in folder.glob("shard_*.h5") if NAME.fullmatch(path.name)]
+    return sorted(names, key=_number)
+
+
+def set_aside(folder: Path, known: Sequence[str]) -> list[Path]:
+    """Rename shards that are not among `known` to `*.orphan`: a resumed run plays on from before they were written."""
+    moved = []
+    for name in shard_names(folder):
+        if name not in known:
+            target = folder / f"{name}.orphan"
+            while target.exists():
+                target = target.with_name(f"{target.name}.orphan")
+            moved.append((folder / name).rename(target))
+    return moved
+
+
+class ShardWriter:
+    """Collects finished episodes and publishes them in shards of `episodes_per_shard`; numbers follow those in the folder."""
+
+    def __init__(self, folder: Path, spec: EnvSpec, episodes_per_shard: int = 64) -> None:
+        self.folder, self.spec, self.episodes_per_shard = Path(folder), spec, episodes_per_shard
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.names = shard_names(self.folder)
+        self._waiting: list[Episode] = []
+
+    def add(self, episode: Episode) -> None:
+        """Take a finished episode; durable once its shard is full or flushed."""
+        self._waiting.append(episode)
+        if len(self._waiting) >= self.episodes_per_shard:
+            self.flush()
+
+    def flush(self) -> Path | None:
+        """Publish what is waiting as one shard, on disk when this returns; `None` where nothing waits."""
+        if not self._waiting:
+            return None
+        number = _number(self.names[-1]) + 1 if self.names else 0
+        path = self.folder / f"shard_{number:06d}.h5"
+        temporary = self.folder / f".{path.name}.tmp"
+        with h5py.File(temporary, "w") as file:
+            file.attrs["strata_format"] = FORMAT
+            file.attrs["spec"] = json.dumps(self.spec.to_dict())
+            file.attrs["total_episodes"] = len(self._waiting)
+            file.attrs["total_steps"] = sum(len(episode) for episode in self._waiting)
+            for index, episode in enumerate(self._waiting):
+                _write_episode(file.create_group(f"episode_{index}"), index, episode)
+        sync(temporary)
+        publish(temporary, path)
+        self.names.append(path.name)
+        self._waiting = []
+        return path
+
+
+class ShardReader:
+    """Reads a folder's shards back, oldest first, checking all that a replay relies on."""
+
+    def __init__(self, folder: Path, spec: EnvSpec) -> None:
+        self.folder, self.spec = Path(folder), spec
+
+    def episodes(self, limit_shards: Sequence[str] | None = None, newest_records: int | None = None) -> Iterator[Episode]:
+        """The episodes of all shards, or of the named ones; with `newest_records`, only of the last shards that make up so many.
+
+        Raises UserError, naming the file, for a shard that is missing, damaged, of another spec or at odds with itself. Files are
+        never changed.
+        """
+        names = shard_names(self.folder) if limit_shards is None else list(limit_shards)
+        for name in names:
+            if not (self.folder / name).is_file():
+                raise UserError(f"Replay shard {self.folder / name} is missing: restore it, or resume from another checkpoint.")
+        if newest_records is not None:
+            names = self._newest(names, newest_records)
+        for name in names:
+            yield from self._read(self.folder / name)
+
+    def _newest(self, names: Sequence[str], records: int) -> list[str]:
+        chosen: list[str] = []
+        for name in reversed(names):
+            if records <= 0:
+                break
+            with _opened(self.folder / name, self.spec) as file:
+                records -= int(file.attrs["total_steps"]) + int(file.attrs["total_episodes"])
+            chosen.insert(0, name)
+        return chosen
+
+    def _read(self, path: Path) -> Iterator[Episode]:
+        with _opened(path, self.spec) as file:
+            episodes = [_read_episode(file, index, self.spec) for index in range(int(file.attrs["total_episodes"]))]
+            if len(file) != len(episodes):
+                raise ValueError(f"it holds {len(file)} groups and announces {len(episodes)} episodes")
+        yield from episodes
+
+
+@contextmanager
+def _opened(path: Path, spec: EnvSpec) -> Iterator[h5py.File]:
+    """An open shard whose header fits; whatever proves wrong with it becomes a UserError that names the file."""
+    try:
+        with h5py.File(path, "r") as file:
+            found = file.attrs.get("strata_format")
+            if found != FORMAT:
+                raise ValueError(f"its format is {found}, this version reads {FORMAT}")
+            difference = _difference(EnvSpec.from_dict(json.loads(str(file.attrs["spec"]))), spec)
+            if difference:
+                raise ValueError(f"it was recorded in another environment, where {difference}")
+            yield file
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        why = str(error.args[0] if isinstance(error, KeyError) else error)
+        raise UserError(f"Replay shard {path} cannot be used ({why}): move it away, or restore it from a copy.") from error
+
+
+def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
+    steps = len(episode)
+    group.attrs.update(id=index, total_steps=steps, task=episode.task, seed=episode.seed)
+    group.attrs.update(env_index=episode.env_index, end_step=episode.end_step)
+    for key, values in episode.obs.items():
+        rows = max(1, min(len(values), CHUNK_BYTES // max(values[0].nbytes, 1)))
+        chunks = (rows, *values.shape[1:])
+        group.create_dataset(
+            f"observations/{key}", data=values, chunks=chunks, compression="gzip", compression_opts=1, fletcher32=True
+        )
+    at_end = np.arange(steps) == steps - 1
+    fields = {
+        "actions": episode.action,
+        "log_probs": episode.log_prob,
+        "rewards": episode.reward,
+        "terminations": at_end & episode.terminated,
+        "truncations": at_end & episode.truncated,
+    }
+    for name, dtype in STEP_FIELDS.items():
+        group.create_dataset(name, data=np.asarray(fields[name], dtype))
+
+
+def _read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
+    """Episode `index` of a shard; raises ValueError or KeyError where it is not as it must be."""
+    name = f"episode_{index}"
+    group = file[name]
+    steps = int(group.attrs["total_steps"])
+    if steps < 1:
+        raise ValueError(f"{name} has {steps} steps")
+    obs = {leaf.key: _read(group, f"observations/{leaf.key}", (steps + 1, *leaf.shape), leaf.dtype) for leaf in spec.observations}
+    fields = {field: _read(group, field, (steps,), dtype) for field, dtype in STEP_FIELDS.items()}
+    action = fields["actions"]
+    if action.min() < 0 or action.max() >= spec.action.size:
+        raise ValueError(f"{name}/actions are not all within 0 to {spec.action.size - 1}")
+    ends = fields["terminations"] | fields["truncations"]
+    if ends[:-1].any() or not ends[-1]:
+        raise ValueError(f"{name} does not end at its last step and there alone")
+    return Episode(
+        obs=obs,
+        action=action,
+        log_prob=fields["log_probs"],
+        reward=fields["rewards"],
+        terminated=bool(fields["terminations"][-1]),
+        truncated=bool(fields["truncations"][-1]),
+        task=str(group.attrs["task"]),
+        seed=int(group.attrs["seed"]),
+        env_index=int(group.attrs["env_index"]),
+        end_step=int(group.attrs["end_step"]),
+    )
+
+
+def _read(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    dataset = group[name]
+    where = f"{str(group.name).strip('/')}/{name}"
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape != shape or dataset.dtype != np.dtype(dtype):
+        found = f"{dataset.shape} {dataset.dtype}" if isinstance(dataset, h5py.Dataset) else "no array"
+        raise ValueError(f"{where} is {found} in place of {shape} {np.dtype(dtype)}")
+    values = np.asarray(dataset[()])
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"{where} is not finite")
+    return values
+
+
+def _difference(found: EnvSpec, expected: EnvSpec) -> str:
+    """What sets two specs apart, for people; empty where data of one fits the other (`origin` is for people only)."""
+
+    def describe(leaf: ModalitySpec) -> str:
+        return f"{leaf.kind} {leaf.shape} {leaf.dtype}" + (f" of {leaf.classes} classes" if leaf.classes else "")
+
+    there = {leaf.key: replace(leaf, origin="") for leaf in found.observations}
+    here = {leaf.key: replace(leaf, origin="") for leaf in expected.observations}
+    for key in [*here, *there]:
+        if there.get(key) != here.get(key):
+            ours, theirs = (describe(leaves[key]) if key in leaves else "absent" for leaves in (here, there))
+            return f"observation {key} is {theirs} and not {ours}" if ours != theirs else f"observation {key} is static otherwise"
+    return "" if found.action == expected.action else f"the actions are {found.action} and not {expected.action}"
+
+
+def _number(name: str) -> int:
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name} is no shard name")
+    return int(match[1])

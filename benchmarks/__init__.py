@@ -1,0 +1,1 @@
+"""Commands that reproduce every figure the docs quote: `python -m benchmarks.NAME [--seeds ...] [--quick] [--jobs N] [overrides...]`."""

@@ -1,0 +1,89 @@
+"""The results of a benchmark on disk: one JSON list of finished runs, replaced atomically."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from envs.errors import UserError
+
+Record = dict[str, Any]
+
+
+class Results:
+    """The finished runs of one benchmark, `FOLDER/NAME.json`.
+
+    A run is known by its variant, seed and config hash. A later record of the same run takes the place of the earlier one,
+    except that an error never takes the place of a finished run.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = folder / f"{name}.json"
+
+    def load(self) -> list[Record]:
+        """All records, oldest first.
+
+        Raises:
+            UserError: the file is not a JSON list of objects.
+        """
+        if not self.path.exists():
+            return []
+        try:
+            records = json.loads(self.path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            records = None
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise UserError(f"{self.path.name} among the results is no JSON list of runs; mend it, or move it aside and run again.")
+        return records
+
+    def find(self, variant: str, seed: int, config_hash: str) -> Record | None:
+        """The record of a run that finished; a run that ended in an error is not finished, so that it is tried again."""
+        for record in reversed(self.load()):
+            if _key(record) == (variant, seed, config_hash) and record.get("error") is None:
+                return record
+        return None
+
+    def add(self, record: Record) -> None:
+        """Append `record`, in the place of an earlier one of the same run; nothing that was there is lost if this is killed midway."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(self.path.parent):
+            kept = [known for known in self.load() if _key(known) != _key(record) or (known.get("error") is None and record.get("error"))]
+            write_json(self.path, [*kept, record])
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` beside `path` and move it there in one step: a reader sees the old file or the new one, never half of one."""
+    # `allow_nan=False`: JSON knows no NaN, and a file that other readers refuse is no result.
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp's files are for their owner alone
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _key(record: Record) -> tuple[Any, Any, Any]:
+    return record.get("variant"), record.get("seed"), record.get("config_hash")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder against other benchmark processes: adding is reading, changing and writing."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

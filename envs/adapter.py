@@ -1,0 +1,100 @@
+"""The wrapper between an environment and everything else: flat numeric observations out, the agent's actions in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from envs.spaces.actions import to_environment
+from envs.spaces.inference import integer_bounds
+from envs.spaces.leaves import leaves
+from envs.spaces.specs import EnvSpec, ModalitySpec
+
+Convert = Callable[[Any], np.ndarray]
+
+
+class Adapter(gym.Wrapper[dict[str, np.ndarray], int, Any, Any]):
+    """Delivers observations as `{modality key: array}` of the spec's shapes and dtypes, and takes actions from `range(spec.action.size)`."""
+
+    def __init__(self, env: gym.Env[Any, Any], spec: EnvSpec) -> None:
+        super().__init__(env)
+        self.observation_space = adapted_space(spec)
+        self.action_space = spaces.Discrete(spec.action.size)
+        self._to_environment = to_environment(spec.action)
+        by_key = {leaf.key: leaf for leaf in leaves(env.observation_space)}
+        self._parts: list[tuple[str, tuple[Any, ...], Convert]] = [
+            (modality.key, by_key[modality.key].path, converter(by_key[modality.key].space, modality)) for modality in spec.observations
+        ]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._adapt(observation), info
+
+    def step(self, action: int) -> tuple[dict[str, np.ndarray], SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(self._to_environment(action))
+        return self._adapt(observation), reward, terminated, truncated, info
+
+    def _adapt(self, observation: Any) -> dict[str, np.ndarray]:
+        adapted = {}
+        for key, path, convert in self._parts:
+            value = observation
+            for step in path:
+                value = value[step]
+            adapted[key] = convert(value)
+        return adapted
+
+
+def adapted_space(spec: EnvSpec) -> spaces.Dict:
+    """The flat space of what the adapter delivers: one Box per modality."""
+    boxes: dict[str, spaces.Space[Any]] = {}
+    for modality in spec.observations:
+        dtype = np.dtype(modality.dtype)
+        if dtype == np.float32:
+            boxes[modality.key] = spaces.Box(-np.inf, np.inf, modality.shape, np.float32)
+        else:
+            limits = np.iinfo(dtype)
+            boxes[modality.key] = spaces.Box(limits.min, limits.max, modality.shape, dtype.type)
+    return spaces.Dict(boxes)
+
+
+def converter(space: spaces.Space[Any], modality: ModalitySpec) -> Convert:
+    """A function from a raw value of `space` to the array that `modality` promises.
+
+    Symbols are shifted so that the lowest one that the space allows is 0, where it is finite and not 0 already (for a grid: where it is negative).
+    """
+    shape, dtype = modality.shape, np.dtype(modality.dtype)
+    if modality.kind == "text":
+        return TextEncoder(shape[0])
+    if modality.kind in ("categorical", "grid"):
+        bounds = integer_bounds(space)
+        assert bounds is not None  # inference gives these kinds to integer spaces only
+        low = bounds[0] if modality.kind == "categorical" else np.minimum(bounds[0], 0)
+        offset = np.where(np.isfinite(low), low, 0).astype(np.int64).reshape(shape)
+        if offset.any():
+            return lambda value: (np.asarray(value, np.int64).reshape(shape) - offset).astype(dtype, copy=False)
+    return lambda value: np.asarray(value, dtype).reshape(shape)
+
+
+class TextEncoder:
+    """Text to `size` utf-8 bytes, cut between characters and padded with zeros; the last text is remembered, since missions repeat."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._text: str | None = None
+        self._bytes = np.zeros(size, np.uint8)
+
+    def __call__(self, text: str) -> np.ndarray:
+        if text != self._text:
+            data = text.encode("utf-8")[: self._size].decode("utf-8", errors="ignore").encode("utf-8")
+            self._bytes = np.frombuffer(data.ljust(self._size, b"\0"), np.uint8)
+            self._text = text
+        return self._bytes
+
+
+def decode_text(data: np.ndarray) -> str:
+    """The text of `TextEncoder`'s bytes, for people to read."""
+    return bytes(data).rstrip(b"\0").decode("utf-8", errors="replace")

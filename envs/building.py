@@ -1,0 +1,50 @@
+"""Build one environment of one task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+from envs.config import EnvConfig
+from envs.errors import UserError
+from envs.suites import near, register_environments
+from envs.tasks import Task
+from envs.wrappers import apply_wrappers
+
+
+def build_environment(task: Task, config: EnvConfig) -> gym.Env[Any, Any]:
+    """The environment of a task: constructed, time-limited by `env.max_episode_steps` if given, in the wrappers of `env.wrappers`.
+
+    `max_episode_steps` replaces the limit an id is registered with; an environment that counts its steps itself (MiniGrid's `max_steps`)
+    keeps its own limit as well.
+
+    Raises:
+        UserError: unknown id, a missing package, or constructor arguments that the environment refuses.
+    """
+    env_id = str(task.params["env"])
+    kwargs = dict(task.params.get("kwargs", {}))
+    check_id(env_id)
+    try:
+        env = gym.make(env_id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **kwargs)
+    except Exception as error:  # constructors fail in many ways (wrong arguments, missing packages or files); all are the config's
+        raise UserError(f"environment {env_id} with env.kwargs {kwargs} cannot be built: {type(error).__name__}: {error}") from error
+    return apply_wrappers(env, config.wrappers)
+
+
+def check_id(env_id: str) -> None:
+    """See that `env_id` is known to Gymnasium.
+
+    Raises:
+        UserError: it is not.
+    """
+    register_environments(env_id)
+    try:
+        gym.spec(env_id)
+    except ImportError as error:
+        raise UserError(f"env.id={env_id}: cannot import {env_id.partition(':')[0]} ({error}).") from error
+    except gym.error.Error as error:
+        name = env_id.rpartition(":")[2]
+        raise UserError(
+            f"env.id={env_id} is unknown{near(name, gym.registry)}; give an id that Gymnasium knows, or module:Id for one that a module registers."
+        ) from error

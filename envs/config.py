@@ -1,0 +1,25 @@
+"""The `env` config group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class EnvConfig:
+    """Which environments are played and how they are delivered. Either `id` (one task) or `suite` (an ordered task space)."""
+
+    id: str | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    suite: str | None = None
+    tasks: list[str] | None = None
+    num_envs: int = 16
+    vectorization: str = "sync"  # sync | async
+    wrappers: list[Any] = field(default_factory=list)  # [{name: "module:Class", kwargs: {...}}]
+    modalities: dict[str, str] = field(default_factory=dict)  # leaf key -> kind
+    max_episode_steps: int | None = None
+    success: str = "positive_reward"  # positive_reward | info:KEY | return>=X
+    reward: str = "raw"  # what the agent learns from: raw | sign
+    holdout: bool = True  # keep some layouts out of training
+    text_bytes: int = 96

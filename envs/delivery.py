@@ -1,0 +1,93 @@
+"""One environment slot: plays whichever task it is asked for, on a layout of its split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from envs.adapter import Adapter, adapted_space
+from envs.building import build_environment
+from envs.config import EnvConfig
+from envs.errors import UserError
+from envs.spaces.specs import EnvSpec
+from envs.splits import MAX_DRAWS, next_seed, split_of
+from envs.suites import layout_hasher
+from envs.tasks import Task
+
+_NO_INFO: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class FinalInfo:
+    """An episode's last info, wrapped so that vector environments pass it on as it is instead of batching its entries."""
+
+    info: dict[str, Any]
+
+
+class EnvSlot(gym.Env[dict[str, np.ndarray], int]):
+    """Receives `reset(options={"tasks": [...]})`, one task per slot, and plays its own; environments are built once per task and kept.
+
+    Infos are dropped but for the last of an episode (`{"final": FinalInfo}`), since vector environments spend more time on them than on stepping.
+
+    Args:
+        index: which entry of `options["tasks"]` is this slot's.
+        config: how environments are built.
+        spec: what they deliver.
+        split: layouts of which split are played.
+        held_out: ids of the tasks whose layouts are split; on others every layout is played.
+    """
+
+    def __init__(self, index: int, config: EnvConfig, spec: EnvSpec, split: str = "train", held_out: frozenset[str] = frozenset()) -> None:
+        self.observation_space = adapted_space(spec)
+        self.action_space = spaces.Discrete(spec.action.size)
+        self._index = index
+        self._config = config
+        self._spec = spec
+        self._split = split
+        self._held_out = held_out
+        self._built: dict[str, tuple[Adapter, Callable[[Any], str]]] = {}
+        self._env: Adapter | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        task: Task | None = (options or {})["tasks"][self._index]
+        if task is None or task.seed is None:
+            raise ValueError(f"slot {self._index} is reset without a task that carries a seed")
+        observation, layout = self.draw(task)
+        return observation, {"layout": layout}
+
+    def draw(self, task: Task) -> tuple[dict[str, np.ndarray], str]:
+        """Start an episode of `task`: its seed's layout, or the first one in the split down the chain of `next_seed`. Returns (observation, layout).
+
+        Raises:
+            UserError: no layout of the split turns up.
+        """
+        self._env, layout_of = self._environment(task)
+        seed = int(task.seed or 0)
+        for _ in range(MAX_DRAWS):
+            observation, _ = self._env.reset(seed=seed)
+            layout = layout_of(observation)
+            if task.id not in self._held_out or split_of(layout) == self._split:
+                return observation, layout
+            seed = next_seed(seed)
+        raise UserError(f"task {task.id} shows no layout of the {self._split} split in {MAX_DRAWS} draws; set env.holdout=false.")
+
+    def step(self, action: int) -> tuple[dict[str, np.ndarray], SupportsFloat, bool, bool, dict[str, Any]]:
+        assert self._env is not None  # vector environments reset first
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        return observation, reward, terminated, truncated, {"final": FinalInfo(info)} if terminated or truncated else _NO_INFO
+
+    def close(self) -> None:
+        for env, _ in self._built.values():
+            env.close()
+        self._built.clear()
+
+    def _environment(self, task: Task) -> tuple[Adapter, Callable[[Any], str]]:
+        if task.id not in self._built:
+            env = Adapter(build_environment(task, self._config), self._spec)
+            self._built[task.id] = env, layout_hasher(env)
+        return self._built[task.id]

@@ -1,0 +1,123 @@
+"""From the `env` config group to a task space and its environments."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from gymnasium import spaces
+
+from envs.building import build_environment, check_id
+from envs.config import EnvConfig
+from envs.delivery import EnvSlot
+from envs.errors import UserError
+from envs.probe import probe
+from envs.spaces.actions import action_spec
+from envs.spaces.inference import infer_modalities, space_name
+from envs.spaces.leaves import leaves
+from envs.spaces.specs import EnvSpec
+from envs.splits import SPLITS, can_hold_out
+from envs.suites import near, suite_tasks
+from envs.tasks import Task, TaskSpace
+from envs.vector import TaskVectorEnv
+
+log = logging.getLogger(__name__)
+
+
+def make_task_space(config: EnvConfig) -> TaskSpace:
+    """The tasks that a curriculum chooses from: those of `env.suite` (only `env.tasks` of them, in that order, if given), or `env.id` alone.
+
+    `env.kwargs` reach the constructor of every task.
+
+    Raises:
+        UserError: neither or both of `env.id` and `env.suite`, or a name that is unknown.
+    """
+    if (config.id is None) == (config.suite is None):
+        raise UserError("give either env.id (one environment) or env.suite (an ordered task space), not both or neither.")
+    if config.id is not None:
+        if config.tasks is not None:
+            raise UserError("env.tasks chooses among the tasks of env.suite; drop it when env.id is given.")
+        check_id(config.id)
+        return TaskSpace((Task(config.id.rpartition(":")[2], {"env": config.id, "kwargs": dict(config.kwargs)}),))
+    assert config.suite is not None
+    known = {task.id: task for task in suite_tasks(config.suite)}
+    chosen = list(known) if config.tasks is None else list(config.tasks)
+    if not chosen:
+        raise UserError(f"env.tasks is empty; drop it to play all of {config.suite}: {', '.join(known)}.")
+    for name in chosen:
+        if name not in known:
+            raise UserError(f"env.tasks: {name} is no task of {config.suite}{near(name, known)}; its tasks are: {', '.join(known)}.")
+        if chosen.count(name) > 1:
+            raise UserError(f"env.tasks: {name} is given twice; name each task once.")
+    picked = [known[name] for name in chosen]
+    return TaskSpace(tuple(Task(t.id, {**t.params, "kwargs": {**t.params["kwargs"], **config.kwargs}}) for t in picked))
+
+
+def make_envs(config: EnvConfig, tasks: TaskSpace, num_envs: int | None = None, split: str = "train") -> TaskVectorEnv:
+    """Vectorised environments that play the tasks of `tasks` on layouts of `split`.
+
+    Args:
+        config: the `env` config group.
+        tasks: the task space; observation and action spaces have to agree over it.
+        num_envs: how many, `env.num_envs` if not given.
+        split: `train`, `validation` or `test`; without effect when `env.holdout` is off or a task has too few layouts to keep some apart.
+
+    Raises:
+        UserError: an environment that cannot be built, or spaces that cannot be mapped or do not agree.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is none of {SPLITS}")
+    count = config.num_envs if num_envs is None else num_envs
+    if count < 1:
+        raise UserError(f"env.num_envs={count} has to be at least 1.")
+    spec = infer_spec(config, tasks)
+    held_out = _held_out(config, tasks, spec) if config.holdout else frozenset()
+    slots = [partial(EnvSlot, index, config, spec, split, held_out) for index in range(count)]
+    return TaskVectorEnv(slots, spec, tasks, config.vectorization, held_out)
+
+
+def infer_spec(config: EnvConfig, tasks: TaskSpace) -> EnvSpec:
+    """What the environments of a task space observe and how they are acted in, from their spaces and a short probe of each task.
+
+    Raises:
+        UserError: spaces that cannot be mapped, or that do not agree over the tasks.
+    """
+    samples: dict[str, list[list[Any]]] = {}
+    first: tuple[Task, spaces.Space[Any], spaces.Space[Any]] | None = None
+    for task in tasks:
+        env = build_environment(task, config)
+        if first is None:
+            first = task, env.observation_space, env.action_space
+        _check_agreement(first, task, env.observation_space, env.action_space)
+        for key, episodes in probe(env).items():
+            samples.setdefault(key, []).extend(episodes)
+        env.close()
+    assert first is not None  # a task space is never empty
+    _, observation_space, action_space = first
+    return EnvSpec(infer_modalities(observation_space, samples, config.modalities, config.text_bytes), action_spec(action_space))
+
+
+def _check_agreement(
+    first: tuple[Task, spaces.Space[Any], spaces.Space[Any]], task: Task, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> None:
+    # By name, not by equality: text spaces may carry their task's own vocabulary.
+    known = {leaf.key: space_name(leaf.space) for leaf in leaves(first[1])}
+    found = {leaf.key: space_name(leaf.space) for leaf in leaves(observation_space)}
+    way_out = "the tasks of one space must agree: choose fewer by env.tasks, or even them out with a wrapper (env.wrappers)."
+    for key in [*known, *(key for key in found if key not in known)]:
+        if known.get(key) != found.get(key):
+            ours, theirs = (f"is {name}" if name else "is missing" for name in (known.get(key), found.get(key)))
+            raise UserError(f"observation `{key}` {ours} in task {first[0].id} but {theirs} in {task.id}; {way_out}")
+    if first[2] != action_space:
+        raise UserError(f"the action space is {first[2]} in task {first[0].id} but {action_space} in {task.id}; {way_out}")
+
+
+def _held_out(config: EnvConfig, tasks: TaskSpace, spec: EnvSpec) -> frozenset[str]:
+    slot = EnvSlot(0, config, spec)
+    held_out = frozenset(task.id for task in tasks if can_hold_out(lambda seed, task=task: slot.draw(task.with_seed(seed))[1]))
+    slot.close()
+    for task in tasks:
+        if task.id not in held_out:
+            log.warning("task %s has too few layouts to keep some out of training: it is evaluated on the ones it is trained on", task.id)
+    return held_out

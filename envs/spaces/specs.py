@@ -1,0 +1,84 @@
+"""What a model may know of an environment: the modalities it observes and the actions it takes.
+
+Plain, JSON-able data: it is stored in checkpoints and beside replay, and it is all that `world_model` ever sees of an environment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+KINDS = ("grid", "categorical", "text", "vector", "image")
+
+
+@dataclass(frozen=True)
+class ModalitySpec:
+    """One leaf of an observation space, as the adapter delivers it.
+
+    Attributes:
+        key: path of the leaf in the (nested) space, joined by dots: `image`, `pose.0`; `observation` for a bare space.
+        kind: one of `KINDS`.
+        shape: shape of one adapted observation. grid `(rows, columns, channels)`; categorical `(elements,)`;
+            text `(max_bytes,)`; vector `(size,)`; image `(height, width, channels)`.
+        dtype: numpy dtype name of the adapted array: `uint8` or `int64` for symbols, `float32` for vectors, `uint8` for images.
+        classes: categorical only: the number of classes of each element; values run from 0 (offsets are removed by the adapter).
+        static: constant over an episode (a mission): never predicted, carried along.
+        origin: the space it was inferred from, for people to read.
+    """
+
+    key: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    classes: tuple[int, ...] = ()
+    static: bool = False
+    origin: str = ""
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModalitySpec:
+        return cls(
+            key=str(data["key"]),
+            kind=str(data["kind"]),
+            shape=tuple(int(n) for n in data["shape"]),
+            dtype=str(data["dtype"]),
+            classes=tuple(int(n) for n in data.get("classes", ())),
+            static=bool(data.get("static", False)),
+            origin=str(data.get("origin", "")),
+        )
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """The actions an agent chooses from.
+
+    Attributes:
+        kind: `discrete` (MultiDiscrete and Box follow).
+        size: number of choices; the agent's actions run from 0 to `size - 1`.
+        start: offset that the adapter adds before the environment sees the action.
+    """
+
+    kind: str
+    size: int
+    start: int = 0
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ActionSpec:
+        return cls(kind=str(data["kind"]), size=int(data["size"]), start=int(data.get("start", 0)))
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """Everything a model and a replay need to know of a task space's environments."""
+
+    observations: tuple[ModalitySpec, ...]
+    action: ActionSpec
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> EnvSpec:
+        return cls(
+            observations=tuple(ModalitySpec.from_dict(leaf) for leaf in data["observations"]),
+            action=ActionSpec.from_dict(data["action"]),
+        )

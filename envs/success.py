@@ -1,0 +1,60 @@
+"""When an episode counts as a success: `env.success`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from envs.errors import UserError
+
+
+@dataclass(frozen=True)
+class SuccessRule:
+    """Judges finished episodes.
+
+    Attributes:
+        kind: `positive_reward` (it terminated, and with a positive last reward), `info` (an entry of its last info is true) or `return`.
+        key: info only: the entry.
+        threshold: return only: the least undiscounted return that counts.
+    """
+
+    kind: str
+    key: str = ""
+    threshold: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> SuccessRule:
+        """Read `positive_reward`, `info:KEY` or `return>=X`.
+
+        Raises:
+            UserError: it is none of these.
+        """
+        rule = text.strip()
+        if rule == "positive_reward":
+            return cls("positive_reward")
+        if rule.startswith("info:") and rule[5:].strip():
+            return cls("info", key=rule[5:].strip())
+        if rule.startswith("return>="):
+            try:
+                return cls("return", threshold=float(rule[8:]))
+            except ValueError:
+                pass
+        raise UserError(f"env.success={text} is no rule; write positive_reward, info:KEY or return>=X.")
+
+    def judge(self, episode_return: float, last_reward: float, terminated: bool, info: Mapping[str, Any]) -> bool:
+        """Whether a finished episode succeeded.
+
+        An episode that was only cut off by a time limit did not reach anything, whatever its last reward.
+
+        Raises:
+            UserError: the rule asks for an info entry that the environment does not give.
+        """
+        if self.kind == "positive_reward":
+            return bool(terminated) and last_reward > 0
+        if self.kind == "return":
+            return episode_return >= self.threshold
+        if self.key not in info:
+            known = ", ".join(sorted(map(str, info))) or "nothing"
+            raise UserError(f"env.success=info:{self.key}: the environment's last info has no {self.key}, only {known}; choose another rule.")
+        return bool(info[self.key])

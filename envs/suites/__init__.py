@@ -1,0 +1,94 @@
+"""Suites: ordered task spaces by name, and what makes two episodes of an environment the same layout.
+
+A suite is a module here with a function that answers its tasks, from easy to hard. It is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from envs.errors import UserError
+from envs.tasks import Task
+
+# suite name -> "module:function", a function () -> tuple[Task, ...]
+SUITES: dict[str, str] = {
+    "doorkey": "envs.suites.minigrid:doorkey",
+    "multiroom": "envs.suites.minigrid:multiroom",
+    "keycorridor": "envs.suites.minigrid:keycorridor",
+}
+
+# package an environment's class (or a base of it) comes from -> "module:function", a function (unwrapped env) -> bytes of its initial state
+LAYOUTS: dict[str, str] = {
+    "minigrid": "envs.suites.minigrid:layout_bytes",
+}
+
+# start of an environment id -> package that registers such ids when it is imported (Gymnasium finds only its own by itself)
+PACKAGES: dict[str, str] = {
+    "MiniGrid-": "minigrid",
+    "BabyAI-": "minigrid",
+}
+
+Observation = Mapping[str, np.ndarray]
+
+
+def suite_tasks(name: str) -> tuple[Task, ...]:
+    """The tasks of a suite, from easy to hard.
+
+    Raises:
+        UserError: there is no such suite.
+    """
+    if name not in SUITES:
+        raise UserError(f"env.suite={name} is unknown{near(name, SUITES)}; suites are: {', '.join(SUITES)}.")
+    return tuple(_load(SUITES[name])())
+
+
+def layout_hasher(env: gym.Env[Any, Any]) -> Callable[[Observation], str]:
+    """A function from the first observation of an episode of `env` to the name of its layout: 16 hexadecimal digits.
+
+    Suites say what their layouts are made of (`LAYOUTS`); of any other environment it is the initial observation.
+    """
+    inner = env.unwrapped
+    packages = {base.__module__.partition(".")[0] for base in type(inner).__mro__}
+    for package, home in LAYOUTS.items():
+        if package in packages:
+            layout_bytes = _load(home)
+            return lambda observation: _digest(layout_bytes(inner))
+    return lambda observation: _digest(b"".join(observation[key].tobytes() for key in sorted(observation)))
+
+
+def register_environments(env_id: str) -> None:
+    """Import the package that registers `env_id`, where we know one.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    for start, package in PACKAGES.items():
+        if env_id.lower().startswith(start.lower()):
+            try:
+                import_module(package)
+            except ImportError as error:
+                raise UserError(f"environment {env_id} needs the package {package}, which cannot be imported ({error}); pip install {package}.") from error
+
+
+def near(name: str, names: Any) -> str:
+    """` (did you mean ...?)` for error messages, or nothing."""
+    by_lower = {str(known).lower(): str(known) for known in names}
+    matches = [by_lower[match] for match in difflib.get_close_matches(name.lower(), list(by_lower), n=3)]
+    return f" (did you mean {' or '.join(matches)}?)" if matches else ""
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _load(home: str) -> Callable[..., Any]:
+    module, _, function = home.partition(":")
+    loaded: Callable[..., Any] = getattr(import_module(module), function)
+    return loaded

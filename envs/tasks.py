@@ -1,0 +1,81 @@
+"""Tasks: what a curriculum chooses from and what an episode is played on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a task space.
+
+    Attributes:
+        id: its name in the task space, logs and reports: `DoorKey-8x8`.
+        params: what the delivery wrapper builds the environment from: `{"env": Gymnasium id, "kwargs": {...}}`.
+        seed: the seed of one episode; no task parameter, `None` until an episode is drawn.
+    """
+
+    id: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+
+    def with_seed(self, seed: int) -> Task:
+        return Task(self.id, self.params, seed)
+
+
+@dataclass(frozen=True)
+class TaskSpace:
+    """An ordered set of tasks, from easy to hard."""
+
+    tasks: tuple[Task, ...]
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("a task space needs at least one task")
+        names = [task.id for task in self.tasks]
+        doubles = sorted({name for name in names if names.count(name) > 1})
+        if doubles:
+            raise ValueError(f"task ids must differ; given twice: {', '.join(doubles)}")
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    def __getitem__(self, task_id: str) -> Task:
+        return self.by_id[task_id]
+
+    @property
+    def by_id(self) -> Mapping[str, Task]:
+        return MappingProxyType({task.id: task for task in self.tasks})
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(task.id for task in self.tasks)
+
+    @property
+    def hardest(self) -> Task:
+        return self.tasks[-1]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one finished episode went; what a curriculum learns from.
+
+    Attributes:
+        task: id of the task it was played on.
+        score: undiscounted sum of the environment's own rewards.
+        success: by the run's `env.success` rule.
+        length: environment steps.
+        env_steps: environment steps of the whole run when it ended.
+    """
+
+    task: str
+    score: float
+    success: bool
+    length: int
+    env_steps: int = 0

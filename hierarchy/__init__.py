@@ -1,0 +1,1 @@
+"""Deciding: policies that learn inside the world model."""

@@ -1,0 +1,92 @@
+"""One actor and its critic, learning from latent trajectories through TorchRL's losses."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+from torch.distributions import Categorical
+from torchrl.modules import ProbabilisticActor
+from torchrl.objectives import A2CLoss, ClipPPOLoss
+
+from envs.errors import UserError
+from hierarchy.config import ActorCriticConfig
+from hierarchy.networks import Actor, Critic, ema_update
+from hierarchy.returns import ReturnScale, lambda_returns
+from hierarchy.trajectory import LatentTrajectory
+from world_model.latents import LatentSpec
+
+
+class ActorCritic(nn.Module):
+    """Policy, two-hot critic, EMA critic and return scale. Owns no optimiser: `losses` answers what to minimise."""
+
+    def __init__(self, latents: LatentSpec, width: int, actions: int, config: ActorCriticConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.actor = Actor(latents, width, actions, config)
+        self.critic = Critic(latents, width, config)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.scale = ReturnScale(config.return_decay, config.return_floor)
+        self._loss = [self._make_loss()]  # in a list: it holds the same actor, which must not count as a second child
+
+    def _make_loss(self) -> nn.Module:
+        policy = ProbabilisticActor(
+            TensorDictModule(self.actor, in_keys=["z", "h"], out_keys=["logits"]),
+            in_keys=["logits"],
+            distribution_class=Categorical,
+            return_log_prob=True,
+        )
+        common = {"entropy_coeff": self.config.entropy, "critic_coeff": None, "functional": False, "reduction": "none"}
+        if self.config.loss == "ppo":
+            return ClipPPOLoss(policy, None, clip_epsilon=self.config.clip, **common)
+        if self.config.loss == "a2c":
+            return A2CLoss(policy, None, **common)
+        raise UserError(f"hierarchy.actor_critic.loss must be ppo or a2c, not '{self.config.loss}'")
+
+    @torch.no_grad()
+    def act(self, z: Tensor, h: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor]:
+        """z (N, G), h (N, D) -> action (N,), its log-probability (N,)."""
+        logits = self.actor(z, h)
+        # Gumbel-max: cheaper than a distribution object at every imagined step.
+        action = (logits if greedy else logits - torch.empty_like(logits).exponential_().log()).argmax(-1)
+        return action, logits.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+    @torch.no_grad()
+    def targets(self, path: LatentTrajectory) -> tuple[Tensor, Tensor]:
+        """Lambda-returns and advantages (N, H), before scaling."""
+        value = self.target(path.z, path.h)  # (N, H+1)
+        returns = lambda_returns(path.reward, path.cont, value, path.boundary, self.config.gamma, self.config.lmbda)
+        return returns, returns - value[:, :-1]
+
+    def policy_loss(self, path: LatentTrajectory, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """TorchRL's objective with entropy bonus, weighted by the trajectory's weights."""
+        n = path.action.numel()
+        batch = TensorDict(
+            {
+                "z": path.z[:, :-1].flatten(0, 1),
+                "h": path.h[:, :-1].flatten(0, 1),
+                "action": path.action.flatten(),
+                "action_log_prob": path.log_prob.flatten(),
+                "advantage": advantage.reshape(n, 1),
+            },
+            [n],
+        )
+        out = self._loss[0](batch)
+        weight = path.weight[:, :-1].flatten()
+        total = weight.sum().clamp(min=1.0)
+        objective = (out["loss_objective"].reshape(-1) * weight).sum() / total
+        entropy = (out["loss_entropy"].reshape(-1) * weight).sum() / total
+        return objective + entropy, {"entropy": out["entropy"]}
+
+    def critic_loss(self, path: LatentTrajectory, returns: Tensor) -> Tensor:
+        """Two-hot cross-entropy to the returns, weighted by the trajectory's weights."""
+        loss = self.critic.loss(path.z[:, :-1], path.h[:, :-1], returns)
+        weight = path.weight[:, :-1]
+        return (loss * weight).sum() / weight.sum().clamp(min=1.0)
+
+    def after_step(self) -> None:
+        """To be called after every optimiser step."""
+        ema_update(self.target, self.critic, self.config.target_decay)

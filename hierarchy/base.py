@@ -1,0 +1,49 @@
+"""What a hierarchy is to the rest: it acts, and it learns from imagined and real latent trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from hierarchy.trajectory import LatentTrajectory
+from world_model.imagination import ImaginationEnv, Starts
+
+PolicyState = dict[str, Tensor]
+"""What a hierarchy remembers between decisions: fixed-shape tensors (N, ...), reset on episode start (a goal, a clock)."""
+
+
+@dataclass
+class Learning:
+    """One thing to minimise, and what to do once the optimiser has stepped.
+
+    A hierarchy yields these one after the other; the trainer, which owns the optimisers, takes one step for each.
+    """
+
+    loss: Tensor
+    metrics: dict[str, float]
+    after: Callable[[], None]
+
+
+class Hierarchy(nn.Module):
+    """The interface of `hierarchy=flat|...`."""
+
+    def initial_state(self, batch: int) -> PolicyState:
+        """State of `batch` episodes that are about to start."""
+        raise NotImplementedError
+
+    def act(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor, PolicyState]:
+        """Decide once for each of N environments.
+
+        Args:
+            z: (N, G) codes. h: (N, D) history up to the step before. first: (N,) bool, an episode starts here.
+
+        Returns:
+            action (N,), log-probability (N,), the state for the next decision.
+        """
+        raise NotImplementedError
+
+    def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
+        """Learn inside the world model from `starts`, and from the real trajectory of the same batch."""
+        raise NotImplementedError

@@ -1,0 +1,63 @@
+"""The policy's and the critic's networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hierarchy.config import ActorCriticConfig
+from world_model.latents import LatentSpec
+from world_model.math import symexp_bins, two_hot_loss, two_hot_mean, unimix_logits
+from world_model.networks import LatentEmbedding, mlp
+
+
+class StateEncoder(nn.Module):
+    """(z_t, h_{t-1}) -> features: codes (N, G) and history (N, D) to (N, hidden)."""
+
+    def __init__(self, latents: LatentSpec, width: int, config: ActorCriticConfig) -> None:
+        super().__init__()
+        self.embed = LatentEmbedding(latents, config.symbol_width, config.hidden)
+        self.history = nn.Linear(width, config.hidden)
+        self.norm = nn.RMSNorm(config.hidden)
+
+    def forward(self, z: Tensor, h: Tensor) -> Tensor:
+        return nn.functional.silu(self.norm(self.embed(z) + self.history(h)))
+
+
+class Actor(nn.Module):
+    """Action log-probabilities (N, A), a share of them uniform so that no action dies out."""
+
+    def __init__(self, latents: LatentSpec, width: int, actions: int, config: ActorCriticConfig) -> None:
+        super().__init__()
+        self.encoder = StateEncoder(latents, width, config)
+        self.net = mlp([config.hidden] * config.layers + [actions], zero_last=True)
+        self.unimix = config.unimix
+
+    def forward(self, z: Tensor, h: Tensor) -> Tensor:
+        return unimix_logits(self.net(self.encoder(z, h)), self.unimix)
+
+
+class Critic(nn.Module):
+    """State value as a two-hot distribution, zero at the start."""
+
+    bins: Tensor
+
+    def __init__(self, latents: LatentSpec, width: int, config: ActorCriticConfig) -> None:
+        super().__init__()
+        self.encoder = StateEncoder(latents, width, config)
+        self.net = mlp([config.hidden] * config.layers + [config.bins], zero_last=True)
+        self.register_buffer("bins", symexp_bins(config.bins, config.bin_limit), persistent=False)
+
+    def forward(self, z: Tensor, h: Tensor) -> Tensor:
+        """Value (...,) of states z (..., G), h (..., D)."""
+        return two_hot_mean(self.net(self.encoder(z, h)), self.bins)
+
+    def loss(self, z: Tensor, h: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy (...,) against returns (...,)."""
+        return two_hot_loss(self.net(self.encoder(z, h)), target, self.bins)
+
+
+@torch.no_grad()
+def ema_update(target: nn.Module, source: nn.Module, decay: float) -> None:
+    """target <- decay * target + (1 - decay) * source."""
+    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - decay)

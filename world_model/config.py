@@ -1,0 +1,45 @@
+"""The `model` config group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class LossScales:
+    """Weight of every named loss in the total."""
+
+    prior: float = 1.0
+    dynamics: float = 0.5
+    representation: float = 0.1
+    reconstruction: float = 1.0
+    reward: float = 1.0
+    cont: float = 1.0
+
+
+@dataclass
+class ModelConfig:
+    """Sizes and training settings of the world model."""
+
+    name: str = "xs"
+    width: int = 128  # D, width of the decoder
+    layers: int = 2
+    heads: int = 4
+    mlp_ratio: float = 2.0
+    window: int = 32  # W, steps that attention reaches back, in training, acting and imagination alike
+    hidden: int = 256  # width of encoders and heads
+    symbol_width: int = 16  # width of one symbol's embedding
+    cell_width: int = 48  # width of a grid cell's features in the prior
+    table_size: int = 64  # distinct symbols a grid's table holds; code 0 is 'unknown'
+    text_words: int = 16  # words kept of a text
+    text_table_size: int = 256
+    learned_groups: int = 16
+    learned_classes: int = 16
+    unimix: float = 0.01
+    free_bits: float = 1.0  # nats a step
+    bins: int = 127
+    bin_limit: float = 12.0  # bins span symexp(-limit) .. symexp(limit)
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    grad_clip: float = 10.0
+    losses: LossScales = field(default_factory=LossScales)

@@ -1,0 +1,34 @@
+"""One interface to train a world model on one process or many."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from world_model.model import ModelOutput, Sequences, WorldModel
+
+
+class Engine(Protocol):
+    """Owns the optimiser and, where it is sharded, the placement of the world model's parameters.
+
+    Every rank makes the same calls in the same order.
+    """
+
+    def train_step(self, batch: Sequences) -> tuple[ModelOutput, dict[str, float]]:
+        """One forward, backward and optimiser step; answers the pass's output and what to log (gradient norm)."""
+        ...
+
+    def inference_copy(self) -> WorldModel:
+        """What acting, evaluation and imagination call; its weights are those of the last step."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights of the model, gathered."""
+        ...
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None: ...
+
+    def optimizer_state(self) -> dict[str, Any]: ...
+
+    def load_optimizer_state(self, state: dict[str, Any]) -> None: ...

@@ -1,0 +1,45 @@
+"""Plain PyTorch on one device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from world_model.model import ModelOutput, Sequences, WorldModel
+
+
+class LocalEngine:
+    """AdamW with gradient clipping."""
+
+    def __init__(self, model: WorldModel, device: torch.device) -> None:
+        self.model = model.to(device)
+        config = model.config
+        self.grad_clip = config.grad_clip
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, eps=1e-6, betas=(0.9, 0.99), fused=True
+        )
+
+    def train_step(self, batch: Sequences) -> tuple[ModelOutput, dict[str, float]]:
+        output: ModelOutput = self.model(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        output.loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        self.optimizer.step()
+        return output, {"grad_norm": norm.item()}
+
+    def inference_copy(self) -> WorldModel:
+        return self.model
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.model.state_dict()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        self.model.load_state_dict(weights)
+
+    def optimizer_state(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)

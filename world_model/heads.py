@@ -1,0 +1,84 @@
+"""Heads on the decoder's output: priors of the next latent groups, reward, continuation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_model.config import ModelConfig
+from world_model.latents import LatentBlock
+from world_model.math import symexp_bins, two_hot_loss, two_hot_mean
+from world_model.networks import BlockEmbedding, mlp
+
+
+class TwoHotHead(nn.Module):
+    """A scalar as a distribution over symexp-spaced bins; zero-initialised, so that it starts by predicting zero."""
+
+    bins: Tensor
+
+    def __init__(self, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.net = mlp([width, config.hidden, config.bins], zero_last=True)
+        self.register_buffer("bins", symexp_bins(config.bins, config.bin_limit), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Expected value (...,) of features (..., width)."""
+        return two_hot_mean(self.net(x), self.bins)
+
+    def loss(self, x: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy (...,) against targets (...,)."""
+        return two_hot_loss(self.net(x), target, self.bins)
+
+
+class FlatPrior(nn.Module):
+    """Logits of a block's next groups from the history alone; ragged groups are padded with -inf."""
+
+    def __init__(self, block: LatentBlock, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.groups, self.classes = block.groups, block.max_classes
+        self.net = mlp([width, config.hidden, self.groups * self.classes])
+        exists = torch.arange(self.classes)[None] < torch.tensor(block.classes)[:, None]  # (groups, C)
+        self.register_buffer("padding", torch.zeros(exists.shape).masked_fill(~exists, -1e9), persistent=False)
+
+    def forward(self, features: Tensor, codes: Tensor) -> Tensor:
+        """features (..., width), the block's present codes (unused) -> logits (..., groups, C)."""
+        return self.net(features).unflatten(-1, (self.groups, self.classes)) + self.padding
+
+
+class GridPrior(nn.Module):
+    """Logits of a grid's next cells: every next cell looks at all present cells, and at the history.
+
+    Most of a grid's next view is its present view moved: attention whose queries come from the history (which holds the action) learns where
+    each cell comes from once, for all symbols; what comes into view is left to the history.
+    """
+
+    def __init__(self, block: LatentBlock, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.groups, self.classes = block.groups, block.max_classes
+        self.key_width, self.cell = config.symbol_width, config.cell_width
+        self.embed = BlockEmbedding(block, self.cell)
+        self.query = nn.Linear(width, self.groups * self.key_width)
+        self.place = nn.Parameter(torch.randn(self.groups, self.key_width))
+        self.content = nn.Linear(self.cell, self.key_width)
+        self.history = nn.Linear(width, self.groups * self.cell)
+        self.norm = nn.RMSNorm(2 * self.cell)
+        self.hidden = nn.Linear(2 * self.cell, 2 * self.cell)
+        self.out = nn.Linear(2 * self.cell, self.classes)
+
+    def forward(self, features: Tensor, codes: Tensor) -> Tensor:
+        """features (..., width), present codes (..., groups) -> logits (..., groups, C)."""
+        cells = self.embed(codes)  # (..., G, cell)
+        query = self.query(features).unflatten(-1, (self.groups, self.key_width))  # (..., G, key)
+        key = self.content(cells) + self.place  # (..., G, key)
+        weight = (query @ key.transpose(-1, -2) / math.sqrt(self.key_width)).softmax(-1)  # (..., G next, G present)
+        history = self.history(features).unflatten(-1, (self.groups, self.cell))
+        x = self.norm(torch.cat([weight @ cells, history], -1))
+        return self.out(F.silu(self.hidden(x)))
+
+
+def make_prior(block: LatentBlock, width: int, config: ModelConfig) -> nn.Module:
+    """The prior that suits a block: spatial for grids, flat for the rest."""
+    return (GridPrior if block.kind == "grid" else FlatPrior)(block, width, config)

@@ -1,0 +1,66 @@
+"""What a latent state is made of: categorical groups, in blocks, one block a modality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LatentBlock:
+    """The latent groups of one modality.
+
+    Attributes:
+        key: the modality's key.
+        kind: the modality's kind (grid, text, ...).
+        classes: number of classes of each group (ragged).
+        learned: codes come from a learned encoder (KL, straight-through); else the symbols themselves are the codes.
+        static: constant over an episode: carried along, never predicted.
+        layout: grids: (rows, columns), else ().
+    """
+
+    key: str
+    kind: str
+    classes: tuple[int, ...]
+    learned: bool = False
+    static: bool = False
+    layout: tuple[int, ...] = ()
+
+    @property
+    def groups(self) -> int:
+        return len(self.classes)
+
+    @property
+    def max_classes(self) -> int:
+        return max(self.classes)
+
+    @property
+    def shared(self) -> bool:
+        """All groups draw from one table of symbols, so that one embedding serves them all."""
+        return self.kind in ("grid", "text")
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """All blocks of a latent state z, an int64 tensor (..., G) of class indices, blocks one after the other."""
+
+    blocks: tuple[LatentBlock, ...]
+
+    @property
+    def groups(self) -> int:
+        return sum(block.groups for block in self.blocks)
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Where each block's groups lie in z."""
+        start, slices = 0, {}
+        for block in self.blocks:
+            slices[block.key] = slice(start, start + block.groups)
+            start += block.groups
+        return slices
+
+    def split(self, z: Tensor) -> dict[str, Tensor]:
+        """z (..., G) -> {key: (..., groups of that block)}."""
+        return {key: z[..., part] for key, part in self.slices.items()}

@@ -1,0 +1,83 @@
+"""Pure functions: symlog, two-hot, sampling, divergences."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def symlog(x: Tensor) -> Tensor:
+    """Sign-preserving logarithm, `sign(x) ln(1 + |x|)` (DreamerV3, Hafner et al. 2023)."""
+    return torch.sign(x) * torch.log1p(x.abs())
+
+
+def symexp(x: Tensor) -> Tensor:
+    """Inverse of `symlog`."""
+    return torch.sign(x) * torch.expm1(x.abs())
+
+
+def symexp_bins(count: int, limit: float) -> Tensor:
+    """`count` bin centres, symmetric round zero, so that a zero-initialised head predicts exactly zero.
+
+    Raises:
+        ValueError: if `count` is even (then no bin is zero) or below 3.
+    """
+    if count < 3 or count % 2 == 0:
+        raise ValueError(f"model.bins must be odd and at least 3, so that one bin is zero; got {count}")
+    half = symexp(torch.linspace(-limit, 0.0, count // 2 + 1, dtype=torch.float64))
+    return torch.cat([half, -half[:-1].flip(0)]).float()  # (count,)
+
+
+def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+    """Weights on the two bins next to `x` whose mean is `x` (clamped to the bins' range).
+
+    Args:
+        x: (...,) values.
+        bins: (K,) increasing.
+
+    Returns:
+        (..., K), non-negative, summing to one.
+    """
+    x = x.clamp(bins[0], bins[-1])
+    above = torch.searchsorted(bins, x.contiguous(), right=True).clamp(1, len(bins) - 1)  # (...)
+    below = above - 1
+    low, high = bins[below], bins[above]
+    weight = ((x - low) / (high - low)).unsqueeze(-1)  # (..., 1)
+    target = torch.zeros(*x.shape, len(bins), device=x.device, dtype=bins.dtype)
+    target.scatter_(-1, below.unsqueeze(-1), 1 - weight)
+    return target.scatter_add_(-1, above.unsqueeze(-1), weight)
+
+
+def two_hot_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
+    """Cross-entropy (...,) of two-hot targets of `x` (...,) under `logits` (..., K)."""
+    return -(two_hot(x, bins) * F.log_softmax(logits.float(), -1)).sum(-1)
+
+
+def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """Expected value (...,) of a two-hot head's `logits` (..., K)."""
+    return (logits.float().softmax(-1) * bins).sum(-1)
+
+
+def sample_codes(logits: Tensor, noise: Tensor) -> Tensor:
+    """Class indices by inverse CDF.
+
+    Args:
+        logits: (..., C), -inf for classes that do not exist.
+        noise: (...,) uniform in [0, 1).
+    """
+    cdf = logits.float().softmax(-1).cumsum(-1)  # (..., C)
+    # Rounding can leave the last entry below the noise; scaling by it keeps the index in range.
+    return (cdf <= noise.unsqueeze(-1) * cdf[..., -1:]).sum(-1).clamp_(max=logits.shape[-1] - 1)
+
+
+def unimix_logits(logits: Tensor, share: float) -> Tensor:
+    """Log-probabilities of a mixture of `share` uniform and `1 - share` softmax(logits) over the last dimension."""
+    if share <= 0:
+        return F.log_softmax(logits.float(), -1)
+    return torch.log((1 - share) * logits.float().softmax(-1) + share / logits.shape[-1])
+
+
+def categorical_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) over the last dimension of log-probabilities."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)

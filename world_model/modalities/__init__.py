@@ -1,0 +1,28 @@
+"""One file a modality; `MODALITIES` names them by kind."""
+
+from __future__ import annotations
+
+from envs.errors import UserError
+from envs.spaces.specs import ModalitySpec
+from world_model.config import ModelConfig
+from world_model.modalities.base import Modality
+from world_model.modalities.categorical import Categorical
+from world_model.modalities.grid import Grid
+from world_model.modalities.text import Text
+from world_model.modalities.vector import Vector
+
+MODALITIES: dict[str, type[Modality]] = {"grid": Grid, "categorical": Categorical, "text": Text, "vector": Vector}
+
+
+def make_modality(spec: ModalitySpec, config: ModelConfig) -> Modality:
+    """The modality for one leaf of an observation.
+
+    Raises:
+        UserError: if no modality of that kind is known.
+    """
+    if spec.kind not in MODALITIES:
+        raise UserError(
+            f"Observation '{spec.key}' is of kind '{spec.kind}', which the world model cannot encode yet; "
+            f"choose one of {', '.join(MODALITIES)} with env.modalities.{spec.key}=KIND, or wrap the environment."
+        )
+    return MODALITIES[spec.kind](spec, config)

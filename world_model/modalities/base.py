@@ -1,0 +1,48 @@
+"""What a modality is to the world model: tokens in, latent groups out, and back again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from envs.spaces.specs import ModalitySpec
+from world_model.config import ModelConfig
+from world_model.latents import LatentBlock
+
+
+class Modality(nn.Module):
+    """Turns one observed array into one block of latent groups.
+
+    A symbolic modality overrides `tokenize` (its symbols are its codes) and `detokenize`. A learned one leaves `tokenize` as it is,
+    sets `block.learned`, and adds `encode`, `decode` and `reconstruction_loss`.
+    """
+
+    block: LatentBlock
+
+    def __init__(self, spec: ModalitySpec, config: ModelConfig) -> None:
+        super().__init__()
+        self.spec = spec
+        self.config = config
+
+    def tokenize(self, raw: NDArray[Any], grow: bool = False) -> Tensor:
+        """Adapted observations (..., *shape) -> what `WorldModel.forward` takes: codes (..., groups), or floats of a learned one.
+
+        Runs on the CPU, outside the engine. `grow` lets symbol tables take in symbols they have not met.
+        """
+        return torch.from_numpy(np.ascontiguousarray(raw))
+
+    def detokenize(self, codes: Tensor) -> NDArray[Any]:
+        """Codes (..., groups) -> observations (..., *shape), as the adapter delivers them."""
+        raise NotImplementedError
+
+    def encode(self, observation: Tensor) -> Tensor:
+        """Learned modalities: observations (..., *shape) -> logits (..., groups, classes)."""
+        raise NotImplementedError
+
+    def reconstruction_loss(self, one_hot: Tensor, observation: Tensor) -> Tensor:
+        """Learned modalities: negative log-likelihood (...,) of the observation under one-hots (..., groups, classes)."""
+        raise NotImplementedError

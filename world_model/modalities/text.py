@@ -1,0 +1,65 @@
+"""Text: one code a word, from a table of the distinct words seen."""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from envs.spaces.specs import ModalitySpec
+from world_model.config import ModelConfig
+from world_model.latents import LatentBlock
+from world_model.modalities.base import Modality
+from world_model.symbols import SymbolTable
+
+CACHED_TEXTS = 4096
+
+
+class Text(Modality):
+    """(max_bytes,) zero-padded UTF-8 -> `text_words` groups; words past the last group are dropped.
+
+    The table keeps each word's CRC-32, so any charset works; the words themselves are remembered for `detokenize` while the process lives.
+    """
+
+    def __init__(self, spec: ModalitySpec, config: ModelConfig) -> None:
+        super().__init__(spec, config)
+        self.words = config.text_words
+        self.table = SymbolTable(config.text_table_size, 1)
+        self.block = LatentBlock(spec.key, spec.kind, (config.text_table_size,) * self.words, static=spec.static)
+        self._hashes: dict[bytes, NDArray[np.int64]] = {}
+        self._spelling: dict[int, str] = {}
+
+    def tokenize(self, raw: NDArray[Any], grow: bool = False) -> Tensor:
+        texts = np.ascontiguousarray(raw, dtype=np.uint8)
+        rows = texts.reshape(-1, texts.shape[-1])
+        hashes = np.stack([self._hash(row.tobytes()) for row in rows])  # (N, words)
+        codes = self.table.lookup(hashes[..., None], grow)
+        return torch.from_numpy(codes.reshape(*texts.shape[:-1], self.words))
+
+    def detokenize(self, codes: Tensor) -> NDArray[Any]:
+        hashes = self.table.symbols(codes.cpu().numpy())[..., 0]  # (..., words)
+        flat = hashes.reshape(-1, self.words)
+        rows = np.zeros((len(flat), *self.spec.shape), np.uint8)
+        for row, text in zip(rows, flat, strict=True):
+            words = [self._spelling.get(int(word), "?") for word in text if word != 0]
+            data = " ".join(words).encode()[: row.size]
+            row[: len(data)] = np.frombuffer(data, np.uint8)
+        return rows.reshape(*codes.shape[:-1], *self.spec.shape)
+
+    def _hash(self, data: bytes) -> NDArray[np.int64]:
+        """Word hashes of one padded text; 0 stands for 'no word here'."""
+        known = self._hashes.get(data)
+        if known is not None:
+            return known
+        hashes = np.zeros(self.words, np.int64)
+        for index, word in enumerate(data.rstrip(b"\0").decode("utf-8", "replace").lower().split()[: self.words]):
+            hashes[index] = crc32(word.encode()) + 1
+            self._spelling[int(hashes[index])] = word
+        if len(self._hashes) >= CACHED_TEXTS:
+            self._hashes.clear()
+        self._hashes[data] = hashes
+        return hashes

@@ -1,0 +1,187 @@
+"""The world model: one module, whose `forward` answers named losses and the states that imagination starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from envs.spaces.specs import EnvSpec
+from world_model.config import ModelConfig
+from world_model.dynamics import Dynamics, RecordingCache, segment_mask
+from world_model.heads import TwoHotHead, make_prior
+from world_model.latents import LatentSpec
+from world_model.math import categorical_kl, sample_codes, unimix_logits
+from world_model.modalities import make_modality
+from world_model.modalities.base import Modality
+from world_model.networks import LatentEmbedding, mlp
+
+
+@dataclass
+class Sequences:
+    """A batch of sequences as tensors. Index t: what was observed, whether the episode starts or ends there, the reward received
+    on arriving there, and the action taken from there (any, where the episode ends).
+
+    Attributes:
+        obs: {key: codes (B, T, groups) int64, or floats (B, T, *shape) of a learned modality}.
+        action: (B, T) int64.
+        reward: (B, T) float.
+        first, terminated, truncated: (B, T) bool.
+    """
+
+    obs: dict[str, Tensor]
+    action: Tensor
+    reward: Tensor
+    first: Tensor
+    terminated: Tensor
+    truncated: Tensor
+
+    @property
+    def last(self) -> Tensor:
+        return self.terminated | self.truncated
+
+
+@dataclass
+class ModelOutput:
+    """What a training pass answers.
+
+    Attributes:
+        losses: {name: scalar}, unweighted, for the log.
+        loss: scalar, their weighted sum, to go backward from.
+        metrics: {name: scalar}, accuracies.
+        z: (B, T, G) posterior codes.
+        h: (B, T, D) decoder output; `h[:, t]` has seen everything up to and including (z_t, a_t).
+        context: keys and values of the pass, for imagination to attend to.
+    """
+
+    losses: dict[str, Tensor]
+    loss: Tensor
+    metrics: dict[str, Tensor]
+    z: Tensor
+    h: Tensor
+    context: RecordingCache
+
+
+class WorldModel(nn.Module):
+    """Encoders, step embedding, decoder and heads. Knows observation specs, never an environment."""
+
+    def __init__(self, spec: EnvSpec, config: ModelConfig) -> None:
+        super().__init__()
+        self.spec, self.config = spec, config
+        modalities = [make_modality(leaf, config) for leaf in spec.observations]
+        self.modalities = nn.ModuleDict({_name(leaf.key): modality for leaf, modality in zip(spec.observations, modalities, strict=True)})
+        self.latents = LatentSpec(tuple(modality.block for modality in modalities))
+        self.embed_latent = LatentEmbedding(self.latents, config.symbol_width, config.hidden)
+        self.embed_action = nn.Embedding(spec.action.size, config.hidden)
+        self.embed_step = nn.Sequential(nn.RMSNorm(config.hidden), nn.SiLU(), mlp([config.hidden, config.hidden, config.width]))
+        self.dynamics = Dynamics(config)
+        self.predicted = [block for block in self.latents.blocks if not block.static]
+        self.priors = nn.ModuleDict({_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
+        self.reward_head = TwoHotHead(config.width, config)
+        self.continue_head = mlp([config.width, config.hidden, 1], zero_last=True)
+
+    # -- observations in -------------------------------------------------------------------------------------------------
+
+    def modality(self, key: str) -> Modality:
+        module = self.modalities[_name(key)]
+        assert isinstance(module, Modality)
+        return module
+
+    def tokenize(self, obs: dict[str, NDArray[Any]], grow: bool = False) -> dict[str, Tensor]:
+        """Adapted observations {key: (..., *shape)} -> tensors on the CPU, as `Sequences.obs` holds them."""
+        return {leaf.key: self.modality(leaf.key).tokenize(obs[leaf.key], grow) for leaf in self.spec.observations}
+
+    def posterior(self, obs: dict[str, Tensor], sample: bool = True) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Codes z (..., G); straight-through one-hots and log-probabilities (..., groups, C) of the learned blocks."""
+        codes, soft, log_probs = [], {}, {}
+        for block in self.latents.blocks:
+            if not block.learned:
+                codes.append(obs[block.key])
+                continue
+            log_prob = unimix_logits(self.modality(block.key).encode(obs[block.key]), self.config.unimix)
+            index = sample_codes(log_prob, torch.rand_like(log_prob[..., 0])) if sample else log_prob.argmax(-1)
+            one_hot = F.one_hot(index, block.max_classes).to(log_prob)
+            prob = log_prob.exp()
+            codes.append(index)
+            log_probs[block.key] = log_prob
+            soft[block.key] = one_hot + prob - prob.detach()
+        return torch.cat(codes, -1), soft, log_probs
+
+    def embed(self, z: Tensor, action: Tensor, soft: dict[str, Tensor] | None = None) -> Tensor:
+        """z (..., G), action (...,) -> tokens (..., D)."""
+        return self.embed_step(self.embed_latent(z, soft) + self.embed_action(action))
+
+    # -- predictions out -------------------------------------------------------------------------------------------------
+
+    def prior_logits(self, h: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """h (..., D) after (z, a) -> {key: logits (..., groups, C)} of the next codes, static blocks left out."""
+        parts = self.latents.split(z)
+        return {block.key: self.priors[_name(block.key)](h, parts[block.key]) for block in self.predicted}
+
+    def sample_next(self, h: Tensor, z: Tensor, noise: Tensor) -> Tensor:
+        """Next codes (..., G) drawn from the prior, without unimix; static blocks are carried along. `noise` (..., G) in [0, 1)."""
+        logits, noises, parts = self.prior_logits(h, z), self.latents.split(noise), self.latents.split(z)
+        return torch.cat(
+            [sample_codes(logits[key], noises[key]) if key in logits else parts[key] for key in parts],
+            -1,
+        )
+
+    def reward(self, h: Tensor) -> Tensor:
+        """Expected reward (...,) on arriving at the next step."""
+        return self.reward_head(h)
+
+    def cont(self, h: Tensor) -> Tensor:
+        """Probability (...,) that the next step does not terminate the episode."""
+        return self.continue_head(h).squeeze(-1).sigmoid()
+
+    # -- training --------------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Sequences) -> ModelOutput:
+        z, soft, log_probs = self.posterior(batch.obs)
+        context = RecordingCache()
+        steps = torch.arange(z.shape[1], device=z.device).unsqueeze(0)
+        h = self.dynamics(self.embed(z, batch.action, soft), segment_mask(batch.first, self.config.window), steps, context)
+
+        losses: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        valid = ~batch.last[:, :-1]  # (B, T-1), the step t -> t+1 exists
+        count = valid.sum().clamp(min=1)
+
+        def mean(x: Tensor) -> Tensor:
+            return (x * valid).sum() / count
+
+        now, after = self.latents.split(z[:, :-1]), self.latents.split(z[:, 1:])
+        for key, logits in self.prior_logits(h[:, :-1], z[:, :-1]).items():
+            if key in log_probs:
+                prior = unimix_logits(logits, self.config.unimix)
+                posterior = log_probs[key][:, 1:]
+                free = self.config.free_bits
+                losses[f"dynamics/{key}"] = mean(categorical_kl(posterior.detach(), prior).sum(-1).clamp(min=free))
+                losses[f"representation/{key}"] = mean(categorical_kl(posterior, prior.detach()).sum(-1).clamp(min=free))
+            else:
+                error = F.cross_entropy(logits.flatten(0, -2), after[key].flatten(), reduction="none")
+                losses[f"prior/{key}"] = mean(error.view(after[key].shape).sum(-1))
+                with torch.no_grad():
+                    changed = (after[key] != now[key]) & valid.unsqueeze(-1)
+                    right = logits.argmax(-1) == after[key]
+                    metrics[f"changed_accuracy/{key}"] = (right & changed).sum() / changed.sum().clamp(min=1)
+        for key, one_hot in soft.items():
+            losses[f"reconstruction/{key}"] = self.modality(key).reconstruction_loss(one_hot, batch.obs[key]).mean()
+        losses["reward"] = mean(self.reward_head.loss(h[:, :-1], batch.reward[:, 1:]))
+        alive = (~batch.terminated[:, 1:]).float()
+        losses["cont"] = mean(
+            F.binary_cross_entropy_with_logits(self.continue_head(h[:, :-1]).squeeze(-1), alive, reduction="none")
+        )
+        scales = self.config.losses
+        loss = sum(getattr(scales, name.split("/")[0]) * value for name, value in losses.items())
+        assert isinstance(loss, Tensor)
+        return ModelOutput({k: v.detach() for k, v in losses.items()}, loss, metrics, z.detach(), h.detach(), context)
+
+
+def _name(key: str) -> str:
+    """Module names may hold no dot."""
+    return key.replace(".", "/")
