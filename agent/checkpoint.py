@@ -18,7 +18,8 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,11 @@ from agent.manifest import MANIFEST, fault, write_manifest
 from envs.errors import UserError
 
 NAME = re.compile(r"step_(\d{9,})")
+REPLACED = re.compile(r"\.step_(\d{9,})\.old")
 MODEL, META = "model.safetensors", "agent.json"
 TENSORS, STATE, ARRAYS = "training/tensors.pt", "training/state.json", "training/arrays.npz"
 FILES = (MODEL, META, TENSORS, STATE, ARRAYS)
-PLAIN = (Tensor, bool, int, float, str, type(None))
+PLAIN = (bool, int, float, str, type(None))
 WAY_OUT = "give a run folder or one of its checkpoints (RUN/checkpoints/step_...)"
 
 logger = logging.getLogger(__name__)
@@ -62,13 +64,18 @@ class CheckpointStore:
     """The checkpoints of one run: the last `keep` of them and the best stay, older ones are removed as new ones are saved."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
+        if keep < 1:
+            raise UserError(f"train.keep_checkpoints={keep} would keep none: give 1 or more.")
         self.folder, self.keep = Path(folder), keep
 
     def save(
         self, env_steps: int, weights: Mapping[str, Tensor], meta: Mapping[str, Any], training: TrainingState, best: bool = False
     ) -> Path:
         """Publish a checkpoint, on disk when this returns; `best` makes it the one kept as the best so far."""
-        _check_storable(training)
+        tensors = _storable(training.tensors, "tensors")
+        for name, array in training.arrays.items():
+            if array.dtype.hasobject:
+                raise TypeError(f"arrays.{name} holds Python objects")
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{env_steps:09d}"
         temporary = self.folder / f".{path.name}.tmp"
@@ -77,7 +84,7 @@ class CheckpointStore:
         # Clones: safetensors refuses tensors that share memory, as tied weights and views do.
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, temporary / MODEL)
         write_json(temporary / META, meta)
-        torch.save(training.tensors, temporary / TENSORS)
+        torch.save(tensors, temporary / TENSORS)
         write_json(temporary / STATE, training.state)
         np.savez_compressed(temporary / ARRAYS, **training.arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for flags
         write_manifest(temporary)
@@ -93,7 +100,8 @@ class CheckpointStore:
         """The newest whole checkpoint; half-written and damaged ones are passed over with a warning."""
         for temporary in sorted(self.folder.glob(".step_*.tmp")):
             logger.warning("passing over %s: it was never finished", temporary)
-        for path in reversed(self._all()):
+        # One that made way for its successor counts too: the writer may have been killed between the two renames.
+        for path in sorted([*self._all(), *self._all(REPLACED)], key=lambda path: (_step(path), path.name), reverse=True):
             found = fault(path, FILES)
             if found is None:
                 return path
@@ -102,15 +110,21 @@ class CheckpointStore:
 
     def best(self) -> Path | None:
         """The checkpoint last saved as the best, where it is there and whole."""
+        path = self._best()
+        return path if path and fault(path, FILES) is None else None
+
+    def _best(self) -> Path | None:
         try:
-            path = self.folder / json.loads((self.folder / "best.json").read_text())["name"]
+            name = json.loads((self.folder / "best.json").read_text())["name"]
+            return self.folder / name if NAME.fullmatch(name) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return path if NAME.fullmatch(path.name) and fault(path, FILES) is None else None
 
-    def _all(self) -> list[Path]:
-        paths = [path for path in self.folder.glob("step_*") if NAME.fullmatch(path.name) and path.is_dir()]
-        return sorted(paths, key=lambda path: int(path.name[len("step_") :]))
+    def _all(self, pattern: re.Pattern[str] = NAME) -> list[Path]:
+        """Folders named as checkpoints, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted((path for path in self.folder.iterdir() if pattern.fullmatch(path.name) and path.is_dir()), key=_step)
 
     def _publish(self, temporary: Path, path: Path) -> None:
         if path.exists():  # saved at this very step before: a folder cannot be replaced in one go, so the old one makes way first
@@ -125,7 +139,7 @@ class CheckpointStore:
     def _prune(self, newest: Path) -> None:
         """Remove what is neither among the last nor the best; damaged checkpoints are left for people to look at."""
         whole = [path for path in self._all() if fault(path, FILES, checksums=False) is None]
-        kept = {newest, self.best(), *whole[-self.keep :]}
+        kept = {newest, self._best(), *whole[-self.keep :]}
         for path in whole:
             if path not in kept:
                 gone = self.folder / f".{path.name}.old"
@@ -145,14 +159,13 @@ def resolve(path: Path | str) -> Path:
         raise UserError(f"{path} does not exist: {WAY_OUT}.")
     if (path / META).is_file():
         return path
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    store = CheckpointStore(folder)
-    if not store._all():
-        raise UserError(f"{path} is not a Strata checkpoint, {META} is missing: {WAY_OUT}.")
-    latest = store.latest()
-    if latest is None:
-        raise UserError(f"{path} holds no whole checkpoint, all of them are damaged or were never finished: {WAY_OUT}.")
-    return latest
+    is_run = (path / "checkpoints").is_dir()
+    latest = CheckpointStore(path / "checkpoints" if is_run else path).latest()
+    if latest is not None:
+        return latest
+    if is_run or path.name == "checkpoints":
+        raise UserError(f"{path} holds no whole checkpoint: {WAY_OUT}.")
+    raise UserError(f"{path} is not a Strata checkpoint, {META} is missing: {WAY_OUT}.")
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -176,35 +189,27 @@ def load_training(path: Path) -> TrainingState:
         _check(path, name)
     try:
         tensors = torch.load(path / TENSORS, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise _damaged(path, TENSORS, "it holds more than tensors and plain values, or is no such file") from error
     try:
         with np.load(path / ARRAYS, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, ARRAYS, error) from error
     return TrainingState(tensors, _read_json(path, STATE), arrays)
 
 
-def _check_storable(training: TrainingState) -> None:
-    """Refuse now what could not be loaded back later, when it would be too late."""
-    for where, leaf in _leaves(training.tensors, "tensors"):
-        if not isinstance(leaf, PLAIN):
-            raise TypeError(f"{where} is a {type(leaf).__name__}: only tensors and plain values can be stored there")
-    for name, array in training.arrays.items():
-        if np.asarray(array).dtype.hasobject:
-            raise TypeError(f"arrays.{name} holds Python objects")
-
-
-def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+def _storable(value: Any, where: str) -> Any:
+    """The same in plain containers; refuses now what a safe loader would refuse later, when it would be too late."""
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{where}.{key}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{where}.{index}")
-    else:
-        yield where, value
+        return {key: _storable(item, f"{where}.{key}") for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_storable(item, f"{where}.{index}") for index, item in enumerate(value))
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if type(value) not in PLAIN:
+        raise TypeError(f"{where} is a {type(value).__name__}: only tensors and plain values can be stored there")
+    return value
 
 
 def _check(path: Path, name: str) -> None:
@@ -231,6 +236,11 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise _damaged(path, name, "it is no JSON object")
     return data
+
+
+def _step(path: Path) -> int:
+    match = NAME.search(path.name)
+    return int(match[1]) if match else -1
 
 
 def _remove(path: Path) -> None:

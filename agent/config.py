@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from agent.loggers import LoggerConfig
 from curriculum.config import CurriculumConfig
 from envs.config import EnvConfig
 from hierarchy.config import HierarchyConfig
-from world_model.config import ModelConfig
+from world_model.config import ModelConfig, ShardingConfig
 
 
 @dataclass
@@ -39,7 +38,9 @@ class TrainConfig:
     stop_at_mastery: bool = True  # stop when the hardest task is mastered
     random_steps: int = 1024  # uniformly random actions before anything is learned
     warmup_updates: int = 100  # of the model alone, before the policy learns
-    update_every: float = 16.0  # env steps per update
+    update_every_first: float = 16.0  # env steps per update until the first task is mastered
+    update_every: float = 16.0  # env steps per update from then on
+    mastery: float = 0.9  # training success over the last 100 episodes at which a task counts as mastered
     batch: int = 16  # B, sequences per update
     length: int = 32  # T, steps per sequence
     log_every: int = 500  # env steps
@@ -56,14 +57,6 @@ class EvalConfig:
     episodes: int = 100  # per task at the end
     policy: str = "sample"  # sample | greedy: the reported figure; the other is reported beside it
     split: str = "test"  # test | validation
-
-
-@dataclass
-class ShardingConfig:
-    """Where the world model's parameters live."""
-
-    name: str = "local"  # local | deepspeed
-    stage: int = 0  # ZeRO stage, 0 to 3
 
 
 @dataclass
@@ -84,4 +77,3 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
-    experiment: dict[str, Any] = field(default_factory=dict)

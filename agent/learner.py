@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor, nn
 
 from agent.sequences import SequenceBatch
+from agent.timing import PhaseTimer
 from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
 from hierarchy.trajectory import LatentTrajectory
@@ -41,7 +40,6 @@ class Learner:
         self.parameters = [p for p in hierarchy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.actor_critic.lr, eps=1e-6, fused=True)
         self.updates = 0
-        self.seconds = {"model": 0.0, "policy": 0.0}
 
     def sequences(self, batch: SequenceBatch) -> Sequences:
         """A batch from replay as tensors on the device."""
@@ -58,31 +56,29 @@ class Learner:
             truncated=tensor(batch.truncated),
         )
 
-    def update(self, batch: SequenceBatch, policy: bool = True) -> dict[str, Tensor | float]:
+    def update(self, batch: SequenceBatch, timer: PhaseTimer, policy: bool = True) -> dict[str, Tensor | float]:
         """Train the model, and with `policy` the hierarchy too. Answers what to log."""
-        began = time.perf_counter()
-        sequences = self.sequences(batch)
-        output, metrics = self.engine.train_step(sequences)
-        log: dict[str, Tensor | float] = {f"model/{name}": value for name, value in metrics.items()}
-        log |= {f"model/{name}": value for name, value in output.losses.items()}
-        log |= {f"model/{name}": value for name, value in output.metrics.items()}
-        self.seconds["model"] += time.perf_counter() - began
+        with timer("model"):
+            sequences = self.sequences(batch)
+            output, metrics = self.engine.train_step(sequences)
+        log: dict[str, Tensor | float] = {f"model/{name}": value for name, value in (metrics | output.losses | output.metrics).items()}
+        log["model/total"] = output.loss.detach()
         if policy:
-            began = time.perf_counter()
-            log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device))
-            self.seconds["policy"] += time.perf_counter() - began
+            log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device), timer)
         self.updates += 1
         return log
 
-    def _learn_policy(self, output: ModelOutput, sequences: Sequences, log_prob: Tensor) -> dict[str, Tensor | float]:
-        starts = choose_starts(output, sequences, self.config.starts)
-        real = real_trajectory(output, sequences, log_prob)
-        log: dict[str, Tensor | float] = {}
-        for learning in self.hierarchy.learn(self.imagination, starts, real):
-            self.optimizer.zero_grad(set_to_none=True)
-            learning.loss.backward()
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.config.actor_critic.grad_clip)
-            self.optimizer.step()
-            learning.after()
-            log = {f"policy/{name}": value for name, value in learning.metrics.items()} | {"policy/grad_norm": norm.item()}
+    def _learn_policy(self, output: ModelOutput, sequences: Sequences, log_prob: Tensor, timer: PhaseTimer) -> dict[str, Tensor | float]:
+        self.imagination.watch = lambda: timer("imagination")
+        with timer("policy"):
+            starts = choose_starts(output, sequences, self.config.starts)
+            real = real_trajectory(output, sequences, log_prob)
+            log: dict[str, Tensor | float] = {}
+            for learning in self.hierarchy.learn(self.imagination, starts, real):
+                self.optimizer.zero_grad(set_to_none=True)
+                learning.loss.backward()
+                norm = nn.utils.clip_grad_norm_(self.parameters, self.config.actor_critic.grad_clip)
+                self.optimizer.step()
+                learning.after()
+                log = {f"policy/{name}": value for name, value in learning.metrics.items()} | {"policy/grad_norm": norm}
         return log

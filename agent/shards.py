@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -148,13 +149,11 @@ def _opened(path: Path, spec: EnvSpec) -> Iterator[h5py.File]:
 def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
     steps = len(episode)
     group.attrs.update(id=index, total_steps=steps, task=episode.task, seed=episode.seed)
-    group.attrs.update(env_index=episode.env_index, end_step=episode.end_step)
+    group.attrs.update(env_index=episode.env_index, end_step=episode.end_step, crc32=_checksum(episode))
     for key, values in episode.obs.items():
         rows = max(1, min(len(values), CHUNK_BYTES // max(values[0].nbytes, 1)))
         chunks = (rows, *values.shape[1:])
-        group.create_dataset(
-            f"observations/{key}", data=values, chunks=chunks, compression="gzip", compression_opts=1, fletcher32=True
-        )
+        group.create_dataset(f"observations/{key}", data=values, chunks=chunks, compression="gzip", compression_opts=1)
     at_end = np.arange(steps) == steps - 1
     fields = {
         "actions": episode.action,
@@ -182,7 +181,7 @@ def _read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
     ends = fields["terminations"] | fields["truncations"]
     if ends[:-1].any() or not ends[-1]:
         raise ValueError(f"{name} does not end at its last step and there alone")
-    return Episode(
+    episode = Episode(
         obs=obs,
         action=action,
         log_prob=fields["log_probs"],
@@ -194,6 +193,20 @@ def _read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
         env_index=int(group.attrs["env_index"]),
         end_step=int(group.attrs["end_step"]),
     )
+    if _checksum(episode) != group.attrs["crc32"]:
+        raise ValueError(f"{name} does not match its checksum")
+    return episode
+
+
+def _checksum(episode: Episode) -> int:
+    """CRC-32 of an episode's arrays: HDF5 itself would notice a flipped bit only in what is compressed."""
+    fields = {"actions": episode.action, "log_probs": episode.log_prob, "rewards": episode.reward}
+    checksum = 0
+    for key in sorted(episode.obs):
+        checksum = zlib.crc32(episode.obs[key].tobytes(), checksum)
+    for name, values in fields.items():
+        checksum = zlib.crc32(np.asarray(values, STEP_FIELDS[name]).tobytes(), checksum)
+    return checksum
 
 
 def _read(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

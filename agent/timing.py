@@ -10,8 +10,8 @@ from contextlib import contextmanager
 class PhaseTimer:
     """Cumulative seconds of named phases, measured on the host: `with timer("model"): ...`.
 
-    Phases may nest; the time of an inner phase is not counted again in the outer one, so that the sum is never more than the wall time.
-    A device that works asynchronously has its work counted in the phase that first waits for it.
+    Phases may nest: the time of an inner phase is not counted again in the outer one, so the sum is never more than the wall
+    time. A device that works asynchronously has its work counted in the phase that first waits for it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:

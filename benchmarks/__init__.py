@@ -1,1 +1,4 @@
-"""Commands that reproduce every figure the docs quote: `python -m benchmarks.NAME [--seeds ...] [--quick] [--jobs N] [overrides...]`."""
+"""Commands that reproduce every figure the docs quote.
+
+`python -m benchmarks.NAME [--seeds ...] [--quick] [--jobs N] [overrides...]`
+"""

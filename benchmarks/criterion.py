@@ -41,7 +41,7 @@ class Mastery:
         return sum(recent) / len(recent) if recent else None
 
     def over_last(self, task: str, episodes: int, threshold: float) -> bool:
-        """Whether at least `threshold` of the last `episodes` (at most `window`) episodes of `task` succeeded, and there were that many."""
+        """Whether `task` has had `episodes` episodes (at most `window`) and at least `threshold` of the last ones succeeded."""
         recent = list(self._recent[task])[-episodes:]
         # Counted, not averaged: 90 of 100 must reach 0.9 whatever the rounding.
         return len(recent) == episodes and sum(recent) >= threshold * episodes - 1e-9
@@ -50,9 +50,10 @@ class Mastery:
 def break_even_seconds_per_step(
     our_seconds: float | None, our_steps: float | None, peer_seconds: float | None, peer_steps: float | None
 ) -> float | None:
-    """The time an environment step has to take for us to win in wall-clock as well: `(our seconds - its seconds) / (its steps - ours)`.
+    """The time an environment step has to take for us to win in wall-clock as well.
 
-    `None` when we use no fewer steps, or when one of the two never got there. Negative when we are faster even though steps are free.
+    It is `(our seconds - its seconds) / (its steps - ours)`; `None` when we use no fewer steps, or when one of the two never got
+    there; negative when we are faster even where steps are free.
     """
     if our_seconds is None or our_steps is None or peer_seconds is None or peer_steps is None or our_steps >= peer_steps:
         return None

@@ -11,24 +11,23 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from benchmarks.progress import Live, ending_in_order
 from benchmarks.provenance import ROOT, commit, cores, digest, machine, scrub, versions
 from benchmarks.store import Record, Results
-from benchmarks.training import Interrupted, Metrics, RunFailed
+from benchmarks.training import Metrics, RunError, StoppedError
 from envs.errors import UserError
 
 
@@ -77,8 +76,8 @@ class Run:
         variant: which learner or setting.
         seed: its seed.
         config: everything that decides its figures apart from the seed and the code, as plain data; its hash names the run.
-        execute: does the work, and answers the figures as plain data. What it answers under `reached` is what the run was for, `None` if
-            it never got there. May raise `RunFailed`, `Interrupted`.
+        execute: does the work, and answers the figures as plain data. What it answers under `reached` is what the run was for,
+            `None` if it never got there. May raise `RunError`, `StoppedError`.
         total_steps: env steps it will take at most, for the progress bar.
         threads: instead of those of the command line.
     """
@@ -123,7 +122,13 @@ class Benchmark:
         except UserError as error:
             print(error, file=sys.stderr)
             return 2
-        result = {"benchmark": self.name, "quick": options.quick, "seeds": list(options.seeds), "interrupted": interrupted, **summary}
+        result = {
+            "benchmark": self.name,
+            "quick": options.quick,
+            "seeds": list(options.seeds),
+            "interrupted": interrupted,
+            **summary,
+        }
         Console().print(self.show(result))
         print(json.dumps(result, allow_nan=False), flush=True)
         return 130 if interrupted else int(any(record["error"] is not None for record in records))
@@ -136,7 +141,9 @@ class Benchmark:
         """
         parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{self.name}", description=self.description)
         parser.add_argument("--seeds", nargs="+", default=[], metavar="SEED", help=f"default: {' '.join(map(str, self.seeds))}")
-        parser.add_argument("--quick", action="store_true", help="one seed and little work, to see that it runs; nothing is recorded")
+        parser.add_argument(
+            "--quick", action="store_true", help="one seed and little work, to see that it runs; nothing is recorded"
+        )
         parser.add_argument("--jobs", type=int, default=1, help="runs side by side (wall-clock figures: from --jobs 1)")
         parser.add_argument("--threads", type=int, help="CPU threads of each run; by default the cores divided by --jobs")
         parser.add_argument("--fresh", action="store_true", help="run again what is already among the results")
@@ -162,7 +169,7 @@ def run_all(name: str, runs: Sequence[Run], options: Options) -> tuple[list[Reco
     """Do the runs that are not among the results yet, `options.jobs` at a time, recording each as it finishes.
 
     Returns:
-        The records of all runs that finished or failed, now or earlier, in the order of `runs`; and whether Ctrl-C cut this short.
+        The records of all runs that finished or failed, now or earlier, in the order of `runs`; whether Ctrl-C cut this short.
     """
     results = Results(options.results, name)
     records: dict[int, Record] = {}
@@ -170,50 +177,50 @@ def run_all(name: str, runs: Sequence[Run], options: Options) -> tuple[list[Reco
         found = ((index, results.find(run.variant, run.seed, digest(run.config))) for index, run in enumerate(runs))
         records = {index: record for index, record in found if record is not None}
     here = commit()
-    stop = threading.Event()
-    console = Console(stderr=True)
-    with _terminable(), Live(console) as live, ThreadPoolExecutor(options.jobs) as pool:
+    live = Live(Console(stderr=True))
+    with live, ending_in_order(live.say) as stop, ThreadPoolExecutor(options.jobs) as pool:
         for index, record in records.items():
             old = "" if record.get("commit") == here["commit"] else " (of another commit; --fresh runs it again)"
             live.say(f"{runs[index].variant} seed {runs[index].seed}: already among the results{old}")
-        waiting: dict[Future[Record], int] = {
-            pool.submit(_execute, name, run, options, here, live, stop): index for index, run in enumerate(runs) if index not in records
+        under_way = {
+            pool.submit(_execute, name, run, options, here, live, stop): index
+            for index, run in enumerate(runs)
+            if index not in records
         }
-        pending = set(waiting)
-        while pending:
-            try:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            except KeyboardInterrupt:
-                live.say("interrupted: ending the runs under way; finished ones are kept")
-                stop.set()
-                continue
-            for future in done:
-                try:
-                    record = future.result()
-                except Interrupted:
+        try:
+            for future in as_completed(under_way):
+                done = future.result()
+                if done is None:
                     continue
                 if not options.quick:
-                    results.add(record)
-                records[waiting[future]] = record
-    return [records[index] for index in sorted(records)], stop.is_set()
+                    results.add(done)
+                records[under_way[future]] = done
+        except BaseException:
+            stop.set()  # or the pool would wait for the other runs
+            raise
+        return [records[index] for index in sorted(records)], stop.is_set()
 
 
-def _execute(name: str, run: Run, options: Options, here: Mapping[str, Any], live: Live, stop: threading.Event) -> Record:
+def _execute(name: str, run: Run, options: Options, here: Mapping[str, Any], live: Live, stop: threading.Event) -> Record | None:
+    """Do one run; answer its record, `None` if it was interrupted."""
     if stop.is_set():
-        raise Interrupted
+        return None
     threads = run.threads or options.threads
     figures: dict[str, Any] | None = None
     error: str | None = None
     folder = _empty_folder(name, run, options)
     started = time.perf_counter()
-    with live.run(run) as report:
-        try:
+    try:
+        with live.run(f"{run.variant} seed {run.seed}", run.total_steps) as report:
             figures = run.execute(Context(folder, threads, report, stop))
-        except RunFailed as failure:
-            error = scrub(str(failure))
+    except StoppedError:
+        return None
+    except RunError as failure:
+        error = scrub(str(failure))
+    finally:
+        if options.quick:
+            shutil.rmtree(folder.parent, ignore_errors=True)
     seconds = time.perf_counter() - started
-    if options.quick:
-        shutil.rmtree(folder.parent, ignore_errors=True)
     live.say(f"{run.variant} seed {run.seed}: {error or 'done'} after {seconds:.0f} s")
     return {
         "benchmark": name,
@@ -242,60 +249,3 @@ def _empty_folder(name: str, run: Run, options: Options) -> Path:
     if folder.exists():  # of a run that did not finish, or that is run afresh
         shutil.rmtree(folder)
     return folder
-
-
-class Live:
-    """Tells a terminal how the runs are doing; lines alone where there is no terminal. Safe to use from several threads."""
-
-    def __init__(self, console: Console) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._console = console
-
-    def __enter__(self) -> Live:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._progress.stop()
-
-    def say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False)
-
-    def run(self, run: Run) -> _LiveRun:
-        return _LiveRun(self._progress, run)
-
-
-class _LiveRun:
-    """One run's line of the display; entered, it is the function that takes the run's newest metrics."""
-
-    def __init__(self, progress: Progress, run: Run) -> None:
-        self._progress = progress
-        self._id = progress.add_task(f"{run.variant} seed {run.seed}", total=run.total_steps, told="starting")
-
-    def __enter__(self) -> Callable[[Metrics], None]:
-        return self._tell
-
-    def __exit__(self, *exc: object) -> None:
-        self._progress.remove_task(self._id)
-
-    def _tell(self, metrics: Metrics) -> None:
-        steps = int(metrics.get("env_steps", 0))
-        self._progress.update(self._id, completed=steps, told=f"{steps:,} env steps")
-
-
-class _terminable:  # noqa: N801 - used like a function
-    """Within it SIGTERM ends a benchmark in order, as Ctrl-C does."""
-
-    def __enter__(self) -> None:
-        self._main = threading.current_thread() is threading.main_thread()  # elsewhere Python allows no handlers
-        if self._main:
-            self._before = signal.signal(signal.SIGTERM, self._interrupt)
-
-    def __exit__(self, *exc: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGTERM, self._before)
-
-    @staticmethod
-    def _interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt

@@ -39,7 +39,7 @@ class Results:
         except (json.JSONDecodeError, UnicodeDecodeError):
             records = None
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise UserError(f"{self.path.name} among the results is no JSON list of runs; mend it, or move it aside and run again.")
+            raise UserError(f"{self.path.name} among the results is no JSON list of runs; mend it or move it aside.")
         return records
 
     def find(self, variant: str, seed: int, config_hash: str) -> Record | None:
@@ -50,10 +50,11 @@ class Results:
         return None
 
     def add(self, record: Record) -> None:
-        """Append `record`, in the place of an earlier one of the same run; nothing that was there is lost if this is killed midway."""
+        """Append `record`, in the place of an earlier one of the same run; killed midway, nothing that was there is lost."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(self.path.parent):
-            kept = [known for known in self.load() if _key(known) != _key(record) or (known.get("error") is None and record.get("error"))]
+            failed = record.get("error") is not None
+            kept = [known for known in self.load() if _key(known) != _key(record) or (failed and known.get("error") is None)]
             write_json(self.path, [*kept, record])
 
 

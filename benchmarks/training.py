@@ -1,4 +1,4 @@
-"""Training runs as child processes: one process a run, with a chosen number of threads, watched through the files of its run folder."""
+"""Training runs as child processes: one a run, with a chosen number of threads, watched through the run folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 30.0  # an interrupted run writes its checkpoint and report first
 
 
-class RunFailed(Exception):
+class RunError(Exception):
     """A run ended without its result; the message is one sentence without paths of this machine."""
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """A run was stopped from outside before it was finished."""
 
 
@@ -49,8 +49,8 @@ def train_run(
         stop: interrupts the run when set.
 
     Raises:
-        RunFailed: it exited with an error or left no `summary.json`.
-        Interrupted: `stop` was set.
+        RunError: it exited with an error or left no `summary.json`.
+        StoppedError: `stop` was set.
     """
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     command = [sys.executable, str(ROOT / "run.py"), *overrides, f"hydra.run.dir='{quoted}'"]
@@ -71,7 +71,13 @@ def run_process(
     with log.open("w", encoding="utf-8") as output:
         # A session of its own: Ctrl-C in the terminal reaches this process alone, which then ends its runs in order.
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=ROOT, env=environment(threads), start_new_session=True
+            command,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=environment(threads),
+            start_new_session=True,
         )
         try:
             _watch(process, folder, report, stop)
@@ -79,11 +85,11 @@ def run_process(
             _end(process)
             raise
     if process.returncode != 0:
-        raise RunFailed(f"exit code {process.returncode}: {_last_words(log)}")
+        raise RunError(f"exit code {process.returncode}: {_last_words(log)}")
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise RunFailed(f"it ended without a readable summary.json: {_last_words(log)}") from error
+        raise RunError(f"it ended without a readable summary.json: {_last_words(log)}") from error
     assert isinstance(summary, dict)
     return summary
 
@@ -126,7 +132,7 @@ def _watch(process: subprocess.Popen[Any], folder: Path, report: Callable[[Metri
         except subprocess.TimeoutExpired:
             pass
         if stop.is_set():
-            raise Interrupted
+            raise StoppedError
         newest = _newest_metrics(folder) if report else None
         if report and newest and newest != told:
             report(newest)

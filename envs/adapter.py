@@ -14,11 +14,12 @@ from envs.spaces.inference import integer_bounds
 from envs.spaces.leaves import leaves
 from envs.spaces.specs import EnvSpec, ModalitySpec
 
+Observation = dict[str, np.ndarray]  # modality key -> array
 Convert = Callable[[Any], np.ndarray]
 
 
-class Adapter(gym.Wrapper[dict[str, np.ndarray], int, Any, Any]):
-    """Delivers observations as `{modality key: array}` of the spec's shapes and dtypes, and takes actions from `range(spec.action.size)`."""
+class Adapter(gym.Wrapper[Any, Any, Any, Any]):
+    """Delivers observations as `{modality key: array}` as the spec says; takes actions from `range(spec.action.size)`."""
 
     def __init__(self, env: gym.Env[Any, Any], spec: EnvSpec) -> None:
         super().__init__(env)
@@ -26,19 +27,20 @@ class Adapter(gym.Wrapper[dict[str, np.ndarray], int, Any, Any]):
         self.action_space = spaces.Discrete(spec.action.size)
         self._to_environment = to_environment(spec.action)
         by_key = {leaf.key: leaf for leaf in leaves(env.observation_space)}
-        self._parts: list[tuple[str, tuple[Any, ...], Convert]] = [
-            (modality.key, by_key[modality.key].path, converter(by_key[modality.key].space, modality)) for modality in spec.observations
-        ]
+        self._parts: list[tuple[str, tuple[Any, ...], Convert]] = []
+        for modality in spec.observations:
+            leaf = by_key[modality.key]
+            self._parts.append((leaf.key, leaf.path, converter(leaf.space, modality)))
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
         return self._adapt(observation), info
 
-    def step(self, action: int) -> tuple[dict[str, np.ndarray], SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(self._to_environment(action))
         return self._adapt(observation), reward, terminated, truncated, info
 
-    def _adapt(self, observation: Any) -> dict[str, np.ndarray]:
+    def _adapt(self, observation: Any) -> Observation:
         adapted = {}
         for key, path, convert in self._parts:
             value = observation
@@ -64,7 +66,7 @@ def adapted_space(spec: EnvSpec) -> spaces.Dict:
 def converter(space: spaces.Space[Any], modality: ModalitySpec) -> Convert:
     """A function from a raw value of `space` to the array that `modality` promises.
 
-    Symbols are shifted so that the lowest one that the space allows is 0, where it is finite and not 0 already (for a grid: where it is negative).
+    Categories are shifted so that the lowest one is 0; cells of a grid only where the space allows negative ones.
     """
     shape, dtype = modality.shape, np.dtype(modality.dtype)
     if modality.kind == "text":
@@ -80,7 +82,7 @@ def converter(space: spaces.Space[Any], modality: ModalitySpec) -> Convert:
 
 
 class TextEncoder:
-    """Text to `size` utf-8 bytes, cut between characters and padded with zeros; the last text is remembered, since missions repeat."""
+    """Text to `size` utf-8 bytes, cut between characters and padded with zeros. The last text is remembered: missions repeat."""
 
     def __init__(self, size: int) -> None:
         self._size = size

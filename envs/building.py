@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
@@ -14,10 +15,10 @@ from envs.wrappers import apply_wrappers
 
 
 def build_environment(task: Task, config: EnvConfig) -> gym.Env[Any, Any]:
-    """The environment of a task: constructed, time-limited by `env.max_episode_steps` if given, in the wrappers of `env.wrappers`.
+    """The environment of a task: constructed, limited to `env.max_episode_steps` if given, in the wrappers of `env.wrappers`.
 
-    `max_episode_steps` replaces the limit an id is registered with; an environment that counts its steps itself (MiniGrid's `max_steps`)
-    keeps its own limit as well.
+    `max_episode_steps` replaces the limit an id is registered with; an environment that counts its steps itself
+    (MiniGrid's `max_steps`) keeps its own limit as well.
 
     Raises:
         UserError: unknown id, a missing package, or constructor arguments that the environment refuses.
@@ -27,8 +28,9 @@ def build_environment(task: Task, config: EnvConfig) -> gym.Env[Any, Any]:
     check_id(env_id)
     try:
         env = gym.make(env_id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **kwargs)
-    except Exception as error:  # constructors fail in many ways (wrong arguments, missing packages or files); all are the config's
-        raise UserError(f"environment {env_id} with env.kwargs {kwargs} cannot be built: {type(error).__name__}: {error}") from error
+    except Exception as error:  # constructors fail in many ways: wrong arguments, missing packages or files
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"environment {env_id} with env.kwargs {kwargs} cannot be built: {reason}") from error
     return apply_wrappers(env, config.wrappers)
 
 
@@ -38,13 +40,17 @@ def check_id(env_id: str) -> None:
     Raises:
         UserError: it is not.
     """
-    register_environments(env_id)
+    module, _, name = env_id.rpartition(":")
     try:
-        gym.spec(env_id)
+        if module:
+            import_module(module)
     except ImportError as error:
-        raise UserError(f"env.id={env_id}: cannot import {env_id.partition(':')[0]} ({error}).") from error
+        raise UserError(f"env.id={env_id}: cannot import {module} ({error}).") from error
+    register_environments(name)
+    try:
+        gym.spec(name)
     except gym.error.Error as error:
-        name = env_id.rpartition(":")[2]
         raise UserError(
-            f"env.id={env_id} is unknown{near(name, gym.registry)}; give an id that Gymnasium knows, or module:Id for one that a module registers."
+            f"env.id={env_id} is unknown{near(name, gym.registry)}; "
+            "give an id that Gymnasium knows, or module:Id for one that a module registers."
         ) from error

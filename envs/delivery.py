@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
-import numpy as np
 from gymnasium import spaces
 
-from envs.adapter import Adapter, adapted_space
+from envs.adapter import Adapter, Observation, adapted_space
 from envs.building import build_environment
 from envs.config import EnvConfig
 from envs.errors import UserError
@@ -29,10 +28,11 @@ class FinalInfo:
     info: dict[str, Any]
 
 
-class EnvSlot(gym.Env[dict[str, np.ndarray], int]):
-    """Receives `reset(options={"tasks": [...]})`, one task per slot, and plays its own; environments are built once per task and kept.
+class EnvSlot(gym.Env[Any, Any]):
+    """Receives `reset(options={"tasks": [...]})`, one task per slot, and plays its own; environments are built once per task.
 
-    Infos are dropped but for the last of an episode (`{"final": FinalInfo}`), since vector environments spend more time on them than on stepping.
+    Infos are dropped but for the last of an episode (`{"final": FinalInfo}`): batching them costs vector environments
+    more than stepping does.
 
     Args:
         index: which entry of `options["tasks"]` is this slot's.
@@ -42,7 +42,9 @@ class EnvSlot(gym.Env[dict[str, np.ndarray], int]):
         held_out: ids of the tasks whose layouts are split; on others every layout is played.
     """
 
-    def __init__(self, index: int, config: EnvConfig, spec: EnvSpec, split: str = "train", held_out: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, index: int, config: EnvConfig, spec: EnvSpec, split: str = "train", held_out: frozenset[str] = frozenset()
+    ) -> None:
         self.observation_space = adapted_space(spec)
         self.action_space = spaces.Discrete(spec.action.size)
         self._index = index
@@ -53,15 +55,18 @@ class EnvSlot(gym.Env[dict[str, np.ndarray], int]):
         self._built: dict[str, tuple[Adapter, Callable[[Any], str]]] = {}
         self._env: Adapter | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         task: Task | None = (options or {})["tasks"][self._index]
         if task is None or task.seed is None:
             raise ValueError(f"slot {self._index} is reset without a task that carries a seed")
         observation, layout = self.draw(task)
         return observation, {"layout": layout}
 
-    def draw(self, task: Task) -> tuple[dict[str, np.ndarray], str]:
-        """Start an episode of `task`: its seed's layout, or the first one in the split down the chain of `next_seed`. Returns (observation, layout).
+    def draw(self, task: Task) -> tuple[Observation, str]:
+        """Start an episode of `task` on its seed's layout or, if not in the split, the first down `next_seed`'s chain.
+
+        Returns:
+            (first observation, layout).
 
         Raises:
             UserError: no layout of the split turns up.
@@ -76,7 +81,7 @@ class EnvSlot(gym.Env[dict[str, np.ndarray], int]):
             seed = next_seed(seed)
         raise UserError(f"task {task.id} shows no layout of the {self._split} split in {MAX_DRAWS} draws; set env.holdout=false.")
 
-    def step(self, action: int) -> tuple[dict[str, np.ndarray], SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         assert self._env is not None  # vector environments reset first
         observation, reward, terminated, truncated, info = self._env.step(action)
         return observation, reward, terminated, truncated, {"final": FinalInfo(info)} if terminated or truncated else _NO_INFO

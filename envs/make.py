@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import signal
 from functools import partial
 from typing import Any
 
@@ -22,11 +24,13 @@ from envs.suites import near, suite_tasks
 from envs.tasks import Task, TaskSpace
 from envs.vector import TaskVectorEnv
 
+Space = spaces.Space[Any]
+
 log = logging.getLogger(__name__)
 
 
 def make_task_space(config: EnvConfig) -> TaskSpace:
-    """The tasks that a curriculum chooses from: those of `env.suite` (only `env.tasks` of them, in that order, if given), or `env.id` alone.
+    """The tasks that a curriculum chooses from: those of `env.suite` (only `env.tasks`, if given), or `env.id` alone.
 
     `env.kwargs` reach the constructor of every task.
 
@@ -47,7 +51,7 @@ def make_task_space(config: EnvConfig) -> TaskSpace:
         raise UserError(f"env.tasks is empty; drop it to play all of {config.suite}: {', '.join(known)}.")
     for name in chosen:
         if name not in known:
-            raise UserError(f"env.tasks: {name} is no task of {config.suite}{near(name, known)}; its tasks are: {', '.join(known)}.")
+            raise UserError(f"env.tasks: {name} is no task of {config.suite}{near(name, known)}; these are: {', '.join(known)}.")
         if chosen.count(name) > 1:
             raise UserError(f"env.tasks: {name} is given twice; name each task once.")
     picked = [known[name] for name in chosen]
@@ -61,7 +65,7 @@ def make_envs(config: EnvConfig, tasks: TaskSpace, num_envs: int | None = None, 
         config: the `env` config group.
         tasks: the task space; observation and action spaces have to agree over it.
         num_envs: how many, `env.num_envs` if not given.
-        split: `train`, `validation` or `test`; without effect when `env.holdout` is off or a task has too few layouts to keep some apart.
+        split: `train`, `validation` or `test`; without effect if `env.holdout` is off or a task has too few layouts.
 
     Raises:
         UserError: an environment that cannot be built, or spaces that cannot be mapped or do not agree.
@@ -73,7 +77,7 @@ def make_envs(config: EnvConfig, tasks: TaskSpace, num_envs: int | None = None, 
         raise UserError(f"env.num_envs={count} has to be at least 1.")
     spec = infer_spec(config, tasks)
     held_out = _held_out(config, tasks, spec) if config.holdout else frozenset()
-    slots = [partial(EnvSlot, index, config, spec, split, held_out) for index in range(count)]
+    slots = [partial(_build_slot, index, config, spec, split, held_out) for index in range(count)]
     return TaskVectorEnv(slots, spec, tasks, config.vectorization, held_out)
 
 
@@ -84,7 +88,7 @@ def infer_spec(config: EnvConfig, tasks: TaskSpace) -> EnvSpec:
         UserError: spaces that cannot be mapped, or that do not agree over the tasks.
     """
     samples: dict[str, list[list[Any]]] = {}
-    first: tuple[Task, spaces.Space[Any], spaces.Space[Any]] | None = None
+    first: tuple[Task, Space, Space] | None = None
     for task in tasks:
         env = build_environment(task, config)
         if first is None:
@@ -98,9 +102,14 @@ def infer_spec(config: EnvConfig, tasks: TaskSpace) -> EnvSpec:
     return EnvSpec(infer_modalities(observation_space, samples, config.modalities, config.text_bytes), action_spec(action_space))
 
 
-def _check_agreement(
-    first: tuple[Task, spaces.Space[Any], spaces.Space[Any]], task: Task, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> None:
+def _build_slot(index: int, config: EnvConfig, spec: EnvSpec, split: str, held_out: frozenset[str]) -> EnvSlot:
+    if multiprocessing.parent_process() is not None:
+        # Ctrl-C reaches every process of the terminal; the run's own process answers it and closes the workers in order.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return EnvSlot(index, config, spec, split, held_out)
+
+
+def _check_agreement(first: tuple[Task, Space, Space], task: Task, observation_space: Space, action_space: Space) -> None:
     # By name, not by equality: text spaces may carry their task's own vocabulary.
     known = {leaf.key: space_name(leaf.space) for leaf in leaves(first[1])}
     found = {leaf.key: space_name(leaf.space) for leaf in leaves(observation_space)}
@@ -115,9 +124,15 @@ def _check_agreement(
 
 def _held_out(config: EnvConfig, tasks: TaskSpace, spec: EnvSpec) -> frozenset[str]:
     slot = EnvSlot(0, config, spec)
-    held_out = frozenset(task.id for task in tasks if can_hold_out(lambda seed, task=task: slot.draw(task.with_seed(seed))[1]))
+
+    def layout(task: Task, seed: int) -> str:
+        return slot.draw(task.with_seed(seed))[1]
+
+    held_out = frozenset(task.id for task in tasks if can_hold_out(partial(layout, task)))
     slot.close()
     for task in tasks:
         if task.id not in held_out:
-            log.warning("task %s has too few layouts to keep some out of training: it is evaluated on the ones it is trained on", task.id)
+            log.warning(
+                "task %s has too few layouts to keep some out of training: all are both trained and evaluated on", task.id
+            )
     return held_out

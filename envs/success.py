@@ -14,7 +14,8 @@ class SuccessRule:
     """Judges finished episodes.
 
     Attributes:
-        kind: `positive_reward` (it terminated, and with a positive last reward), `info` (an entry of its last info is true) or `return`.
+        kind: `positive_reward` (it terminated, and its last reward was positive), `info` (an entry of its last info is true)
+            or `return` (it earned enough).
         key: info only: the entry.
         threshold: return only: the least undiscounted return that counts.
     """
@@ -56,5 +57,7 @@ class SuccessRule:
             return episode_return >= self.threshold
         if self.key not in info:
             known = ", ".join(sorted(map(str, info))) or "nothing"
-            raise UserError(f"env.success=info:{self.key}: the environment's last info has no {self.key}, only {known}; choose another rule.")
+            raise UserError(
+                f"env.success=info:{self.key}: an episode's last info has no {self.key}, only {known}; choose another rule."
+            )
         return bool(info[self.key])

@@ -36,7 +36,7 @@ class StepResult(NamedTuple):
 
 
 class TaskVectorEnv:
-    """`num_envs` slots on Gymnasium's vector environments, autoreset disabled: an episode that ended is reset, by mask, before the next step."""
+    """Slots on Gymnasium's vector environments, autoreset disabled: what ended is reset, by mask, before the next step."""
 
     def __init__(
         self,

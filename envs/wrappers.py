@@ -46,7 +46,8 @@ def find_wrapper(name: str) -> type[gym.Wrapper[Any, Any, Any, Any]]:
     if not isinstance(wrapper, type):
         known = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise UserError(
-            f"env.wrappers: {module_name} has no wrapper {class_name}{near(class_name, known)}; write module:Class or a name of gymnasium.wrappers."
+            f"env.wrappers: {module_name} has no wrapper {class_name}{near(class_name, known)}; "
+            "write module:Class or a name of gymnasium.wrappers."
         )
     return wrapper
 

@@ -1,1 +1,25 @@
 """Deciding: policies that learn inside the world model."""
+
+from __future__ import annotations
+
+from envs.errors import UserError
+from hierarchy.base import Hierarchy
+from hierarchy.config import HierarchyConfig
+from hierarchy.flat import FlatPolicy
+from world_model.latents import LatentSpec
+
+HIERARCHIES: dict[str, type[FlatPolicy]] = {"flat": FlatPolicy}
+
+
+def make_hierarchy(config: HierarchyConfig, latents: LatentSpec, width: int, actions: int) -> Hierarchy:
+    """The hierarchy named by `config.name`.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    if config.name not in HIERARCHIES:
+        raise UserError(f"hierarchy.name '{config.name}' is unknown; choose one of {', '.join(HIERARCHIES)}")
+    return HIERARCHIES[config.name](latents, width, actions, config)
+
+
+__all__ = ["Hierarchy", "HierarchyConfig", "make_hierarchy"]

@@ -79,7 +79,8 @@ class ActorCritic(nn.Module):
         total = weight.sum().clamp(min=1.0)
         objective = (out["loss_objective"].reshape(-1) * weight).sum() / total
         entropy = (out["loss_entropy"].reshape(-1) * weight).sum() / total
-        return objective + entropy, {"entropy": out["entropy"]}
+        metrics = {name: out[name] for name in ("entropy", "kl_approx", "clip_fraction") if name in out.keys()}  # noqa: SIM118
+        return objective + entropy, metrics
 
     def critic_loss(self, path: LatentTrajectory, returns: Tensor) -> Tensor:
         """Two-hot cross-entropy to the returns, weighted by the trajectory's weights."""

@@ -22,7 +22,7 @@ class Learning:
     """
 
     loss: Tensor
-    metrics: dict[str, float]
+    metrics: dict[str, Tensor]
     after: Callable[[], None]
 
 

@@ -55,20 +55,24 @@ class FlatPolicy(Hierarchy):
         advantage = advantage / self.policy.scale()
         real_returns, real_advantage = self.policy.targets(real)
         real_advantage = real_advantage / self.policy.scale()
+        real_weight = real.weight[:, :-1]
+        metrics = {
+            "imagined_return": returns.mean(),
+            "real_return": (real_returns * real_weight).sum() / real_weight.sum().clamp(min=1.0),
+            "return_scale": self.policy.scale(),
+            "advantage_std": advantage.std(),
+        }
+        count = config.actor_critic.minibatches
         for _ in range(config.actor_critic.epochs):
-            loss, entropy = self.policy.policy_loss(path, advantage)
-            critic = self.policy.critic_loss(path, returns)
-            loss = loss + critic
-            if config.replay_value:
-                loss = loss + config.replay_value * self.policy.critic_loss(real, real_returns)
-            if config.real:
-                loss = loss + config.real * self.policy.policy_loss(real, real_advantage)[0]
-            metrics = {
-                "critic": critic.item(),
-                "entropy": entropy["entropy"].item(),
-                "imagined_return": returns.mean().item(),
-                "real_return": ((real_returns * real.weight[:, :-1]).sum() / real.weight[:, :-1].sum()).item(),
-                "return_scale": self.policy.scale().item(),
-                "advantage_std": advantage.std().item(),
-            }
-            yield Learning(loss, metrics, self.policy.after_step)
+            order = torch.randperm(len(returns), device=returns.device).chunk(count)
+            real_order = torch.randperm(len(real_returns), device=returns.device).chunk(count)
+            for rows, real_rows in zip(order, real_order, strict=True):
+                part, real_part = path.rows(rows), real.rows(real_rows)
+                loss, policy_metrics = self.policy.policy_loss(part, advantage[rows])
+                critic = self.policy.critic_loss(part, returns[rows])
+                loss = loss + critic
+                if config.replay_value:
+                    loss = loss + config.replay_value * self.policy.critic_loss(real_part, real_returns[real_rows])
+                if config.real:
+                    loss = loss + config.real * self.policy.policy_loss(real_part, real_advantage[real_rows])[0]
+                yield Learning(loss, {"critic": critic.detach(), **policy_metrics} | metrics, self.policy.after_step)

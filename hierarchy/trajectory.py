@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -35,3 +35,8 @@ class LatentTrajectory:
     weight: Tensor
     boundary: Tensor
     source: str
+
+    def rows(self, index: Tensor) -> LatentTrajectory:
+        """The trajectories at `index` (M,)."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return LatentTrajectory(**{name: value[index] if isinstance(value, Tensor) else value for name, value in parts.items()})

@@ -43,3 +43,11 @@ class ModelConfig:
     weight_decay: float = 0.0
     grad_clip: float = 10.0
     losses: LossScales = field(default_factory=LossScales)
+
+
+@dataclass
+class ShardingConfig:
+    """The `sharding` config group: where the world model's parameters live."""
+
+    engine: str = "local"  # local | deepspeed
+    stage: int = 0  # ZeRO stage of DeepSpeed: 0 to 3

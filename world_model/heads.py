@@ -43,8 +43,8 @@ class FlatPrior(nn.Module):
         exists = torch.arange(self.classes)[None] < torch.tensor(block.classes)[:, None]  # (groups, C)
         self.register_buffer("padding", torch.zeros(exists.shape).masked_fill(~exists, -1e9), persistent=False)
 
-    def forward(self, features: Tensor, codes: Tensor) -> Tensor:
-        """features (..., width), the block's present codes (unused) -> logits (..., groups, C)."""
+    def forward(self, features: Tensor, codes: Tensor, used: int) -> Tensor:
+        """features (..., width) -> logits (..., groups, C); the block's present codes and how many classes are in use do not matter."""
         return self.net(features).unflatten(-1, (self.groups, self.classes)) + self.padding
 
 
@@ -64,19 +64,19 @@ class GridPrior(nn.Module):
         self.place = nn.Parameter(torch.randn(self.groups, self.key_width))
         self.content = nn.Linear(self.cell, self.key_width)
         self.history = nn.Linear(width, self.groups * self.cell)
-        self.norm = nn.RMSNorm(2 * self.cell)
+        self.norm = nn.LayerNorm(2 * self.cell)  # fused on the CPU, as RMSNorm is not; this is the widest tensor of the model
         self.hidden = nn.Linear(2 * self.cell, 2 * self.cell)
         self.out = nn.Linear(2 * self.cell, self.classes)
 
-    def forward(self, features: Tensor, codes: Tensor) -> Tensor:
-        """features (..., width), present codes (..., groups) -> logits (..., groups, C)."""
+    def forward(self, features: Tensor, codes: Tensor, used: int) -> Tensor:
+        """features (..., width), present codes (..., groups) -> logits (..., groups, used) of the codes given out so far."""
         cells = self.embed(codes)  # (..., G, cell)
         query = self.query(features).unflatten(-1, (self.groups, self.key_width))  # (..., G, key)
         key = self.content(cells) + self.place  # (..., G, key)
         weight = (query @ key.transpose(-1, -2) / math.sqrt(self.key_width)).softmax(-1)  # (..., G next, G present)
         history = self.history(features).unflatten(-1, (self.groups, self.cell))
         x = self.norm(torch.cat([weight @ cells, history], -1))
-        return self.out(F.silu(self.hidden(x)))
+        return F.linear(F.silu(self.hidden(x)), self.out.weight[:used], self.out.bias[:used])
 
 
 def make_prior(block: LatentBlock, width: int, config: ModelConfig) -> nn.Module:

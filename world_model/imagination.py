@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -144,6 +146,7 @@ class ImaginationEnv(EnvBase):
         self.action_spec = Categorical(model.spec.action.size, shape=(n,), dtype=torch.int64, device=self.device)
         self.reward_spec = Unbounded((n, 1), device=self.device)
         self.generator: torch.Generator | None = None
+        self.watch: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered for the time of every rollout
         self._starts: Starts | None = None
 
     def begin(self, starts: Starts) -> None:
@@ -159,6 +162,10 @@ class ImaginationEnv(EnvBase):
     @torch.no_grad()
     def imagine(self, policy: Policy, starts: Starts) -> Rollout:
         """Roll `policy` out for `horizon` steps from `starts`."""
+        with self.watch():
+            return self._imagine(policy, starts)
+
+    def _imagine(self, policy: Policy, starts: Starts) -> Rollout:
         self.begin(starts)
         self._rewind()
         states, histories, actions, log_probs = [self._z], [self._h], [], []

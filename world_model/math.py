@@ -66,9 +66,10 @@ def sample_codes(logits: Tensor, noise: Tensor) -> Tensor:
         logits: (..., C), -inf for classes that do not exist.
         noise: (...,) uniform in [0, 1).
     """
-    cdf = logits.float().softmax(-1).cumsum(-1)  # (..., C)
-    # Rounding can leave the last entry below the noise; scaling by it keeps the index in range.
-    return (cdf <= noise.unsqueeze(-1) * cdf[..., -1:]).sum(-1).clamp_(max=logits.shape[-1] - 1)
+    logits = logits.float()
+    cdf = (logits - logits.amax(-1, keepdim=True)).exp_().cumsum(-1)  # (..., C), not normalised: the noise is scaled instead
+    threshold = noise.unsqueeze(-1) * cdf[..., -1:]
+    return torch.searchsorted(cdf, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
 
 
 def unimix_logits(logits: Tensor, share: float) -> Tensor:

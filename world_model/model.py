@@ -120,7 +120,10 @@ class WorldModel(nn.Module):
     def prior_logits(self, h: Tensor, z: Tensor) -> dict[str, Tensor]:
         """h (..., D) after (z, a) -> {key: logits (..., groups, C)} of the next codes, static blocks left out."""
         parts = self.latents.split(z)
-        return {block.key: self.priors[_name(block.key)](h, parts[block.key]) for block in self.predicted}
+        return {
+            block.key: self.priors[_name(block.key)](h, parts[block.key], self.modality(block.key).classes_in_use)
+            for block in self.predicted
+        }
 
     def sample_next(self, h: Tensor, z: Tensor, noise: Tensor) -> Tensor:
         """Next codes (..., G) drawn from the prior, without unimix; static blocks are carried along. `noise` (..., G) in [0, 1)."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 UNKNOWN = 0
+ROUNDING = 16
 
 
 class SymbolTable(nn.Module):
@@ -28,6 +29,11 @@ class SymbolTable(nn.Module):
         # Odd multipliers modulo 2^64 tell rows apart with one integer; drawn once, the same in every process.
         self._mixers = np.random.default_rng(0x5EED).integers(1, 2**63, width, dtype=np.uint64) | np.uint64(1)
         self._index: tuple[int, NDArray[np.uint64], NDArray[np.int64]] | None = None
+
+    @property
+    def in_use(self) -> int:
+        """How many codes may have been given out, rounded up so that shapes seldom change."""
+        return min(self.size, -(-self._sorted()[0] // ROUNDING) * ROUNDING)
 
     def lookup(self, symbols: NDArray[np.generic], grow: bool = True) -> NDArray[np.int64]:
         """Codes (...,) of symbols (..., width); unseen ones are added while there is room and `grow` is on."""

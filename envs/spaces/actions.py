@@ -19,7 +19,9 @@ def action_spec(space: spaces.Space[Any]) -> ActionSpec:
     """
     if isinstance(space, spaces.Discrete):
         return ActionSpec(kind="discrete", size=int(space.n), start=int(space.start))
-    raise UserError(f"the action space {space} is not supported yet, only Discrete is; turn it into Discrete with an action wrapper (env.wrappers).")
+    raise UserError(
+        f"the action space {space} is not supported yet, only Discrete is; turn it into Discrete with a wrapper (env.wrappers)."
+    )
 
 
 def to_environment(spec: ActionSpec) -> Callable[[Any], Any]:

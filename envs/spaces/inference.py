@@ -69,7 +69,10 @@ def infer_modalities(
 
 def inference_table(spec: EnvSpec) -> list[tuple[str, str, str, str, str]]:
     """What was inferred, for display at start-up: rows of (key, space, kind, shape, static)."""
-    return [(leaf.key, leaf.origin, leaf.kind, "x".join(map(str, leaf.shape)), "yes" if leaf.static else "no") for leaf in spec.observations]
+    return [
+        (leaf.key, leaf.origin, leaf.kind, "x".join(map(str, leaf.shape)), "yes" if leaf.static else "no")
+        for leaf in spec.observations
+    ]
 
 
 def space_name(space: spaces.Space[Any]) -> str:
@@ -84,17 +87,12 @@ def space_name(space: spaces.Space[Any]) -> str:
     return str(space)
 
 
-def is_text(space: spaces.Space[Any], episodes: Iterable[Sequence[Any]]) -> bool:
-    """Text, or a space of its own whose values are strings (MiniGrid's MissionSpace is no subclass of Text)."""
-    if isinstance(space, spaces.Text):
-        return True
-    return space.shape is None and any(isinstance(value, str) for episode in episodes for value in episode)
-
-
-def _modality(leaf: Leaf, episodes: Sequence[Sequence[Any]], asked: str | None, text_bytes: int, limits: InferenceLimits) -> ModalitySpec:
+def _modality(
+    leaf: Leaf, episodes: Sequence[Sequence[Any]], asked: str | None, text_bytes: int, limits: InferenceLimits
+) -> ModalitySpec:
     kind = asked or _kind(leaf, episodes, limits)
     space, name = leaf.space, space_name(leaf.space)
-    if kind == "text" and is_text(space, episodes):
+    if kind == "text" and is_text(space):
         static = bool(episodes) and all(all(value == episode[0] for value in episode) for episode in episodes)
         return ModalitySpec(leaf.key, kind, (text_bytes,), "uint8", static=static, origin=name)
     if kind == "vector" and isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Discrete):
@@ -110,25 +108,27 @@ def _modality(leaf: Leaf, episodes: Sequence[Sequence[Any]], asked: str | None, 
     if kind == "image":
         raise UserError(
             f"`{leaf.key}` ({name}) looks like an image, which no encoder here reads yet; "
-            f"choose another kind by env.modalities.{leaf.key}=grid or vector, or turn it into symbols with an observation wrapper (env.wrappers)."
+            f"choose another kind by env.modalities.{leaf.key}=grid or vector, "
+            "or turn it into symbols with an observation wrapper (env.wrappers)."
         )
     raise UserError(
-        f"`{leaf.key}` ({name}) cannot be read{' as ' + asked if asked else ''}; choose a kind that fits by env.modalities.{leaf.key}=..., "
-        "or replace or drop it with an observation wrapper (env.wrappers)."
+        f"`{leaf.key}` ({name}) cannot be read{' as ' + asked if asked else ''}; "
+        f"choose a kind that fits by env.modalities.{leaf.key}=..., or replace it with an observation wrapper (env.wrappers)."
     )
 
 
 def _kind(leaf: Leaf, episodes: Iterable[Sequence[Any]], limits: InferenceLimits) -> str:
     """The kind that fits best; `unknown` where none does."""
     space = leaf.space
-    if is_text(space, episodes):
+    if is_text(space):
         return "text"
     if isinstance(space, spaces.Discrete):
         return "categorical"
     bounds = integer_bounds(space)
     if bounds is not None and space.shape is not None and len(space.shape) in (2, 3):
         cells = int(np.prod(space.shape[:2]))
-        values = np.unique(np.concatenate([np.asarray(value).ravel() for episode in episodes for value in episode] or [np.zeros(1)]))
+        seen = [np.asarray(value).ravel() for episode in episodes for value in episode]
+        values = np.unique(np.concatenate(seen or [np.zeros(1)]))
         if cells <= limits.grid_cells and len(values) <= limits.distinct_values:
             return "grid"
         if space.dtype == np.uint8:
@@ -144,7 +144,7 @@ def _kind(leaf: Leaf, episodes: Iterable[Sequence[Any]], limits: InferenceLimits
 
 
 def is_text(space: spaces.Space[Any]) -> bool:
-    """Whether the values of a leaf space are strings: Text, its subclasses, and spaces of their own kind such as MiniGrid's missions."""
+    """Whether a leaf's values are strings: Text, or a space of its own such as MiniGrid's missions, which is no subclass."""
     return isinstance(space, spaces.Text) or (space.dtype is not None and space.dtype.kind == "U")
 
 

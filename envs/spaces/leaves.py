@@ -38,7 +38,8 @@ def leaves(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
     doubles = sorted({key for key in keys if keys.count(key) > 1})
     if doubles:
         raise UserError(
-            f"two parts of the observation space are both called `{doubles[0]}`; rename one with an observation wrapper (env.wrappers)."
+            f"two parts of the observation space are both called `{doubles[0]}`; "
+            "rename one with an observation wrapper (env.wrappers)."
         )
     if not found:
         raise UserError(f"the observation space {space} is empty; give the environment an observation (env.wrappers).")

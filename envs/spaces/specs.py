@@ -1,6 +1,6 @@
 """What a model may know of an environment: the modalities it observes and the actions it takes.
 
-Plain, JSON-able data: it is stored in checkpoints and beside replay, and it is all that `world_model` ever sees of an environment.
+Plain, JSON-able data: it is stored in checkpoints and beside replay, and is all that `world_model` ever sees of an environment.
 """
 
 from __future__ import annotations

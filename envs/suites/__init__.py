@@ -24,7 +24,8 @@ SUITES: dict[str, str] = {
     "keycorridor": "envs.suites.minigrid:keycorridor",
 }
 
-# package an environment's class (or a base of it) comes from -> "module:function", a function (unwrapped env) -> bytes of its initial state
+# package that an environment's class (or a base of it) comes from
+# -> "module:function", a function (unwrapped env) -> bytes of its initial state
 LAYOUTS: dict[str, str] = {
     "minigrid": "envs.suites.minigrid:layout_bytes",
 }
@@ -74,7 +75,9 @@ def register_environments(env_id: str) -> None:
             try:
                 import_module(package)
             except ImportError as error:
-                raise UserError(f"environment {env_id} needs the package {package}, which cannot be imported ({error}); pip install {package}.") from error
+                raise UserError(
+                    f"environment {env_id} needs a package that cannot be imported ({error}); pip install {package}."
+                ) from error
 
 
 def near(name: str, names: Any) -> str:

@@ -17,17 +17,19 @@ def doorkey() -> tuple[Task, ...]:
 def multiroom() -> tuple[Task, ...]:
     """Rooms in a row, joined by closed doors; two, four and six of them.
 
-    Built from one registered id with the number of rooms given: the registered `MiniGrid-MultiRoom-N4-S5-v0` has six rooms, for all its name.
+    Built from one registered id with the number of rooms given: `MiniGrid-MultiRoom-N4-S5-v0` has six rooms, for all its name.
     """
     rooms = {2: 4, 4: 5, 6: 10}  # number of rooms -> largest room
     return tuple(
-        _task(f"MultiRoom-N{n}", "MiniGrid-MultiRoom-N6-v0", minNumRooms=n, maxNumRooms=n, maxRoomSize=size) for n, size in rooms.items()
+        _task(f"MultiRoom-N{n}", "MiniGrid-MultiRoom-N6-v0", minNumRooms=n, maxNumRooms=n, maxRoomSize=size)
+        for n, size in rooms.items()
     )
 
 
 def keycorridor() -> tuple[Task, ...]:
     """Find a key in one room to fetch a ball from another; room size S and number of rows R grow."""
-    return tuple(_task(f"KeyCorridor-{size}", f"MiniGrid-KeyCorridor{size}-v0") for size in ("S3R1", "S3R2", "S3R3", "S4R3", "S5R3", "S6R3"))
+    sizes = ("S3R1", "S3R2", "S3R3", "S4R3", "S5R3", "S6R3")
+    return tuple(_task(f"KeyCorridor-{size}", f"MiniGrid-KeyCorridor{size}-v0") for size in sizes)
 
 
 def layout_bytes(env: Any) -> bytes:

@@ -28,6 +28,11 @@ class Modality(nn.Module):
         self.spec = spec
         self.config = config
 
+    @property
+    def classes_in_use(self) -> int:
+        """Codes at or above this have not been given out yet: priors need not predict them."""
+        return self.block.max_classes
+
     def tokenize(self, raw: NDArray[Any], grow: bool = False) -> Tensor:
         """Adapted observations (..., *shape) -> what `WorldModel.forward` takes: codes (..., groups), or floats of a learned one.
 

@@ -26,6 +26,10 @@ class Grid(Modality):
             spec.key, spec.kind, (config.table_size,) * (rows * columns), static=spec.static, layout=(rows, columns)
         )
 
+    @property
+    def classes_in_use(self) -> int:
+        return self.table.in_use
+
     def tokenize(self, raw: NDArray[Any], grow: bool = False) -> Tensor:
         codes = self.table.lookup(raw, grow)  # (..., rows, columns)
         return torch.from_numpy(codes.reshape(*codes.shape[:-2], -1))

@@ -1,0 +1,39 @@
+"""From a `RunConfig` to the parts of an agent."""
+
+from __future__ import annotations
+
+import torch
+
+from agent.agent import Agent
+from agent.config import RunConfig
+from envs.errors import UserError
+from envs.spaces.specs import EnvSpec
+from hierarchy import make_hierarchy
+from world_model.engines import make_engine
+from world_model.engines.base import Engine
+from world_model.model import WorldModel
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes the first accelerator there is, else the CPU.
+
+    Raises:
+        UserError: if the named device does not exist here.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator is not None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device={name} is not available here; use device=auto, or device=cpu") from error
+    return device
+
+
+def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple[Agent, Engine]:
+    """A fresh agent and the engine that trains its world model. Seed torch first."""
+    engine = make_engine(config.sharding, WorldModel(spec, config.model), device)
+    model = engine.inference_copy()
+    hierarchy = make_hierarchy(config.hierarchy, model.latents, config.model.width, spec.action.size).to(device)
+    return Agent(model, hierarchy, device), engine

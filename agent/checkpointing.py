@@ -1,0 +1,149 @@
+"""What a run saves of itself, and how it takes it up again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agent.agent import AgentState
+from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training, load_weights
+from agent.sequences import pack_open_episodes, unpack_open_episodes
+from agent.shards import ShardReader, ShardWriter, set_aside
+from agent.trainer import Trainer
+from envs.errors import UserError
+from envs.spaces.specs import EnvSpec
+from world_model.dynamics import RollingState
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+def split_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of a checkpoint -> (world model, hierarchy)."""
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "hierarchy": {}}
+    for name, value in weights.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value
+    return parts["model"], parts["hierarchy"]
+
+
+def save(trainer: Trainer, store: CheckpointStore) -> Path:
+    """Write everything that the run needs to go on as if it had never stopped."""
+    trainer.writer.flush()
+    weights = {f"model.{name}": value for name, value in trainer.engine.weights().items()}
+    weights |= {f"hierarchy.{name}": value for name, value in trainer.agent.hierarchy.state_dict().items()}
+    meta = {"format": FORMAT, "spec": trainer.envs.spec.to_dict(), "config": asdict(trainer.config), "env_steps": trainer.env_steps}
+    return store.save(trainer.env_steps, weights, meta, _training_state(trainer))
+
+
+def _training_state(trainer: Trainer) -> TrainingState:
+    acting = trainer.collector.state
+    cache = acting.cache
+    tensors: dict[str, Any] = {
+        "model_optimizer": trainer.engine.optimizer_state(),
+        "policy_optimizer": trainer.learner.optimizer.state_dict(),
+        "acting": {"keys": cache.keys, "values": cache.values, "position": cache.position, "h": acting.h, "policy": dict(acting.policy)},
+        "torch_rng": torch.get_rng_state(),
+    }
+    if trainer.device.type != "cpu":
+        tensors["device_rng"] = torch.get_device_module(trainer.device).get_rng_state()
+    state = {
+        "env_steps": trainer.env_steps,
+        "updates": trainer.learner.updates,
+        "owed": trainer.owed,
+        "seconds": trainer.seconds(),
+        "next_log": trainer.next_log,
+        "next_checkpoint": trainer.next_checkpoint,
+        "curriculum": trainer.curriculum.state_dict(),
+        "tracker": trainer.tracker.state_dict(),
+        "timer": trainer.timer.state_dict(),
+        "task_rng": trainer.task_rng.bit_generator.state,
+        "replay_rng": trainer.replay_rng.bit_generator.state,
+        "shards": list(trainer.writer.names),
+        "episodes": trainer.replay.episodes,
+        "tasks": list(trainer.tasks.ids),
+        "num_envs": trainer.envs.num_envs,
+    }
+    return TrainingState(tensors, state, pack_open_episodes(trainer.replay.open_episodes()))
+
+
+def check_spec(meta: dict[str, Any], spec: EnvSpec, path: Path) -> None:
+    """Refuse a checkpoint whose agent was made for other observations or actions."""
+    if EnvSpec.from_dict(meta["spec"]) != spec:
+        raise UserError(f"the checkpoint {path} is of an agent for other observations or actions; give the environment it was trained on")
+
+
+def load_agent_weights(model: torch.nn.Module, hierarchy: torch.nn.Module, path: Path) -> None:
+    """Put a checkpoint's weights into modules of the same shape.
+
+    Raises:
+        UserError: if it is a checkpoint of another model.
+    """
+    for module, weights, group in zip((model, hierarchy), split_weights(load_weights(path)), ("model", "hierarchy"), strict=True):
+        own = module.state_dict()
+        wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+        wrong += [name for name in weights if name not in own]
+        if wrong:
+            raise UserError(
+                f"the checkpoint {path} is of another model: {group} weight '{wrong[0]}' and {len(wrong) - 1} more do not fit; "
+                f"use the {group}= options that it was trained with (see its agent.json)"
+            )
+        module.load_state_dict(weights)
+
+
+def restore(trainer: Trainer, path: Path) -> None:
+    """Continue from a checkpoint: same counters, replay, curriculum, random states and episodes under way."""
+    check_spec(load_meta(path), trainer.envs.spec, path)
+    training = load_training(path)
+    state, tensors = training.state, training.tensors
+    if tuple(state["tasks"]) != trainer.tasks.ids:
+        raise UserError(f"the checkpoint {path} was trained on the tasks {', '.join(state['tasks'])}; resume with the same env.suite and env.tasks")
+    load_agent_weights(trainer.agent.model, trainer.agent.hierarchy, path)
+    trainer.engine.load_weights(trainer.agent.model.state_dict())
+    trainer.engine.load_optimizer_state(tensors["model_optimizer"])
+    trainer.learner.optimizer.load_state_dict(tensors["policy_optimizer"])
+    trainer.learner.updates = int(state["updates"])
+    trainer.owed, trainer.seconds_before = float(state["owed"]), float(state["seconds"])
+    trainer.next_log, trainer.next_checkpoint = int(state["next_log"]), int(state["next_checkpoint"])
+    trainer.curriculum.load_state_dict(state["curriculum"])
+    trainer.tracker.load_state_dict(state["tracker"])
+    trainer.timer.load_state_dict(state["timer"])
+    trainer.task_rng.bit_generator.state = state["task_rng"]
+    trainer.replay_rng.bit_generator.state = state["replay_rng"]
+    _restore_replay(trainer, state)
+    _restore_acting(trainer, training)
+    torch.set_rng_state(tensors["torch_rng"])
+    if "device_rng" in tensors and trainer.device.type != "cpu":
+        torch.get_device_module(trainer.device).set_rng_state(tensors["device_rng"])
+
+
+def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
+    folder = trainer.folder / "replay"
+    for moved in set_aside(folder, state["shards"]):
+        log.info("replay shard %s was written after the checkpoint: kept aside", moved.name)
+    reader = ShardReader(folder, trainer.envs.spec)
+    same = state["num_envs"] == trainer.envs.num_envs
+    trainer.replay.load(reader.episodes(state["shards"], newest_records=2 * trainer.config.replay.capacity), same_rows=same)
+    trainer.replay.episodes = int(state["episodes"])
+    trainer.writer = ShardWriter(folder, trainer.envs.spec, trainer.config.replay.episodes_per_shard)
+    trainer.replay.on_episode = trainer.writer.add
+
+
+def _restore_acting(trainer: Trainer, training: TrainingState) -> None:
+    acting = training.tensors["acting"]
+    if training.state["num_envs"] == trainer.envs.num_envs:
+        cache = RollingState(*(acting[name].to(trainer.device) for name in ("keys", "values", "position")))
+        policy = {name: value.to(trainer.device) for name, value in acting["policy"].items()}
+        agent_state = AgentState(cache, acting["h"].to(trainer.device), policy)
+        episodes = unpack_open_episodes(training.arrays)
+    else:
+        log.info("env.num_envs changed since the checkpoint: the episodes under way start anew")
+        agent_state, episodes = trainer.agent.initial_state(trainer.envs.num_envs), []
+    for note in trainer.collector.resume(episodes, int(training.state["env_steps"]), agent_state):
+        log.warning(note)

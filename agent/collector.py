@@ -1,0 +1,157 @@
+"""Playing: the agent acts in real environments, the curriculum picks the tasks, the replay takes it all in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agent.agent import Agent, AgentState
+from agent.replay import OpenEpisode, Replay
+from curriculum import Curriculum
+from envs import SuccessRule, TaskVectorEnv
+from envs.errors import UserError
+from envs.tasks import Outcome, Task
+
+REWARDS = ("raw", "sign")
+
+
+def transform_reward(reward: np.ndarray, kind: str) -> np.ndarray:
+    """What the agent learns from: the environment's reward as it is, or its sign."""
+    if kind not in REWARDS:
+        raise UserError(f"env.reward={kind} is unknown; choose one of {', '.join(REWARDS)}")
+    return np.sign(reward) if kind == "sign" else reward
+
+
+class Collector:
+    """Steps B environments with the agent. `score` is always the environment's own reward, whatever the agent learns from.
+
+    Attributes:
+        steps: environment steps taken in the whole run.
+        playing: the task each environment is on.
+    """
+
+    def __init__(
+        self, envs: TaskVectorEnv, agent: Agent, replay: Replay, curriculum: Curriculum, rule: SuccessRule, reward: str, rng: np.random.Generator
+    ) -> None:
+        transform_reward(np.zeros(1), reward)
+        self.envs, self.agent, self.replay, self.curriculum = envs, agent, replay, curriculum
+        self.rule, self.reward, self.rng = rule, reward, rng
+        self.index = {task: i for i, task in enumerate(envs.tasks.ids)}
+        self.steps = 0
+        self.playing: list[Task] = []
+        self.first = np.ones(envs.num_envs, bool)
+        self.score = np.zeros(envs.num_envs)
+        self.length = np.zeros(envs.num_envs, np.int64)
+        self.state: AgentState = agent.initial_state(envs.num_envs)
+        self.obs: dict[str, np.ndarray] = {}
+
+    def start(self) -> None:
+        """Begin an episode in every environment."""
+        self.playing = [Task("")] * self.envs.num_envs
+        self._begin(np.ones(self.envs.num_envs, bool))
+
+    def step(self, mode: str = "sample") -> list[Outcome]:
+        """One step of every environment; answers the episodes that ended with it, and begins the next ones."""
+        action, log_prob, self.state = self.agent.act(self.obs, self.first, self.state, mode, grow=True)
+        self.replay.act(action, log_prob)
+        result = self.envs.step(action)
+        reward = transform_reward(result.reward, self.reward).astype(np.float32)
+        self.replay.arrive(result.obs, reward, result.terminated, result.truncated)
+        self.obs = result.obs
+        self.steps += self.envs.num_envs
+        self.score += result.reward
+        self.length += 1
+        self.first = result.terminated | result.truncated
+        if not self.first.any():
+            return []
+        outcomes = []
+        for i in np.flatnonzero(self.first).tolist():
+            success = self.rule.judge(self.score[i], float(result.reward[i]), bool(result.terminated[i]), result.infos[i])
+            outcomes.append(Outcome(self.playing[i].id, float(self.score[i]), success, int(self.length[i]), self.steps))
+        self.curriculum.update(outcomes)
+        self._begin(self.first)
+        return outcomes
+
+    def resume(self, open_episodes: list[OpenEpisode], steps: int, state: AgentState) -> list[str]:
+        """Take up episodes that were under way by replaying their seeds and actions; what does not come out the same starts anew.
+
+        Returns:
+            What was done about each environment that could not be taken up.
+        """
+        self.steps, self.state = steps, state
+        self.playing = [Task("")] * self.envs.num_envs
+        episodes = {episode.env_index: episode for episode in open_episodes}
+        tasks: list[Task | None] = [None] * self.envs.num_envs
+        for i, episode in episodes.items():
+            task = self.envs.tasks.tasks[episode.task].with_seed(episode.seed)
+            self.playing[i] = tasks[i] = task
+        spare = [i for i in range(self.envs.num_envs) if i not in episodes]
+        for i, task in zip(spare, self.curriculum.sample(len(spare), self.rng), strict=True):
+            tasks[i] = task
+        obs, failed = self._replay_actions(tasks, episodes)
+        notes = [f"environment {i} did not come out the same when replayed: its episode starts anew" for i in sorted(failed)]
+        self.obs = obs
+        taken = [episode for i, episode in episodes.items() if i not in failed]
+        self.replay.load_open(taken)
+        for episode in taken:
+            i = episode.env_index
+            self.first[i] = len(episode) == 0
+            self.length[i] = len(episode)
+        fresh = np.ones(self.envs.num_envs, bool)
+        fresh[[episode.env_index for episode in taken]] = False
+        if fresh.any():
+            self._begin(fresh)
+        return notes
+
+    def _replay_actions(
+        self, tasks: list[Task | None], episodes: dict[int, OpenEpisode]
+    ) -> tuple[dict[str, np.ndarray], set[int]]:
+        """Play every episode's actions. All environments step together, so each waits for its turn: it begins when as many steps are
+        left as its episode has, and all end together."""
+        total = max((len(episode) for episode in episodes.values()), default=0)
+        obs = self.envs.reset(tasks)
+        failed: set[int] = set()
+        self.score[:] = 0.0
+        ended = np.zeros(self.envs.num_envs, bool)
+        for step in range(total + 1):
+            begins = np.array([i in episodes and total - len(episodes[i]) == step for i in range(self.envs.num_envs)])
+            again = (begins | ended) if step else np.zeros_like(ended)
+            if again.any():
+                obs = self.envs.reset(tasks, again)
+                ended &= ~again
+            action = np.zeros(self.envs.num_envs, np.int64)
+            for i, episode in episodes.items():
+                t = step - (total - len(episode))
+                if t < 0 or i in failed:
+                    continue
+                if ended[i] or any(not np.array_equal(obs[key][i], value[t]) for key, value in episode.obs.items()):
+                    failed.add(i)
+                elif t < len(episode):
+                    action[i] = episode.action[t]
+            if step == total:
+                break
+            result = self.envs.step(action)
+            for i, episode in episodes.items():
+                self.score[i] += result.reward[i] if step >= total - len(episode) else 0.0
+            obs, ended = result.obs, result.terminated | result.truncated
+        return obs, failed | {i for i in episodes if ended[i]}
+
+    def _begin(self, mask: np.ndarray) -> None:
+        which = np.flatnonzero(mask)
+        tasks: list[Task | None] = [None] * self.envs.num_envs
+        for i, task in zip(which.tolist(), self.curriculum.sample(len(which), self.rng), strict=True):
+            tasks[i] = self.playing[i] = task
+        self.obs = self.envs.reset(tasks, mask)
+        self.score[mask] = 0.0
+        self.length[mask] = 0
+        self.first = self.first & ~mask | mask
+        self.replay.start(
+            which,
+            {key: value[which] for key, value in self.obs.items()},
+            np.array([self.index[self.playing[i].id] for i in which]),
+            np.array([self.playing[i].seed for i in which]),
+        )
+
+    def current_task(self) -> str:
+        """The task that most environments are playing."""
+        ids = [task.id for task in self.playing]
+        return max(set(ids), key=ids.count)

@@ -1,0 +1,152 @@
+"""Puts a run's figures, tables and pictures on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agent.files import publish, sync
+from agent.report.data import RunData, load_run
+from agent.report.figures import (
+    Figure,
+    curriculum_figure,
+    duration,
+    lines_figure,
+    pair_figure,
+    small_figures,
+    success_figure,
+    time_figure,
+)
+from envs.errors import UserError
+
+DASH = "–"
+
+
+class Losses(NamedTuple):
+    """Small figures under one heading."""
+
+    title: str
+    figures: list[Figure]
+    more: int
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `<run_folder>/report.html` from what the folder holds and answer its path.
+
+    The page needs no other file and no network. It is replaced in one piece; what the run did not leave is said on the page.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    run_folder = Path(run_folder)
+    if not run_folder.is_dir():
+        raise UserError(f"There is no run folder {run_folder} to report on: give the hydra.run.dir of a run.")
+    html = render(load_run(run_folder))
+    path = run_folder / "report.html"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(html, encoding="utf-8")
+    sync(temporary)
+    publish(temporary, path)
+    return path
+
+
+def render(run: RunData) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    dream = next((picture for picture in run.pictures if picture.name == "dream"), None)
+    return templates.get_template("report.html.j2").render(
+        run=run,
+        subtitle=_subtitle(run),
+        tiles=_tiles(run),
+        rows=_rows(run),
+        success=success_figure(run),
+        returns=lines_figure(
+            run, "train/return/", "Return", "return", "Mean undiscounted return of a task's last 100 training episodes."
+        ),
+        lengths=lines_figure(
+            run, "train/length/", "Episode length", "env steps", "Mean length of a task's last 100 training episodes."
+        ),
+        pair=pair_figure(run),
+        curriculum=curriculum_figure(run) if len(run.tasks) > 1 else None,
+        time=time_figure(run),
+        losses=_losses(run),
+        dream=dream,
+        pictures=[picture for picture in run.pictures if picture is not dream],
+    )
+
+
+def _subtitle(run: RunData) -> str:
+    """What was run, as far as the config tells."""
+    parts = []
+    for key in ("env", "model", "hierarchy", "curriculum", "sharding"):
+        group = run.config.get(key)
+        if isinstance(group, dict):
+            name = group.get("name") or group.get("id") or group.get("suite")
+            parts += [f"{key} {name}"] if name else []
+    parts += [f"seed {run.config['seed']}"] if "seed" in run.config else []
+    return " · ".join(parts)
+
+
+def _tiles(run: RunData) -> list[tuple[str, str]]:
+    """The figures at the top of the page: `(what, how much)`."""
+    tiles = [("env steps", f"{run.env_steps:,}")]
+    seconds = run.summary.get("wall_seconds")
+    if "updates" in run.summary:
+        tiles.append(("updates", f"{run.summary['updates']:,}"))
+    if seconds:
+        tiles.append(("wall time", duration(seconds)))
+        tiles.append(("env steps/s overall", f"{run.env_steps / seconds:,.0f}"))
+    if run.tasks:
+        hardest = run.tasks[-1]
+        reached = run.table("steps_to_threshold").get(hardest)
+        tiles.append((f"steps to {run.threshold:g} on {hardest}", f"{reached:,}" if reached is not None else "not reached"))
+        evaluated = run.table("tasks").get(hardest, {}).get("success")
+        tiles.append((f"evaluation success on {hardest}", f"{evaluated:.2f}" if evaluated is not None else "not evaluated"))
+    return tiles
+
+
+def _rows(run: RunData) -> list[dict[str, str]]:
+    """The results table: one row a task."""
+    training, episodes = run.group("train/success/"), run.group("train/episodes/")
+    rows = []
+    for task in run.tasks:
+        evaluated: dict[str, Any] = run.table("tasks").get(task, {})
+        rows.append(
+            {
+                "task": task,
+                "success": _number(evaluated.get("success")),
+                "greedy": _number(evaluated.get("success_greedy")),
+                "return": _number(evaluated.get("return"), 3),
+                "episodes": _number(evaluated.get("episodes"), 0),
+                "training": _number(training[task].last) if task in training else DASH,
+                "training_episodes": _number(episodes[task].last, 0) if task in episodes else DASH,
+                "steps": _number(run.table("steps_to_threshold").get(task), 0),
+                "seconds": _seconds(run.table("seconds_to_threshold").get(task)),
+            }
+        )
+    return rows
+
+
+def _losses(run: RunData) -> list[Losses]:
+    titles = {"model/": "World model", "policy/": "Policy", "manager/": "Manager", "worker/": "Worker", "goal/": "Goals"}
+    groups = [Losses(title, *small_figures(run, prefix)) for prefix, title in titles.items()]
+    return [group for group in groups if group.figures]
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return DASH if value is None else f"{value:,.{digits}f}"
+
+
+def _seconds(value: float | None) -> str:
+    return DASH if value is None else duration(value)
+
+
+__all__ = ["render", "write_report"]

@@ -1,0 +1,168 @@
+"""The training loop: act, learn, log, checkpoint; and how a run ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agent.build import build_agent, choose_device
+from agent.collector import Collector
+from agent.config import RunConfig
+from agent.learner import Learner
+from agent.loggers import MetricLogger
+from agent.metrics import Averager, SuccessTracker
+from agent.progress import Progress
+from agent.replay import Replay, SampleMix
+from agent.shards import ShardWriter
+from agent.timing import PhaseTimer
+from curriculum import make_curriculum
+from envs import SuccessRule, make_envs, make_task_space
+from envs.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """One run: its parts, its counters and its loop. `agent.checkpointing` saves and restores it."""
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.device = choose_device(config.device)
+        if config.train.threads:
+            torch.set_num_threads(config.train.threads)
+        torch.manual_seed(config.seed)
+        # Apart, so that what is sampled for learning does not shift which tasks are played.
+        self.task_rng, self.replay_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(2))
+        self._setup_environments()
+        self._setup_agent()
+        self._setup_records()
+        self.stopping = False
+
+    def _setup_environments(self) -> None:
+        self.tasks = make_task_space(self.config.env)
+        self.rule = SuccessRule.parse(self.config.env.success)
+        self.envs = make_envs(self.config.env, self.tasks)
+        self.curriculum = make_curriculum(self.config.curriculum, self.tasks)
+
+    def _setup_agent(self) -> None:
+        config, train = self.config, self.config.train
+        self.agent, self.engine = build_agent(config, self.envs.spec, self.device)
+        self.learner = Learner(self.engine, self.agent.hierarchy, config.hierarchy, train.batch, self.device)
+        memory = config.replay
+        self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window)
+        self.writer = ShardWriter(self.folder / "replay", self.envs.spec, memory.episodes_per_shard)
+        self.replay = Replay(self.envs.spec, self.envs.num_envs, memory.capacity, self.tasks.ids, self.writer.add)
+        self.collector = Collector(
+            self.envs, self.agent, self.replay, self.curriculum, self.rule, config.env.reward, self.task_rng
+        )
+
+    def _setup_records(self) -> None:
+        self.tracker = SuccessTracker(self.tasks.ids, threshold=self.config.train.mastery)
+        self.averager = Averager()
+        self.timer = PhaseTimer()
+        self.owed = 0.0  # updates that the steps taken so far have earned
+        self.seconds_before = 0.0  # training seconds of the run before it was resumed
+        self.next_log = self.config.train.log_every
+        self.next_checkpoint = self.config.train.checkpoint_every
+
+    @property
+    def env_steps(self) -> int:
+        return self.collector.steps
+
+    @property
+    def mastered(self) -> bool:
+        return self.tracker.steps_to_threshold()[self.tasks.hardest.id] is not None
+
+    @property
+    def finished(self) -> bool:
+        train = self.config.train
+        return self.env_steps >= train.env_steps or (train.stop_at_mastery and self.mastered)
+
+    def seconds(self) -> float:
+        """Training seconds of the whole run."""
+        return self.seconds_before + time.perf_counter() - self._began
+
+    def run(self, logger: MetricLogger, progress: Progress, save: Callable[[], Path]) -> None:
+        """Train until the budget is spent, the hardest task is mastered, or `stopping` is set; `save` writes a checkpoint."""
+        self._began = time.perf_counter()
+        if not self.collector.playing:
+            self.collector.start()
+        while not self.finished and not self.stopping:
+            self.step()
+            progress.update(self.env_steps, self.learner.updates, self.collector.current_task(), self.tracker.success())
+            if self.env_steps >= self.next_log:
+                self.next_log += self.config.train.log_every
+                logger.log(self.env_steps, self.metrics())
+            if self.env_steps >= self.next_checkpoint:
+                self.next_checkpoint += self.config.train.checkpoint_every
+                with self.timer("checkpoint"):
+                    save()
+        self.seconds_before = self.seconds()
+        self._began = time.perf_counter()
+        logger.log(self.env_steps, self.metrics())
+
+    def step(self) -> None:
+        """One step of every environment, then the updates it has earned."""
+        train = self.config.train
+        with self.timer("acting"):
+            outcomes = self.collector.step("random" if self.env_steps < train.random_steps else "sample")
+        for outcome in outcomes:
+            self.tracker.record(outcome, self.seconds())
+        if self.env_steps < train.random_steps:
+            return
+        if self.learner.updates == 0:
+            for _ in range(train.warmup_updates):
+                self._update(policy=False)
+        self.owed += self.envs.num_envs / self.update_every
+        while self.owed >= 1 and not self.stopping:
+            self.owed -= 1
+            self._update()
+
+    @property
+    def update_every(self) -> float:
+        """Env steps per update: often until the first task is mastered, then at a steady pace."""
+        train = self.config.train
+        started = any(steps is not None for steps in self.tracker.steps_to_threshold().values())
+        return train.update_every if started else train.update_every_first
+
+    def _update(self, policy: bool = True) -> None:
+        train = self.config.train
+        with self.timer("sampling"):
+            batch = self.replay.sample(train.batch, train.length, self.replay_rng, self.mix)
+        metrics = self.learner.update(batch, self.timer, policy)
+        self.averager.add(metrics)
+
+    def metrics(self) -> dict[str, float]:
+        """Everything worth logging since the last log step."""
+        values = self.averager.pop()
+        for name, value in values.items():
+            if not np.isfinite(value):
+                raise UserError(
+                    f"{name} is {value} at {self.env_steps} env steps: training has broken down; resume from the last checkpoint in "
+                    f"{self.folder / 'checkpoints'} with a lower model.lr, or another seed"
+                )
+        values |= self.tracker.metrics() | self.timer.metrics()
+        values |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
+        values |= {"updates": float(self.learner.updates), "seconds": self.seconds(), "replay/steps": float(len(self.replay))}
+        return values
+
+    def summary(self) -> dict[str, Any]:
+        """`summary.json`, evaluation apart."""
+        return {
+            "env_steps": self.env_steps,
+            "updates": self.learner.updates,
+            "wall_seconds": self.seconds_before,
+            "tasks": {},
+            "training": {
+                name: {"success": task.success if task.episodes else None, "episodes": task.episodes}
+                for name, task in self.tracker.tasks.items()
+            },
+            "steps_to_threshold": self.tracker.steps_to_threshold(),
+            "seconds_to_threshold": self.tracker.seconds_to_threshold(),
+        }

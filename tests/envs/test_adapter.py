@@ -1,0 +1,59 @@
+"""Observations as flat numeric arrays, actions as integers from zero."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.adapter import Adapter, TextEncoder, converter, decode_text
+from envs.probe import probe
+from envs.spaces.actions import action_spec
+from envs.spaces.inference import infer_modalities
+from envs.spaces.specs import EnvSpec, ModalitySpec
+from tests.envs.odd import Odd
+
+
+def adapted_odd() -> Adapter:
+    env = Odd()
+    modalities = infer_modalities(env.observation_space, probe(env), text_bytes=16)
+    return Adapter(env, EnvSpec(modalities, action_spec(env.action_space)))
+
+
+def test_each_leaf_arrives_in_the_shape_and_dtype_of_its_spec() -> None:
+    env = adapted_odd()
+    observation, _ = env.reset(seed=0)
+    assert observation in env.observation_space
+
+
+def test_values_of_an_odd_space_arrive_flat_and_counted_from_zero() -> None:
+    env = adapted_odd()
+    env.reset(seed=0)
+    observation, reward, _, _, _ = env.step(2)  # the environment's action 1
+    assert reward == 1.0
+    assert observation["pair.0.choice"].tolist() == [2]
+    assert observation["pair.0.speed"].tolist() == [0.5] * 4
+    assert observation["pair.1"].tolist() == [1, 0, 1]
+    assert observation["cells"].tolist() == [[[3]] * 3] * 2
+    assert observation["dials"].tolist() == [1, 4]
+    assert observation["height"].tolist() == [0]
+    assert observation["clock"].tolist() == [1.0]
+    assert decode_text(observation["chatter"]) == "tick 1"
+
+
+def test_negative_symbols_of_a_grid_are_shifted_to_zero() -> None:
+    convert = converter(spaces.Box(-2, 5, (2, 2), np.int8), ModalitySpec("g", "grid", (2, 2, 1), "int64"))
+    assert convert(np.array([[-2, 0], [5, 1]], np.int8)).ravel().tolist() == [0, 2, 7, 3]
+
+
+def test_short_text_is_padded_with_zeros() -> None:
+    assert TextEncoder(5)("ab").tolist() == [97, 98, 0, 0, 0]
+
+
+def test_long_text_is_cut_between_characters() -> None:
+    assert decode_text(TextEncoder(4)("abcä")) == "abc"  # the last character takes two bytes, of which one would fit
+    assert decode_text(TextEncoder(5)("abcä")) == "abcä"
+
+
+def test_a_changed_text_is_encoded_anew() -> None:
+    encode = TextEncoder(4)
+    assert [decode_text(encode(text)) for text in ("one", "one", "two")] == ["one", "one", "two"]
