@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,13 @@ def _training_state(trainer: Trainer) -> TrainingState:
 
 def check_spec(meta: dict[str, Any], spec: EnvSpec, path: Path) -> None:
     """Refuse a checkpoint whose agent was made for other observations or actions."""
-    if EnvSpec.from_dict(meta["spec"]) != spec:
+    if _shapes(EnvSpec.from_dict(meta["spec"])) != _shapes(spec):
         raise UserError(f"the checkpoint {path} is of an agent for other observations or actions; give the environment it was trained on")
+
+
+def _shapes(spec: EnvSpec) -> EnvSpec:
+    """A spec without the names of the spaces it came from, which are for people and change between Gymnasium versions."""
+    return replace(spec, observations=tuple(replace(leaf, origin="") for leaf in spec.observations))
 
 
 def load_agent_weights(model: torch.nn.Module, hierarchy: torch.nn.Module, path: Path) -> None:
@@ -125,12 +130,12 @@ def restore(trainer: Trainer, path: Path) -> None:
 
 def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
     folder = trainer.folder / "replay"
-    for moved in set_aside(folder, state["shards"]):
-        log.info("replay shard %s was written after the checkpoint: kept aside", moved.name)
     reader = ShardReader(folder, trainer.envs.spec)
     same = state["num_envs"] == trainer.envs.num_envs
     trainer.replay.load(reader.episodes(state["shards"], newest_records=2 * trainer.config.replay.capacity), same_rows=same)
     trainer.replay.episodes = int(state["episodes"])
+    for moved in set_aside(folder, state["shards"]):  # only now: what cannot be read is refused before anything on disk changes
+        log.info("replay shard %s was written after the checkpoint: kept aside", moved.name)
     trainer.writer = ShardWriter(folder, trainer.envs.spec, trainer.config.replay.episodes_per_shard)
     trainer.replay.on_episode = trainer.writer.add
 
@@ -147,3 +152,4 @@ def _restore_acting(trainer: Trainer, training: TrainingState) -> None:
         agent_state, episodes = trainer.agent.initial_state(trainer.envs.num_envs), []
     for note in trainer.collector.resume(episodes, int(training.state["env_steps"]), agent_state):
         log.warning(note)
+    trainer.replay.steps = int(training.state["env_steps"])  # episodes that no longer fit into memory count too

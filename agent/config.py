@@ -53,10 +53,10 @@ class TrainConfig:
 class EvalConfig:
     """Evaluation on layouts that training never sees."""
 
-    every: int = 0  # env steps between evaluations while training; 0: only at the end
     episodes: int = 100  # per task at the end
     policy: str = "sample"  # sample | greedy: the reported figure; the other is reported beside it
     split: str = "test"  # test | validation
+    dream_horizon: int = 12  # steps imagined for the picture of a dream
 
 
 @dataclass

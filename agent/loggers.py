@@ -97,7 +97,7 @@ class MetricLogger:
             self._start_wandb(mode, run_folder, run_config or {}, resumed=resumed_env_steps is not None)
 
     def log(self, env_steps: int, values: Mapping[str, float]) -> None:
-        """Write one log step. `values` may hold floats, integers and 0-d tensors."""
+        """Write one log step."""
         numbers = {name: float(value) for name, value in values.items()}
         self._file.log(env_steps, numbers)
         self._each(lambda sink: sink.log(env_steps, numbers))

@@ -35,16 +35,13 @@ def make_task_space(config: EnvConfig) -> TaskSpace:
     `env.kwargs` reach the constructor of every task.
 
     Raises:
-        UserError: neither or both of `env.id` and `env.suite`, or a name that is unknown.
+        UserError: neither `env.id` nor `env.suite`, or a name that is unknown.
     """
-    if (config.id is None) == (config.suite is None):
-        raise UserError("give either env.id (one environment) or env.suite (an ordered task space), not both or neither.")
-    if config.id is not None:
-        if config.tasks is not None:
-            raise UserError("env.tasks chooses among the tasks of env.suite; drop it when env.id is given.")
+    if config.id is not None:  # over whatever suite the default recipe names
         check_id(config.id)
         return TaskSpace((Task(config.id.rpartition(":")[2], {"env": config.id, "kwargs": dict(config.kwargs)}),))
-    assert config.suite is not None
+    if config.suite is None:
+        raise UserError("give env.id=... (one environment) or env.suite=... (an ordered task space).")
     known = {task.id: task for task in suite_tasks(config.suite)}
     chosen = list(known) if config.tasks is None else list(config.tasks)
     if not chosen:

@@ -11,16 +11,16 @@ class ActorCriticConfig:
 
     loss: str = "ppo"  # ppo | a2c, TorchRL's losses
     epochs: int = 1  # passes over one imagined batch
-    minibatches: int = 1
+    minibatches: int = 4
     clip: float = 0.2
-    entropy: float = 0.005
+    entropy: float = 0.01
     gamma: float = 0.985
     lmbda: float = 0.95
     lr: float = 6e-4
     grad_clip: float = 10.0
     hidden: int = 256
     layers: int = 2
-    symbol_width: int = 16
+    symbol_width: int = 8
     unimix: float = 0.01
     target_decay: float = 0.98  # EMA critic
     return_decay: float = 0.99  # EMA of the return's 5-95 percentile range

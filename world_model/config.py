@@ -29,7 +29,7 @@ class ModelConfig:
     window: int = 32  # W, steps that attention reaches back, in training, acting and imagination alike
     hidden: int = 256  # width of encoders and heads
     symbol_width: int = 16  # width of one symbol's embedding
-    cell_width: int = 48  # width of a grid cell's features in the prior
+    cell_width: int = 32  # width of a grid cell's features in the prior
     table_size: int = 64  # distinct symbols a grid's table holds; code 0 is 'unknown'
     text_words: int = 16  # words kept of a text
     text_table_size: int = 256

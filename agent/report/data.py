@@ -146,6 +146,8 @@ def load_run(run_folder: Path) -> RunData:
         run.missing.append("summary.json is missing: the run ended before its evaluation, so only training figures are shown.")
     except ValueError:
         run.missing.append("summary.json cannot be parsed, so only training figures are shown.")
+    if run.summary and not run.table("tasks"):
+        run.missing.append("The run was stopped before its evaluation, so only training figures are shown.")
     run.pictures = [_picture(path) for path in sorted((run_folder / "media").glob("*.png"))]
     return run
 

@@ -1,0 +1,241 @@
+"""The jobs of `run.py`: train, evaluate, dream. Each answers its objective, a float."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from agent.agent import Agent
+from agent.build import build_agent, choose_device
+from agent.checkpoint import CheckpointStore, load_meta, resolve
+from agent.checkpointing import check_spec, load_agent_weights, restore, save
+from agent.config import RunConfig
+from agent.dream import draw_dream, dream, play_episode
+from agent.evaluation import evaluate
+from agent.loggers import MetricLogger
+from agent.progress import Progress
+from agent.trainer import Trainer
+from envs import make_task_space
+from envs.errors import UserError
+from envs.make import infer_spec
+from envs.spaces.inference import inference_table
+from envs.spaces.specs import EnvSpec
+
+log = logging.getLogger(__name__)
+console = Console()
+
+
+def train(config: RunConfig, folder: Path) -> float:
+    """Train an agent; answers the evaluation success on the hardest task (its training success where evaluation was skipped)."""
+    resumed = CheckpointStore(folder / "checkpoints").latest() if config.resume else None
+    if config.resume and resumed is None:
+        raise UserError(f"resume={config.resume} holds no whole checkpoint; start a new run without resume")
+    if not config.resume and (folder / "checkpoints").exists():
+        raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or choose another hydra.run.dir")
+    trainer = Trainer(config, folder)
+    show_observations(trainer.envs.spec)
+    if resumed is not None:
+        restore(trainer, resumed)
+        log.info("going on from %s, at %d env steps", resumed.name, trainer.env_steps)
+    store = CheckpointStore(folder / "checkpoints", config.train.keep_checkpoints)
+    logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if resumed else None, console.print)
+    progress = Progress(
+        config.train.env_steps,
+        str(trainer.device),
+        config.logger.progress,
+        env_steps=trainer.env_steps,
+        updates=trainer.learner.updates,
+        console=console,
+    )
+    try:
+        with _stop_on_signal(trainer), progress:
+            trainer.run(logger, progress, lambda: save(trainer, store))
+        save(trainer, store)
+        summary = trainer.summary()
+        if trainer.stopping:
+            console.print(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
+        else:
+            summary["tasks"] = evaluation_summary(trainer.agent, config, trainer)
+        summary["objective"] = objective(summary, trainer.tasks.hardest.id)
+        _finish(trainer, summary, logger)
+    finally:
+        logger.close()
+        trainer.envs.close()
+    return float(summary["objective"])
+
+
+def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
+    """Evaluate a trained agent on held-out layouts; writes `evaluation.json`."""
+    agent, _ = load_agent(config)
+    tasks = make_task_space(config.env)
+    results = evaluation_summary(agent, config)
+    write_json(folder / "evaluation.json", {"checkpoint": config.checkpoint, "tasks": results})
+    return objective({"tasks": results}, tasks.hardest.id)
+
+
+def dream_checkpoint(config: RunConfig, folder: Path) -> float:
+    """Draw what a trained agent's world model imagines beside what really happens; answers the mean absolute reward error."""
+    agent, _ = load_agent(config)
+    error = 0.0
+    tasks = make_task_space(config.env)
+    for task in tasks:
+        error = picture_dream(agent, config, task.id, folder / "media" / f"dream_{task.id}.png")
+        console.print(f"{folder / 'media' / f'dream_{task.id}.png'}")
+    return error
+
+
+def picture_dream(agent: Agent, config: RunConfig, task: str, path: Path) -> float:
+    """One dream of one held-out episode as a picture; answers the mean absolute error of its rewards."""
+    tasks = make_task_space(config.env)
+    episode = play_episode(agent, config.env, tasks, task, config.eval.split, config.seed)
+    picture = dream(agent, episode, config.eval.dream_horizon, config.seed)
+    draw_dream(picture, agent, episode, path)
+    return float(np.abs(picture.reward - picture.imagined_reward).mean())
+
+
+def load_agent(config: RunConfig) -> tuple[Agent, EnvSpec]:
+    """The agent of `checkpoint=`, built by the config it was trained with, for the environment of this config.
+
+    Raises:
+        UserError: no checkpoint was given, or it was made for other observations or actions.
+    """
+    if not config.checkpoint:
+        raise UserError(f"job={config.job.name} needs checkpoint=RUN_FOLDER, a run folder or one of its checkpoints")
+    path = resolve(config.checkpoint)
+    spec = infer_spec(config.env, make_task_space(config.env))
+    check_spec(load_meta(path), spec, path)
+    device = choose_device(config.device)
+    agent, _ = build_agent(config, spec, device)
+    load_agent_weights(agent.model, agent.hierarchy, path)
+    return agent, spec
+
+
+def evaluation_summary(agent: Agent, config: RunConfig, trainer: Trainer | None = None) -> dict[str, dict[str, Any]]:
+    """`{task: {success, success_greedy, return, episodes, layouts}}` on held-out layouts, shown as a table."""
+    tasks = make_task_space(config.env)
+    settings = config.eval
+    console.print(f"Evaluating {settings.episodes} episodes of each task on the {settings.split} layouts ...")
+    results = {
+        policy: evaluate(agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed) for policy in ("sample", "greedy")
+    }
+    chosen = results[settings.policy]
+    table = Table("task", "success", "greedy", "return", "steps", "episodes", "layouts")
+    summary = {}
+    for task in tasks:
+        result = chosen[task.id]
+        summary[task.id] = {
+            "success": float(np.mean(result.success)),
+            "success_greedy": float(np.mean(results["greedy"][task.id].success)),
+            "return": float(np.mean(result.score)),
+            "return_greedy": float(np.mean(results["greedy"][task.id].score)),
+            "length": float(np.mean(result.length)),
+            "episodes": len(result.success),
+            "layouts": result.layouts,
+        }
+        row = summary[task.id]
+        figures = [f"{row[key]:.2f}" for key in ("success", "success_greedy", "return", "length")]
+        table.add_row(task.id, *figures, str(row["episodes"]), str(row["layouts"]))
+    console.print(table)
+    return summary
+
+
+def objective(summary: dict[str, Any], hardest: str) -> float:
+    """What a sweeper maximises: success on the hardest task."""
+    if hardest in summary["tasks"]:
+        return float(summary["tasks"][hardest]["success"])
+    return float(summary.get("training", {}).get(hardest, {}).get("success") or 0.0)
+
+
+def objective_of(folder: Path) -> float:
+    """The objective of a run that is finished, from its `summary.json`."""
+    return float(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["objective"])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one go, so that a reader never meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """As `write_text`, of plain data."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def show_observations(spec: EnvSpec) -> None:
+    """Print what was inferred from which space."""
+    table = Table("observation", "space", "kind", "shape", "static", title="What the agent observes (change a kind by env.modalities.KEY=KIND)")
+    for row in inference_table(spec):
+        table.add_row(*(str(cell) for cell in row))
+    console.print(table)
+
+
+def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> None:
+    """Write summary, dream and report; a picture that fails must not cost the run its results."""
+    config, folder = trainer.config, trainer.folder
+    write_json(folder / "summary.json", summary)
+    logger.summary(summary)
+    if summary["tasks"]:
+        path = folder / "media" / "dream.png"
+        try:
+            picture_dream(trainer.agent, config, trainer.tasks.hardest.id, path)
+            logger.image(trainer.env_steps, "dream", path, "real above, imagined below")
+        except (RuntimeError, ValueError, OSError) as error:
+            log.warning("the dream could not be drawn: %s", error)
+    if config.logger.report:
+        from agent.report import write_report
+
+        console.print(f"Report: {write_report(folder)}")
+
+
+@contextmanager
+def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the loop after the step under way; a second Ctrl-C ends the program at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if trainer.stopping:
+            raise KeyboardInterrupt
+        trainer.stopping = True
+        console.print("Stopping: checkpoint and report follow (press Ctrl-C again to quit without them) ...")
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever runs us there stops us some other way
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+JOBS = {"train": train, "evaluate": evaluate_checkpoint, "dream": dream_checkpoint}
+
+
+def run_job(config: RunConfig, folder: Path) -> float:
+    """Run the job named in the config.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    if config.job.name not in JOBS:
+        raise UserError(f"job '{config.job.name}' is unknown; choose one of {', '.join(JOBS)}")
+    threads = config.train.threads
+    if threads:
+        torch.set_num_threads(threads)
+    return JOBS[config.job.name](replace(config), folder)
