@@ -47,7 +47,9 @@ def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
     for override in overrides:
         name = override.lstrip("+~").partition("=")[0]
         if name in groups:
-            raise UserError(f"{override} cannot be changed when resuming; change single keys ({name}.KEY=VALUE) or start a new run")
+            raise UserError(
+                f"{override} cannot be changed when resuming; change single keys ({name}.KEY=VALUE) or start a new run"
+            )
     saved = OmegaConf.load(Path(config.resume) / "config.yaml")
     changed = [override for override in overrides if "=" in override]
     merged = OmegaConf.merge(OmegaConf.structured(RunConfig), saved, OmegaConf.from_dotlist(changed))
@@ -57,7 +59,7 @@ def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
 
 @hydra.main(version_base=None, config_path="configs", config_name="config")
 def compose(config: DictConfig) -> float:
-    """What Hydra calls, once for every run. Bad input ends the program here: Hydra would put lines of its own round the sentence."""
+    """What Hydra calls, once for every run. Bad input ends here: Hydra would put lines of its own round the sentence."""
     try:
         return run(config)
     except (UserError, OmegaConfBaseException) as error:
@@ -87,7 +89,11 @@ def run(config: DictConfig) -> float:
     return run_job(typed, folder)
 
 
-NOISE = re.compile(r"object_type=\S+|reference_type=\S+|To append to your config use \S+|Set the environment variable.*|See https?://\S+|Config search path:.*", re.DOTALL)
+NOISE = re.compile(
+    r"object_type=\S+|reference_type=\S+|To append to your config use \S+|Set the environment variable.*"
+    r"|See https?://\S+|Config search path:.*",
+    re.DOTALL,
+)
 
 
 def sentence(error: BaseException) -> str:

@@ -38,7 +38,12 @@ def save(trainer: Trainer, store: CheckpointStore) -> Path:
     trainer.writer.flush()
     weights = {f"model.{name}": value for name, value in trainer.engine.weights().items()}
     weights |= {f"hierarchy.{name}": value for name, value in trainer.agent.hierarchy.state_dict().items()}
-    meta = {"format": FORMAT, "spec": trainer.envs.spec.to_dict(), "config": asdict(trainer.config), "env_steps": trainer.env_steps}
+    meta = {
+        "format": FORMAT,
+        "spec": trainer.envs.spec.to_dict(),
+        "config": asdict(trainer.config),
+        "env_steps": trainer.env_steps,
+    }
     return store.save(trainer.env_steps, weights, meta, _training_state(trainer))
 
 
@@ -48,7 +53,13 @@ def _training_state(trainer: Trainer) -> TrainingState:
     tensors: dict[str, Any] = {
         "model_optimizer": trainer.engine.optimizer_state(),
         "policy_optimizer": trainer.learner.optimizer.state_dict(),
-        "acting": {"keys": cache.keys, "values": cache.values, "position": cache.position, "h": acting.h, "policy": dict(acting.policy)},
+        "acting": {
+            "keys": cache.keys,
+            "values": cache.values,
+            "position": cache.position,
+            "h": acting.h,
+            "policy": dict(acting.policy),
+        },
         "torch_rng": torch.get_rng_state(),
     }
     if trainer.device.type != "cpu":
@@ -76,7 +87,9 @@ def _training_state(trainer: Trainer) -> TrainingState:
 def check_spec(meta: dict[str, Any], spec: EnvSpec, path: Path) -> None:
     """Refuse a checkpoint whose agent was made for other observations or actions."""
     if _shapes(EnvSpec.from_dict(meta["spec"])) != _shapes(spec):
-        raise UserError(f"the checkpoint {path} is of an agent for other observations or actions; give the environment it was trained on")
+        raise UserError(
+            f"the checkpoint {path} is of an agent for other observations or actions; give the environment it was trained on"
+        )
 
 
 def _shapes(spec: EnvSpec) -> EnvSpec:
@@ -108,7 +121,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     training = load_training(path)
     state, tensors = training.state, training.tensors
     if tuple(state["tasks"]) != trainer.tasks.ids:
-        raise UserError(f"the checkpoint {path} was trained on the tasks {', '.join(state['tasks'])}; resume with the same env.suite and env.tasks")
+        raise UserError(f"the checkpoint {path} was trained on the tasks {', '.join(state['tasks'])}; resume with the same tasks")
     load_agent_weights(trainer.agent.model, trainer.agent.hierarchy, path)
     trainer.engine.load_weights(trainer.agent.model.state_dict())
     trainer.engine.load_optimizer_state(tensors["model_optimizer"])

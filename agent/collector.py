@@ -30,7 +30,14 @@ class Collector:
     """
 
     def __init__(
-        self, envs: TaskVectorEnv, agent: Agent, replay: Replay, curriculum: Curriculum, rule: SuccessRule, reward: str, rng: np.random.Generator
+        self,
+        envs: TaskVectorEnv,
+        agent: Agent,
+        replay: Replay,
+        curriculum: Curriculum,
+        rule: SuccessRule,
+        reward: str,
+        rng: np.random.Generator,
     ) -> None:
         transform_reward(np.zeros(1), reward)
         self.envs, self.agent, self.replay, self.curriculum = envs, agent, replay, curriculum
@@ -105,8 +112,8 @@ class Collector:
     def _replay_actions(
         self, tasks: list[Task | None], episodes: dict[int, OpenEpisode]
     ) -> tuple[dict[str, np.ndarray], set[int]]:
-        """Play every episode's actions. All environments step together, so each waits for its turn: it begins when as many steps are
-        left as its episode has, and all end together."""
+        """Play every episode's actions. All environments step together, so each begins when as many steps are left as its
+        episode has, and all end together."""
         total = max((len(episode) for episode in episodes.values()), default=0)
         obs = self.envs.reset(tasks)
         failed: set[int] = set()

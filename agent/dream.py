@@ -159,8 +159,12 @@ def draw_dream(picture: Dream, agent: Agent, episode: Episode, path: Path) -> No
     figure.savefig(path, dpi=110)
     plt.close(figure)
     caption = (
-        f"The last {horizon} steps of an episode of {episode.task}, on a layout never trained on. Above, what really happened; below, what the "
-        f"world model imagined from step {picture.start} on, given only the actions. Parts not seen before can only be guessed."
+        f"The last {horizon} steps of an episode of {episode.task}, on a layout never trained on. "
+        f"Above, what really happened; below, what "
+        f"the world model imagined from step {picture.start} on, given only the actions. "
+        f"What had not come into view before can only be guessed."
     )
     alt = f"Real and imagined observations of {episode.task} at {len(columns)} steps, with rewards and the chance to go on."
-    path.with_suffix(".json").write_text(json.dumps({"caption": caption, "alt": alt, "title": "A dream beside what really happened"}))
+    path.with_suffix(".json").write_text(
+        json.dumps({"caption": caption, "alt": alt, "title": "A dream beside what really happened"})
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,13 +50,14 @@ def train(config: RunConfig, folder: Path) -> float:
         restore(trainer, resumed)
         log.info("going on from %s, at %d env steps", resumed.name, trainer.env_steps)
     store = CheckpointStore(folder / "checkpoints", config.train.keep_checkpoints)
-    logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if resumed else None, console.print)
+    logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if resumed else None, _print_line)
     progress = Progress(
         config.train.env_steps,
         str(trainer.device),
         config.logger.progress,
         env_steps=trainer.env_steps,
         updates=trainer.learner.updates,
+        threshold=config.train.mastery,
         console=console,
     )
     try:
@@ -129,7 +129,8 @@ def evaluation_summary(agent: Agent, config: RunConfig, trainer: Trainer | None 
     settings = config.eval
     console.print(f"Evaluating {settings.episodes} episodes of each task on the {settings.split} layouts ...")
     results = {
-        policy: evaluate(agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed) for policy in ("sample", "greedy")
+        policy: evaluate(agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed)
+        for policy in ("sample", "greedy")
     }
     chosen = results[settings.policy]
     table = Table("task", "success", "greedy", "return", "steps", "episodes", "layouts")
@@ -169,7 +170,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -179,10 +180,22 @@ def write_json(path: Path, data: Any) -> None:
 
 def show_observations(spec: EnvSpec) -> None:
     """Print what was inferred from which space."""
-    table = Table("observation", "space", "kind", "shape", "static", title="What the agent observes (change a kind by env.modalities.KEY=KIND)")
+    table = Table(
+        "observation",
+        "space",
+        "kind",
+        "shape",
+        "static",
+        title="What the agent observes (change a kind by env.modalities.KEY=KIND)",
+    )
     for row in inference_table(spec):
         table.add_row(*(str(cell) for cell in row))
     console.print(table)
+
+
+def _print_line(text: str) -> None:
+    """A metrics line as it is: neither wrapped nor coloured."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> None:

@@ -61,14 +61,19 @@ class Learner:
         with timer("model"):
             sequences = self.sequences(batch)
             output, metrics = self.engine.train_step(sequences)
-        log: dict[str, Tensor | float] = {f"model/{name}": value for name, value in (metrics | output.losses | output.metrics).items()}
+        log: dict[str, Tensor | float] = {}
+        log |= {f"model/{name}": value for name, value in metrics.items()}
+        for name, value in (output.losses | output.metrics).items():
+            log[f"model/{name}"] = value
         log["model/total"] = output.loss.detach()
         if policy:
             log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device), timer)
         self.updates += 1
         return log
 
-    def _learn_policy(self, output: ModelOutput, sequences: Sequences, log_prob: Tensor, timer: PhaseTimer) -> dict[str, Tensor | float]:
+    def _learn_policy(
+        self, output: ModelOutput, sequences: Sequences, log_prob: Tensor, timer: PhaseTimer
+    ) -> dict[str, Tensor | float]:
         self.imagination.watch = lambda: timer("imagination")
         with timer("policy"):
             starts = choose_starts(output, sequences, self.config.starts)

@@ -191,9 +191,7 @@ class WandbSink:
     A resumed run keeps its id: online it goes on in place, offline its parts carry the same id for `wandb sync`.
     """
 
-    def __init__(
-        self, config: LoggerConfig, mode: str, run_folder: Path, run_config: Mapping[str, Any], resumed: bool
-    ) -> None:
+    def __init__(self, config: LoggerConfig, mode: str, run_folder: Path, run_config: Mapping[str, Any], resumed: bool) -> None:
         import wandb
 
         self._wandb: Any = wandb

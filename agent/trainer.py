@@ -144,7 +144,7 @@ class Trainer:
         for name, value in values.items():
             if not np.isfinite(value):
                 raise UserError(
-                    f"{name} is {value} at {self.env_steps} env steps: training has broken down; resume from the last checkpoint in "
+                    f"{name} is {value} at {self.env_steps} env steps: training broke down; resume from the last checkpoint in "
                     f"{self.folder / 'checkpoints'} with a lower model.lr, or another seed"
                 )
         values |= self.tracker.metrics() | self.timer.metrics()

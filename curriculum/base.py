@@ -13,7 +13,7 @@ from envs.tasks import Outcome, Task, TaskSpace
 class Curriculum:
     """Decides which task each episode is played on.
 
-    Knows tasks, outcomes and signals, never a model. Its state is plain data, so that a resumed run continues the same sequence of tasks.
+    Knows tasks, outcomes and signals, never a model. Its state is plain data, so that a resumed run continues the same sequence.
     """
 
     required_signals: frozenset[str] = frozenset()

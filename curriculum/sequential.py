@@ -14,7 +14,7 @@ from envs.tasks import Outcome, TaskSpace
 
 
 class Sequential(Curriculum):
-    """Moves on when the last `window` episodes of the current task reach `threshold` success; a share `revisit` goes to passed tasks."""
+    """Moves on when the last `window` episodes of a task reach `threshold` success; a share `revisit` goes to tasks passed."""
 
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks)

@@ -33,7 +33,9 @@ class Hierarchy(nn.Module):
         """State of `batch` episodes that are about to start."""
         raise NotImplementedError
 
-    def act(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor, PolicyState]:
+    def act(
+        self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False
+    ) -> tuple[Tensor, Tensor, PolicyState]:
         """Decide once for each of N environments.
 
         Args:

@@ -43,7 +43,9 @@ class FlatPolicy(Hierarchy):
     def initial_state(self, batch: int) -> PolicyState:
         return {}
 
-    def act(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor, PolicyState]:
+    def act(
+        self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False
+    ) -> tuple[Tensor, Tensor, PolicyState]:
         action, log_prob = self.policy.act(z, h, greedy)
         return action, log_prob, state
 

@@ -14,7 +14,7 @@ def lambda_returns(reward: Tensor, cont: Tensor, value: Tensor, boundary: Tensor
         reward: (N, H), for the step from state t to t + 1.
         cont: (N, H), probability that state t + 1 is not terminal; multiplies the discount.
         value: (N, H + 1), value of every state.
-        boundary: (N, H + 1) bool: no step leads on from state t (its episode was cut there); the return into it bootstraps from it.
+        boundary: (N, H + 1) bool: no step leads on from state t (its episode ended there); a return into it bootstraps from it.
 
     Returns:
         (N, H) returns of states 0 .. H - 1; where `boundary` holds they mean nothing and must be masked.
@@ -32,7 +32,7 @@ def lambda_returns(reward: Tensor, cont: Tensor, value: Tensor, boundary: Tensor
 
 
 class ReturnScale(nn.Module):
-    """EMA of the range between the 5th and 95th percentile of returns, with a floor (DreamerV3): what advantages are divided by."""
+    """What advantages are divided by: EMA of the 5-95 percentile range of returns, with a floor (DreamerV3)."""
 
     low: Tensor
     high: Tensor

@@ -38,5 +38,5 @@ class LatentTrajectory:
 
     def rows(self, index: Tensor) -> LatentTrajectory:
         """The trajectories at `index` (M,)."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return LatentTrajectory(**{name: value[index] if isinstance(value, Tensor) else value for name, value in parts.items()})
+        tensors = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "source"}
+        return LatentTrajectory(**tensors, source=self.source)

@@ -44,15 +44,15 @@ class FlatPrior(nn.Module):
         self.register_buffer("padding", torch.zeros(exists.shape).masked_fill(~exists, -1e9), persistent=False)
 
     def forward(self, features: Tensor, codes: Tensor, used: int) -> Tensor:
-        """features (..., width) -> logits (..., groups, C); the block's present codes and how many classes are in use do not matter."""
+        """features (..., width) -> logits (..., groups, C); neither the present codes nor the classes in use matter."""
         return self.net(features).unflatten(-1, (self.groups, self.classes)) + self.padding
 
 
 class GridPrior(nn.Module):
     """Logits of a grid's next cells: every next cell looks at all present cells, and at the history.
 
-    Most of a grid's next view is its present view moved: attention whose queries come from the history (which holds the action) learns where
-    each cell comes from once, for all symbols; what comes into view is left to the history.
+    Most of a grid's next view is its present view moved: attention whose queries come from the history (which holds the action)
+    learns where each cell comes from once, for all symbols; what comes into view is left to the history.
     """
 
     def __init__(self, block: LatentBlock, width: int, config: ModelConfig) -> None:

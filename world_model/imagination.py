@@ -55,7 +55,7 @@ class ImaginationCache(KeyValueCache):
     """Keys and values of the context, which all starts of a sequence share, followed by the imagined steps, step by step."""
 
     def __init__(self, starts: Starts, horizon: int, window: int) -> None:
-        batch, count = starts.step.shape
+        count = starts.step.shape[1]
         length = starts.first.shape[1]
         extra = horizon * count
         self.filled = length
@@ -84,7 +84,7 @@ def _extend(x: Tensor, extra: int) -> Tensor:
 
 
 def _imagination_mask(starts: Starts, horizon: int, window: int) -> Tensor:
-    """Start s at imagined step k sees its own episode's context before the start and its own imagined steps, at most `window` in all."""
+    """Start s at imagined step k sees its episode before the start and its own imagined steps, at most `window` in all."""
     batch, count = starts.step.shape
     length, device = starts.first.shape[1], starts.step.device
     segment = starts.first.long().cumsum(1)  # (B, T)
@@ -126,8 +126,8 @@ class Rollout:
 class ImaginationEnv(EnvBase):
     """Latent environment of N = B * S states. One live rollout at a time: `begin`, then `reset`, then at most `horizon` steps.
 
-    Keys: `z` (N, G) int64 and `h` (N, D) observed; `action` (N,) int64; `reward` (N, 1), `terminated` (N, 1) drawn from the predicted
-    continuation, `cont` (N, 1) its probability. `imagine` runs a whole rollout with the reward and continue heads batched after it.
+    Keys: `z` (N, G) int64 and `h` (N, D) observed; `action` (N,) int64; `reward` (N, 1); `cont` (N, 1), the predicted
+    probability of going on, and `terminated` (N, 1) drawn from it. `imagine` runs a whole rollout, reward and continue heads batched after it.
     """
 
     batch_locked = False

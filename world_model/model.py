@@ -73,7 +73,9 @@ class WorldModel(nn.Module):
         super().__init__()
         self.spec, self.config = spec, config
         modalities = [make_modality(leaf, config) for leaf in spec.observations]
-        self.modalities = nn.ModuleDict({_name(leaf.key): modality for leaf, modality in zip(spec.observations, modalities, strict=True)})
+        self.modalities = nn.ModuleDict(
+            {_name(leaf.key): modality for leaf, modality in zip(spec.observations, modalities, strict=True)}
+        )
         self.latents = LatentSpec(tuple(modality.block for modality in modalities))
         self.embed_latent = LatentEmbedding(self.latents, config.symbol_width, config.hidden)
         self.embed_action = nn.Embedding(spec.action.size, config.hidden)
@@ -126,7 +128,7 @@ class WorldModel(nn.Module):
         }
 
     def sample_next(self, h: Tensor, z: Tensor, noise: Tensor) -> Tensor:
-        """Next codes (..., G) drawn from the prior, without unimix; static blocks are carried along. `noise` (..., G) in [0, 1)."""
+        """Next codes (..., G) drawn from the prior, without unimix; static blocks are carried. `noise` (..., G) in [0, 1)."""
         logits, noises, parts = self.prior_logits(h, z), self.latents.split(noise), self.latents.split(z)
         return torch.cat(
             [sample_codes(logits[key], noises[key]) if key in logits else parts[key] for key in parts],

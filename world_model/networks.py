@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from world_model.latents import LatentBlock, LatentSpec
 def mlp(sizes: Sequence[int], zero_last: bool = False) -> nn.Sequential:
     """Linear layers with RMSNorm and SiLU between them; the last is plain, and zero-initialised on request."""
     layers: list[nn.Module] = []
-    for index, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         layers.append(nn.Linear(fan_in, fan_out))
         if index < len(sizes) - 2:
             layers += [nn.RMSNorm(fan_out), nn.SiLU()]
@@ -27,6 +28,8 @@ def mlp(sizes: Sequence[int], zero_last: bool = False) -> nn.Sequential:
 
 class BlockEmbedding(nn.Module):
     """One block's codes (..., groups), or soft one-hots (..., groups, C), -> (..., groups, width)."""
+
+    offsets: Tensor
 
     def __init__(self, block: LatentBlock, width: int) -> None:
         super().__init__()
@@ -65,6 +68,7 @@ class LatentEmbedding(nn.Module):
         for key, codes in self.spec.split(z).items():
             name = key.replace(".", "/")
             table = self.tables[name]
+            assert isinstance(table, BlockEmbedding)
             cells = table.soft(soft[key]) if soft and key in soft else table(codes)  # (..., groups, width)
             total = total + self.project[name](cells.flatten(-2))
         assert isinstance(total, Tensor)

@@ -40,7 +40,7 @@ class SymbolTable(nn.Module):
         keys = (symbols.astype(np.int64).astype(np.uint64) * self._mixers).sum(-1, dtype=np.uint64)
         codes, known = self._find(keys)
         if grow and not known.all() and int(self.count) < self.size:
-            unseen, first = np.unique(keys[~known], return_index=True)
+            first = np.unique(keys[~known], return_index=True)[1]
             rows = symbols[~known].reshape(-1, symbols.shape[-1])[np.sort(first)]
             self._add(rows.astype(np.int64))
             codes, _ = self._find(keys)
@@ -57,7 +57,7 @@ class SymbolTable(nn.Module):
         self.count.fill_(start + len(rows))
 
     def _find(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        count, ordered, order = self._sorted()
+        _, ordered, order = self._sorted()
         if not len(ordered):
             return np.zeros(keys.shape, np.int64), np.zeros(keys.shape, np.bool_)
         place = np.searchsorted(ordered, keys).clip(max=len(ordered) - 1)
@@ -74,5 +74,5 @@ class SymbolTable(nn.Module):
         return self._index
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+        super()._load_from_state_dict(*args, **kwargs)
         self._index = None

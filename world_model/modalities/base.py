@@ -17,8 +17,8 @@ from world_model.latents import LatentBlock
 class Modality(nn.Module):
     """Turns one observed array into one block of latent groups.
 
-    A symbolic modality overrides `tokenize` (its symbols are its codes) and `detokenize`. A learned one leaves `tokenize` as it is,
-    sets `block.learned`, and adds `encode`, `decode` and `reconstruction_loss`.
+    A symbolic modality overrides `tokenize` (its symbols are its codes) and `detokenize`. A learned one sets `block.learned`,
+    leaves `tokenize` as it is, and adds `encode`, `decode` and `reconstruction_loss`.
     """
 
     block: LatentBlock

@@ -22,7 +22,7 @@ CACHED_TEXTS = 4096
 class Text(Modality):
     """(max_bytes,) zero-padded UTF-8 -> `text_words` groups; words past the last group are dropped.
 
-    The table keeps each word's CRC-32, so any charset works; the words themselves are remembered for `detokenize` while the process lives.
+    The table keeps each word's CRC-32, so any charset works; the spelling is remembered for `detokenize` while the process lives.
     """
 
     def __init__(self, spec: ModalitySpec, config: ModelConfig) -> None:
