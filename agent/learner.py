@@ -85,5 +85,7 @@ class Learner:
                 norm = nn.utils.clip_grad_norm_(self.parameters, self.config.actor_critic.grad_clip)
                 self.optimizer.step()
                 learning.after()
-                log = {f"policy/{name}": value for name, value in learning.metrics.items()} | {"policy/grad_norm": norm}
+                log = {"policy/grad_norm": norm}
+                for name, value in learning.metrics.items():
+                    log[f"policy/{name}"] = value
         return log

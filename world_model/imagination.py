@@ -126,8 +126,8 @@ class Rollout:
 class ImaginationEnv(EnvBase):
     """Latent environment of N = B * S states. One live rollout at a time: `begin`, then `reset`, then at most `horizon` steps.
 
-    Keys: `z` (N, G) int64 and `h` (N, D) observed; `action` (N,) int64; `reward` (N, 1); `cont` (N, 1), the predicted
-    probability of going on, and `terminated` (N, 1) drawn from it. `imagine` runs a whole rollout, reward and continue heads batched after it.
+    Keys: `z` (N, G) int64 and `h` (N, D) observed; `action` (N,) int64; `reward` (N, 1); `cont` (N, 1), the predicted probability
+    of going on, and `terminated` (N, 1) drawn from it. `imagine` runs a whole rollout, with both heads batched after it.
     """
 
     batch_locked = False
