@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -22,19 +23,27 @@ from envs.errors import UserError
 ConfigStore.instance().store(name="strata", node=RunConfig)
 
 
+FREE = ("env.kwargs.", "env.modalities.")  # dictionaries that take any key
+
+
+def free_arguments(arguments: list[str]) -> list[str]:
+    """`env.kwargs.size=6` as Hydra wants it where the key is not in the config yet: `++env.kwargs.size=6`."""
+    return [f"++{argument}" if argument.startswith(FREE) else argument for argument in arguments]
+
+
 def resumed_arguments(arguments: list[str]) -> list[str]:
-    """A resumed run writes into its own folder, and keeps the record of how it was first started.
+    """A resumed run writes into its own folder.
 
     Raises:
         UserError: if the folder holds no run.
     """
-    folders = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    folders = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("resume=")]
     if not folders or folders[-1] in ("", "null"):
         return arguments
     folder = Path(folders[-1])
     if not (folder / "config.yaml").is_file():
         raise UserError(f"resume={folder} is not a run folder: it has no config.yaml")
-    return [*arguments, f"hydra.run.dir={str(folder)!r}", "hydra.output_subdir=null"]
+    return [*arguments, f"hydra.run.dir={str(folder)!r}"]
 
 
 def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
@@ -50,9 +59,37 @@ def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
             raise UserError(
                 f"{override} cannot be changed when resuming; change single keys ({name}.KEY=VALUE) or start a new run"
             )
-    saved = OmegaConf.load(Path(config.resume) / "config.yaml")
-    changed = [override for override in overrides if "=" in override]
-    merged = OmegaConf.merge(OmegaConf.structured(RunConfig), saved, OmegaConf.from_dotlist(changed))
+    path = Path(config.resume) / "config.yaml"
+    try:
+        saved = OmegaConf.load(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it, or start a new run") from error
+    return _changed(saved, overrides)
+
+
+def agents_config(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """This config with the environment, model and hierarchy that the agent of `checkpoint=` was trained with, but for what is
+    given now: a whole group (`env=...`) or single keys of one.
+
+    Raises:
+        UserError: if there is no such checkpoint, or a whole recipe is given.
+    """
+    from agent.checkpoint import load_meta, resolve
+
+    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    if "experiment" in given:
+        raise UserError(f"job={config.job.name} takes no experiment=: the agent brings its own env, model and hierarchy")
+    saved = load_meta(resolve(config.checkpoint)).get("config", {})
+    groups = {"env", "model", "hierarchy"} - given
+    whole = OmegaConf.to_container(config)
+    assert isinstance(whole, dict)
+    own = {group: saved[group] for group in groups if group in saved}
+    return _changed({**whole, **own}, [override for override in overrides if override.lstrip("+").partition(".")[0] in groups])
+
+
+def _changed(saved: Any, overrides: list[str]) -> DictConfig:
+    changed = OmegaConf.from_dotlist([override.lstrip("+") for override in overrides if "=" in override])
+    merged = OmegaConf.merge(OmegaConf.structured(RunConfig), saved, changed)
     assert isinstance(merged, DictConfig)
     return merged
 
@@ -68,29 +105,34 @@ def compose(config: DictConfig) -> float:
 
 def run(config: DictConfig) -> float:
     """One job of one run; answers its objective."""
-    from agent.jobs import objective_of, run_job, write_text
+    from agent.jobs import is_finished, objective_of, run_job
 
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
-    if settings.mode == RunMode.MULTIRUN:
-        if (folder / "summary.json").is_file():
-            print(f"{folder} is finished already: skipped")
-            return objective_of(folder)
-        if (folder / "checkpoints").is_dir():
-            config.resume = str(folder)
+    overrides = list(settings.overrides.task)
+    sweep = settings.mode == RunMode.MULTIRUN
+    if sweep and config.resume:
+        raise UserError("resume= is for single runs; to go on with a sweep, give its command again with its hydra.sweep.dir")
+    if sweep and is_finished(folder):
+        print(f"{folder} is finished already: skipped")
+        return objective_of(folder)
+    if sweep and (folder / "config.yaml").is_file():
+        config.resume = str(folder)
     elif config.resume:
-        config = resumed_config(config, list(settings.overrides.task))
+        config = resumed_config(config, overrides)
+    elif config.job.name != "train" and config.checkpoint:
+        config = agents_config(config, overrides)
     typed: Any = OmegaConf.to_object(config)
     assert isinstance(typed, RunConfig)
-    if not config.resume and typed.job.name == "train" and (folder / "config.yaml").exists():
-        raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or choose another hydra.run.dir")
-    if not config.resume:
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    return run_job(typed, folder)
+    objective = run_job(typed, folder)
+    if sweep and typed.job.name == "train" and not is_finished(folder):
+        print("The sweep ends here; give the same command again, with its hydra.sweep.dir, to go on with it")
+        sys.exit(0)
+    return objective
 
 
 NOISE = re.compile(
-    r"object_type=\S+|reference_type=\S+|To append to your config use \S+|Set the environment variable.*"
+    r"object_type=[^\n]*|reference_type=[^\n]*|To append to your config use \S+|Set the environment variable.*"
     r"|See https?://\S+|Config search path:.*",
     re.DOTALL,
 )
@@ -116,10 +158,13 @@ def main() -> None:
     """The console command."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told by us
     try:
-        sys.argv = [sys.argv[0], *resumed_arguments(sys.argv[1:])]
+        sys.argv = [sys.argv[0], *resumed_arguments(free_arguments(sys.argv[1:]))]
         compose()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(refuse(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # `python run.py --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,13 @@ class Agent:
     def __init__(self, model: WorldModel, hierarchy: Hierarchy, device: torch.device) -> None:
         self.model, self.hierarchy, self.device = model, hierarchy, device
 
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "auto") -> Agent:
+        """The trained agent of a run folder, or of one of its checkpoints (see `agent.loading`)."""
+        from agent.loading import load_agent
+
+        return load_agent(folder, device)
+
     def initial_state(self, batch: int) -> AgentState:
         """State of `batch` environments before their first episode."""
         return AgentState(
@@ -64,7 +72,7 @@ class Agent:
         """
         starts = torch.from_numpy(first).to(self.device)
         tokens = {key: x.to(self.device) for key, x in self.model.tokenize(obs, grow).items()}
-        z, _, _ = self.model.posterior(tokens)
+        z, _ = self.model.posterior(tokens)
         h = state.h * (~starts).unsqueeze(-1)
         action, log_prob, policy = self.hierarchy.act(z, h, state.policy, starts, greedy=mode == "greedy")
         if mode == "random":

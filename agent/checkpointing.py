@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from agent.agent import AgentState
 from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training, load_weights
 from agent.sequences import pack_open_episodes, unpack_open_episodes
 from agent.shards import ShardReader, ShardWriter, set_aside
-from agent.trainer import Trainer
+from agent.trainer import Trainer, broken_down
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 from world_model.dynamics import RollingState
@@ -29,15 +30,22 @@ def split_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "hierarchy": {}}
     for name, value in weights.items():
         part, _, rest = name.partition(".")
-        parts[part][rest] = value
+        parts.setdefault(part, {})[rest] = value
     return parts["model"], parts["hierarchy"]
 
 
 def save(trainer: Trainer, store: CheckpointStore) -> Path:
-    """Write everything that the run needs to go on as if it had never stopped."""
-    trainer.writer.flush()
+    """Write everything that the run needs to go on as if it had never stopped.
+
+    Raises:
+        UserError: if training has broken down: bad checkpoints must not follow, and in the end remove, the last good one.
+    """
     weights = {f"model.{name}": value for name, value in trainer.engine.weights().items()}
     weights |= {f"hierarchy.{name}": value for name, value in trainer.agent.hierarchy.state_dict().items()}
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise broken_down(f"the weight {name}", trainer.env_steps, trainer.folder)
+    trainer.writer.flush()
     meta = {
         "format": FORMAT,
         "spec": trainer.envs.spec.to_dict(),
@@ -63,7 +71,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "torch_rng": torch.get_rng_state(),
     }
     if trainer.device.type != "cpu":
-        tensors["device_rng"] = torch.get_device_module(trainer.device).get_rng_state()
+        tensors["device_rng"] = torch.get_device_module(trainer.device).get_rng_state(*_which(trainer.device))
     state = {
         "env_steps": trainer.env_steps,
         "updates": trainer.learner.updates,
@@ -71,6 +79,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "seconds": trainer.seconds(),
         "next_log": trainer.next_log,
         "next_checkpoint": trainer.next_checkpoint,
+        "logged": trainer.logged,
         "curriculum": trainer.curriculum.state_dict(),
         "tracker": trainer.tracker.state_dict(),
         "timer": trainer.timer.state_dict(),
@@ -85,7 +94,9 @@ def _training_state(trainer: Trainer) -> TrainingState:
 
 
 def check_spec(meta: dict[str, Any], spec: EnvSpec, path: Path) -> None:
-    """Refuse a checkpoint whose agent was made for other observations or actions."""
+    """Refuse a checkpoint whose agent was made for other observations or actions, and what is no checkpoint of ours."""
+    if meta.get("format") != FORMAT:
+        raise UserError(f"the checkpoint {path} is of format {meta.get('format')}, this version reads {FORMAT}: give another one")
     if _shapes(EnvSpec.from_dict(meta["spec"])) != _shapes(spec):
         raise UserError(
             f"the checkpoint {path} is of an agent for other observations or actions; give the environment it was trained on"
@@ -124,11 +135,13 @@ def restore(trainer: Trainer, path: Path) -> None:
         raise UserError(f"the checkpoint {path} was trained on the tasks {', '.join(state['tasks'])}; resume with the same tasks")
     load_agent_weights(trainer.agent.model, trainer.agent.hierarchy, path)
     trainer.engine.load_weights(trainer.agent.model.state_dict())
-    trainer.engine.load_optimizer_state(tensors["model_optimizer"])
-    trainer.learner.optimizer.load_state_dict(tensors["policy_optimizer"])
+    trainer.engine.load_optimizer_state(_retuned(tensors["model_optimizer"], trainer.engine.optimizer_state()))
+    optimizer = trainer.learner.optimizer
+    optimizer.load_state_dict(_retuned(tensors["policy_optimizer"], optimizer.state_dict()))
     trainer.learner.updates = int(state["updates"])
     trainer.owed, trainer.seconds_before = float(state["owed"]), float(state["seconds"])
     trainer.next_log, trainer.next_checkpoint = int(state["next_log"]), int(state["next_checkpoint"])
+    trainer.logged = int(state["logged"])
     trainer.curriculum.load_state_dict(state["curriculum"])
     trainer.tracker.load_state_dict(state["tracker"])
     trainer.timer.load_state_dict(state["timer"])
@@ -138,7 +151,18 @@ def restore(trainer: Trainer, path: Path) -> None:
     _restore_acting(trainer, training)
     torch.set_rng_state(tensors["torch_rng"])
     if "device_rng" in tensors and trainer.device.type != "cpu":
-        torch.get_device_module(trainer.device).set_rng_state(tensors["device_rng"])
+        torch.get_device_module(trainer.device).set_rng_state(tensors["device_rng"], *_which(trainer.device))
+
+
+def _retuned(saved: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's saved state under the settings of `fresh`: a learning rate given anew when resuming counts."""
+    same = "param_groups" in fresh and len(saved.get("param_groups", ())) == len(fresh["param_groups"])
+    return {**saved, "param_groups": fresh["param_groups"]} if same else saved
+
+
+def _which(device: torch.device) -> list[torch.device]:
+    """What the random state functions of a device's module take beside the state: MPS has one device only."""
+    return [] if device.type == "mps" else [device]
 
 
 def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
@@ -147,7 +171,13 @@ def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
     same = state["num_envs"] == trainer.envs.num_envs
     trainer.replay.load(reader.episodes(state["shards"], newest_records=2 * trainer.config.replay.capacity), same_rows=same)
     trainer.replay.episodes = int(state["episodes"])
-    for moved in set_aside(folder, state["shards"]):  # only now: what cannot be read is refused before anything on disk changes
+    forget_later_shards(trainer, state["shards"])  # only now: what cannot be read is refused before anything on disk changes
+
+
+def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:
+    """Put aside the replay shards that were written after the checkpoint, and write on after the `known` ones."""
+    folder = trainer.folder / "replay"
+    for moved in set_aside(folder, known):
         log.info("replay shard %s was written after the checkpoint: kept aside", moved.name)
     trainer.writer = ShardWriter(folder, trainer.envs.spec, trainer.config.replay.episodes_per_shard)
     trainer.replay.on_episode = trainer.writer.add

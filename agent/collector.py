@@ -115,32 +115,33 @@ class Collector:
         """Play every episode's actions. All environments step together, so each begins when as many steps are left as its
         episode has, and all end together."""
         total = max((len(episode) for episode in episodes.values()), default=0)
+        waits = {i: total - len(episode) for i, episode in episodes.items()}  # steps before each begins
         obs = self.envs.reset(tasks)
         failed: set[int] = set()
         self.score[:] = 0.0
         ended = np.zeros(self.envs.num_envs, bool)
         for step in range(total + 1):
-            begins = np.array([i in episodes and total - len(episodes[i]) == step for i in range(self.envs.num_envs)])
-            again = (begins | ended) if step else np.zeros_like(ended)
-            if again.any():
-                obs = self.envs.reset(tasks, again)
-                ended &= ~again
-            action = np.zeros(self.envs.num_envs, np.int64)
-            for i, episode in episodes.items():
-                t = step - (total - len(episode))
-                if t < 0 or i in failed:
-                    continue
-                if ended[i] or any(not np.array_equal(obs[key][i], value[t]) for key, value in episode.obs.items()):
+            failed |= {i for i, wait in waits.items() if step > wait and ended[i]}
+            begins = np.array([waits.get(i) == step for i in range(self.envs.num_envs)])
+            if step and (begins | ended).any():
+                obs = self.envs.reset(tasks, begins | ended)
+            under_way = {i: step - wait for i, wait in waits.items() if step >= wait and i not in failed}
+            for i, t in under_way.items():
+                if any(not np.array_equal(obs[key][i], value[t]) for key, value in episodes[i].obs.items()):
                     failed.add(i)
-                elif t < len(episode):
-                    action[i] = episode.action[t]
             if step == total:
                 break
+            action = np.zeros(self.envs.num_envs, np.int64)
+            for i, t in under_way.items():
+                action[i] = episodes[i].action[t]
             result = self.envs.step(action)
-            for i, episode in episodes.items():
-                self.score[i] += result.reward[i] if step >= total - len(episode) else 0.0
+            reward = transform_reward(result.reward, self.reward).astype(np.float32)
+            for i, t in under_way.items():
+                self.score[i] += result.reward[i]
+                if reward[i] != episodes[i].reward[t]:
+                    failed.add(i)
             obs, ended = result.obs, result.terminated | result.truncated
-        return obs, failed | {i for i in episodes if ended[i]}
+        return obs, failed
 
     def _begin(self, mask: np.ndarray) -> None:
         which = np.flatnonzero(mask)

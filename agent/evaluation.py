@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from agent.agent import Agent
-from envs import EnvConfig, SuccessRule, make_envs
+from agent.config import EvalConfig
+from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs
+from envs.errors import UserError
 from envs.tasks import Task, TaskSpace
 
+POLICIES = ("sample", "greedy")
+HELD_OUT = ("test", "validation")
 DRAWS = 25  # seeds tried for a layout that has not been played yet
+
+
+def check_evaluation(config: EvalConfig) -> None:
+    """Refuse at the start of a run what its evaluation would stumble over at the end.
+
+    Raises:
+        UserError: an unknown policy or split, or no episode.
+    """
+    if config.policy not in POLICIES:
+        raise UserError(f"eval.policy={config.policy} is unknown; choose one of {', '.join(POLICIES)}")
+    if config.split not in HELD_OUT:
+        raise UserError(f"eval.split={config.split} is unknown; choose one of {', '.join(HELD_OUT)}")
+    if config.episodes < 1:
+        raise UserError(f"eval.episodes={config.episodes} is too few: give 1 or more")
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch draws from `seed` inside, and goes on outside as if nothing had been drawn."""
+    accelerators = [] if device.type in ("cpu", "mps") else [device]
+    with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
+        torch.manual_seed(seed)
+        yield
 
 
 @dataclass
@@ -39,14 +68,15 @@ def evaluate(
     rng = np.random.default_rng((seed, 1))
     envs = make_envs(config, tasks, min(config.num_envs, episodes), split)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed, agent.device):
             return {task.id: _play(agent, envs, task, episodes, policy, SuccessRule.parse(config.success), rng) for task in tasks}
     finally:
         envs.close()
 
 
-def _play(agent: Agent, envs, task: Task, episodes: int, policy: str, rule: SuccessRule, rng: np.random.Generator) -> TaskResult:  # type: ignore[no-untyped-def]
+def _play(
+    agent: Agent, envs: TaskVectorEnv, task: Task, episodes: int, policy: str, rule: SuccessRule, rng: np.random.Generator
+) -> TaskResult:
     n = envs.num_envs
     result = TaskResult()
     seen: set[str] = set()
@@ -75,11 +105,20 @@ def _play(agent: Agent, envs, task: Task, episodes: int, policy: str, rule: Succ
     return result
 
 
-def _begin(envs, task, mask, counted, begun, episodes, seen, rng):  # type: ignore[no-untyped-def]
-    """Reset the masked environments, on layouts not played yet where there are any."""
+def _begin(
+    envs: TaskVectorEnv,
+    task: Task,
+    mask: np.ndarray,
+    counted: np.ndarray,
+    begun: int,
+    episodes: int,
+    seen: set[str],
+    rng: np.random.Generator,
+) -> tuple[dict[str, np.ndarray], int]:
+    """Reset the masked environments, on layouts not played yet where there are any; answers observations and episodes begun."""
     counted[mask] = False
-    obs = {}
-    for i in np.flatnonzero(mask):
+    obs: dict[str, np.ndarray] = {}
+    for i in np.flatnonzero(mask).tolist():
         only = np.zeros(envs.num_envs, bool)
         only[i] = True
         everyone = begun == 0 and not seen  # the very first reset has to start all of them

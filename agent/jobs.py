@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from agent.agent import Agent
 from agent.build import build_agent, choose_device
 from agent.checkpoint import CheckpointStore, load_meta, resolve
-from agent.checkpointing import check_spec, load_agent_weights, restore, save
+from agent.checkpointing import check_spec, forget_later_shards, load_agent_weights, restore, save
 from agent.config import RunConfig
 from agent.dream import draw_dream, dream, play_episode
-from agent.evaluation import evaluate
+from agent.evaluation import check_evaluation, evaluate
 from agent.loggers import MetricLogger
 from agent.progress import Progress
 from agent.trainer import Trainer
@@ -35,22 +36,30 @@ from envs.spaces.specs import EnvSpec
 
 log = logging.getLogger(__name__)
 console = Console()
+CONFIG = "config.yaml"
 
 
 def train(config: RunConfig, folder: Path) -> float:
     """Train an agent; answers the evaluation success on the hardest task (its training success where evaluation was skipped)."""
-    resumed = CheckpointStore(folder / "checkpoints").latest() if config.resume else None
-    if config.resume and resumed is None:
+    store = CheckpointStore(folder / "checkpoints", config.train.keep_checkpoints)
+    resumed = store.latest() if config.resume else None
+    if config.resume and resumed is None and any(store.folder.glob("step_*")):
         raise UserError(f"resume={config.resume} holds no whole checkpoint; start a new run without resume")
-    if not config.resume and (folder / "checkpoints").exists():
+    if not config.resume and holds_run(folder):
         raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or choose another hydra.run.dir")
     trainer = Trainer(config, folder)
     show_observations(trainer.envs.spec)
     if resumed is not None:
         restore(trainer, resumed)
         log.info("going on from %s, at %d env steps", resumed.name, trainer.env_steps)
-    store = CheckpointStore(folder / "checkpoints", config.train.keep_checkpoints)
-    logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if resumed else None, _print_line)
+        if trainer.finished:
+            log.info("training is finished already: only its evaluation and report are done again")
+    elif config.resume:
+        forget_later_shards(trainer, [])
+        log.info("%s was stopped before its first checkpoint: it starts from the beginning", folder)
+    logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if config.resume else None, _print_line)
+    if not config.resume:  # only now: a run that cannot start leaves no trace of one
+        write_text(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))
     progress = Progress(
         config.train.env_steps,
         str(trainer.device),
@@ -66,7 +75,7 @@ def train(config: RunConfig, folder: Path) -> float:
         save(trainer, store)
         summary = trainer.summary()
         if trainer.stopping:
-            console.print(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
+            _print_line(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
         else:
             summary["tasks"] = evaluation_summary(trainer.agent, config, trainer)
         summary["objective"] = objective(summary, trainer.tasks.hardest.id)
@@ -83,6 +92,7 @@ def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
     tasks = make_task_space(config.env)
     results = evaluation_summary(agent, config)
     write_json(folder / "evaluation.json", {"checkpoint": config.checkpoint, "tasks": results})
+    _print_line(f"Evaluation: {folder / 'evaluation.json'}")
     return objective({"tasks": results}, tasks.hardest.id)
 
 
@@ -93,7 +103,7 @@ def dream_checkpoint(config: RunConfig, folder: Path) -> float:
     tasks = make_task_space(config.env)
     for task in tasks:
         error = picture_dream(agent, config, task.id, folder / "media" / f"dream_{task.id}.png")
-        console.print(f"{folder / 'media' / f'dream_{task.id}.png'}")
+        _print_line(f"{folder / 'media' / f'dream_{task.id}.png'}")
     return error
 
 
@@ -114,6 +124,7 @@ def load_agent(config: RunConfig) -> tuple[Agent, EnvSpec]:
     """
     if not config.checkpoint:
         raise UserError(f"job={config.job.name} needs checkpoint=RUN_FOLDER, a run folder or one of its checkpoints")
+    check_evaluation(config.eval)
     path = resolve(config.checkpoint)
     spec = infer_spec(config.env, make_task_space(config.env))
     check_spec(load_meta(path), spec, path)
@@ -160,6 +171,19 @@ def objective(summary: dict[str, Any], hardest: str) -> float:
     return float(summary.get("training", {}).get(hardest, {}).get("success") or 0.0)
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, finished or not."""
+    return (folder / CONFIG).exists() or (folder / "checkpoints").exists()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder's run got as far as its evaluation."""
+    try:
+        return bool(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["tasks"])
+    except FileNotFoundError:
+        return False
+
+
 def objective_of(folder: Path) -> float:
     """The objective of a run that is finished, from its `summary.json`."""
     return float(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["objective"])
@@ -194,7 +218,7 @@ def show_observations(spec: EnvSpec) -> None:
 
 
 def _print_line(text: str) -> None:
-    """A metrics line as it is: neither wrapped nor coloured."""
+    """A line as it is: neither wrapped, so that paths can be copied, nor coloured."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -213,7 +237,7 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
     if config.logger.report:
         from agent.report import write_report
 
-        console.print(f"Report: {write_report(folder)}")
+        _print_line(f"Report: {write_report(folder)}")
 
 
 @contextmanager

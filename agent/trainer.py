@@ -14,6 +14,7 @@ import torch
 from agent.build import build_agent, choose_device
 from agent.collector import Collector
 from agent.config import RunConfig
+from agent.evaluation import check_evaluation
 from agent.learner import Learner
 from agent.loggers import MetricLogger
 from agent.metrics import Averager, SuccessTracker
@@ -28,11 +29,43 @@ from envs.errors import UserError
 log = logging.getLogger(__name__)
 
 
+def check_settings(config: RunConfig) -> None:
+    """Refuse at the start what would end a run in the middle.
+
+    Raises:
+        UserError: numbers that do not fit together.
+    """
+    train, envs = config.train, config.env.num_envs
+    enough = envs * (train.length - 1)  # so that every environment's stream holds a whole sequence when learning begins
+    if train.random_steps < enough:
+        raise UserError(
+            f"train.random_steps={train.random_steps} is too few for sequences of train.length={train.length} steps from "
+            f"env.num_envs={envs} environments: give {enough} or more"
+        )
+    if config.replay.capacity < envs * train.length:
+        raise UserError(
+            f"replay.capacity={config.replay.capacity} holds no sequence of train.length={train.length} steps for each of "
+            f"env.num_envs={envs} environments: give {envs * train.length} or more"
+        )
+    if config.hierarchy.starts > train.length:
+        raise UserError(f"hierarchy.starts={config.hierarchy.starts} cannot be more than train.length={train.length}")
+    check_evaluation(config.eval)
+
+
+def broken_down(what: str, env_steps: int, folder: Path) -> UserError:
+    """The error that ends a run whose numbers are no longer finite."""
+    return UserError(
+        f"{what} is not finite at {env_steps} env steps: training broke down; resume={folder} goes on from the last good "
+        "checkpoint, best with a lower model.lr or hierarchy.actor_critic.lr"
+    )
+
+
 class Trainer:
     """One run: its parts, its counters and its loop. `agent.checkpointing` saves and restores it."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
+        check_settings(config)
         self.device = choose_device(config.device)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
@@ -70,6 +103,8 @@ class Trainer:
         self.seconds_before = 0.0  # training seconds of the run before it was resumed
         self.next_log = self.config.train.log_every
         self.next_checkpoint = self.config.train.checkpoint_every
+        self.logged = -1  # env steps of the last log line
+        self._began = time.perf_counter()
 
     @property
     def env_steps(self) -> int:
@@ -98,13 +133,18 @@ class Trainer:
             progress.update(self.env_steps, self.learner.updates, self.collector.current_task(), self.tracker.success())
             if self.env_steps >= self.next_log:
                 self.next_log += self.config.train.log_every
-                logger.log(self.env_steps, self.metrics())
+                self._log(logger)
             if self.env_steps >= self.next_checkpoint:
                 self.next_checkpoint += self.config.train.checkpoint_every
                 with self.timer("checkpoint"):
                     save()
         self.seconds_before = self.seconds()
         self._began = time.perf_counter()
+        if self.logged < self.env_steps:
+            self._log(logger)
+
+    def _log(self, logger: MetricLogger) -> None:
+        self.logged = self.env_steps
         logger.log(self.env_steps, self.metrics())
 
     def step(self) -> None:
@@ -120,7 +160,7 @@ class Trainer:
             for _ in range(train.warmup_updates):
                 self._update(policy=False)
         self.owed += self.envs.num_envs / self.update_every
-        while self.owed >= 1 and not self.stopping:
+        while self.owed >= 1:  # also when stopping: so a resumed run is the one that never stopped
             self.owed -= 1
             self._update()
 
@@ -143,10 +183,7 @@ class Trainer:
         values = self.averager.pop()
         for name, value in values.items():
             if not np.isfinite(value):
-                raise UserError(
-                    f"{name} is {value} at {self.env_steps} env steps: training broke down; resume from the last checkpoint in "
-                    f"{self.folder / 'checkpoints'} with a lower model.lr, or another seed"
-                )
+                raise broken_down(name, self.env_steps, self.folder)
         values |= self.tracker.metrics() | self.timer.metrics()
         values |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
         values |= {"updates": float(self.learner.updates), "seconds": self.seconds(), "replay/steps": float(len(self.replay))}

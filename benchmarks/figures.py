@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.criterion import median_reached, worst_reached
+from benchmarks.comparison import median_reached, worst_reached
 from benchmarks.store import Record
 
 

@@ -38,7 +38,6 @@ class PeerConfig:
     activation: str = "Tanh"  # a module of torch.nn
     split: str = "test"  # layouts it is evaluated on: `validation` while tuning
     eval_episodes: int = 100
-    eval_envs: int = 10
 
     @classmethod
     def parse(cls, overrides: Sequence[str]) -> PeerConfig:

@@ -6,17 +6,19 @@ Imports Stable-Baselines3 (the `bench` extra): import this module where it is us
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.criterion import Mastery
-from benchmarks.peer_curriculum import SequentialTasks
+from agent.metrics import SuccessTracker
+from curriculum import Curriculum
 from envs import SuccessRule, TaskVectorEnv
 from envs.spaces.specs import EnvSpec, ModalitySpec
+from envs.tasks import Outcome, Task
 
 GRID_CLASSES = (11, 6, 4)  # MiniGrid's objects, colours and states, one more state than its doors use
 WORD_BUCKETS = 64
@@ -66,32 +68,50 @@ def bag_of_words(text: bytes) -> np.ndarray:
 
 
 class CurriculumVecEnv(VecEnv):
-    """The training split as Stable-Baselines3 wants it: resets itself, each episode on the task that the curriculum samples.
+    """The training environments as Stable-Baselines3 wants them: they reset themselves, on the tasks that the curriculum samples.
+
+    Args:
+        envs: the environments.
+        curriculum: decides the task of each episode.
+        tracker: told of every finished episode.
+        rule: when an episode counts as a success.
+        clock: seconds of training so far.
+        rng: draws tasks and the seeds of episodes.
 
     Attributes:
         env_steps: steps of all environments on all tasks so far.
-        mastery: success of the training episodes.
     """
 
     def __init__(
-        self, envs: TaskVectorEnv, curriculum: SequentialTasks, mastery: Mastery, success: SuccessRule, clock: Callable[[], float]
+        self,
+        envs: TaskVectorEnv,
+        curriculum: Curriculum,
+        tracker: SuccessTracker,
+        rule: SuccessRule,
+        clock: Callable[[], float],
+        rng: np.random.Generator,
     ) -> None:
         self.encode = Encoder(envs.spec)
         box = spaces.Box(-np.inf, np.inf, (self.encode.size,), np.float32)
         super().__init__(envs.num_envs, box, spaces.Discrete(envs.spec.action.size))
-        self.mastery = mastery
         self.env_steps = 0
-        self._envs = envs
-        self._curriculum = curriculum
-        self._success = success
-        self._clock = clock
-        self._tasks = [curriculum.sample() for _ in range(envs.num_envs)]
-        self._returns = np.zeros(envs.num_envs)
+        self._envs, self._curriculum, self._tracker, self._rule, self._clock, self._rng = (
+            envs,
+            curriculum,
+            tracker,
+            rule,
+            clock,
+            rng,
+        )
+        self._playing: list[Task] = []
+        self._scores = np.zeros(envs.num_envs)
+        self._lengths = np.zeros(envs.num_envs, np.int64)
         self._actions = np.zeros(envs.num_envs, np.int64)
 
     def reset(self) -> np.ndarray:
-        self._returns[:] = 0
-        return self.encode(self._envs.reset(self._tasks))
+        self._playing = self._curriculum.sample(self.num_envs, self._rng)
+        self._scores[:], self._lengths[:] = 0, 0
+        return self.encode(self._envs.reset(self._playing))
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = np.asarray(actions, np.int64)
@@ -99,22 +119,28 @@ class CurriculumVecEnv(VecEnv):
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         obs, reward, terminated, truncated, last_infos = self._envs.step(self._actions)
         self.env_steps += self.num_envs
-        self._returns += reward
+        self._scores += reward
+        self._lengths += 1
         ended = terminated | truncated
         encoded = self.encode(obs)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(ended):
-            won = self._success.judge(float(self._returns[i]), float(reward[i]), bool(terminated[i]), last_infos[i])
-            self.mastery.record(self._tasks[i].id, won, self.env_steps, self._clock())
-            self._curriculum.update()
             # What Stable-Baselines3 bootstraps from where an episode was only cut off.
             infos[i] = {"terminal_observation": encoded[i], "TimeLimit.truncated": bool(truncated[i] and not terminated[i])}
+            score = float(self._scores[i])
+            won = self._rule.judge(score, float(reward[i]), bool(terminated[i]), last_infos[i])
+            outcome = Outcome(self._playing[i].id, score, won, int(self._lengths[i]), self.env_steps)
+            self._tracker.record(outcome, self._clock())
+            self._curriculum.update([outcome])
         if ended.any():
-            for i in np.flatnonzero(ended):
-                self._tasks[i] = self._curriculum.sample()
-            encoded = self.encode(self._envs.reset(self._tasks, ended))
-            self._returns[ended] = 0
+            encoded = self.encode(self._begin(ended))
         return encoded, reward, ended, infos
+
+    def _begin(self, mask: np.ndarray) -> dict[str, np.ndarray]:
+        for i, task in zip(np.flatnonzero(mask), self._curriculum.sample(int(mask.sum()), self._rng), strict=True):
+            self._playing[i] = task
+        self._scores[mask], self._lengths[mask] = 0, 0
+        return self._envs.reset(self._playing, mask)
 
     def close(self) -> None:
         self._envs.close()
@@ -134,42 +160,20 @@ class CurriculumVecEnv(VecEnv):
         raise AttributeError(method_name)
 
 
-def evaluate(
-    envs: TaskVectorEnv,
-    task_id: str,
-    episodes: int,
-    act: Callable[[np.ndarray], np.ndarray],
-    success: SuccessRule,
-    rng: np.random.Generator,
-) -> dict[str, float]:
-    """Play `episodes` episodes of one task on the layouts of `envs`'s split: `{"success": share, "return": mean}`.
+class PeerAgent:
+    """A trained policy as `agent.evaluation` plays it: memoryless, so it has no state."""
 
-    The environments get the same number of episodes each: counting whichever end first would favour quick ones.
-    """
-    encode = Encoder(envs.spec)
-    task = envs.tasks[task_id]
-    left = np.full(envs.num_envs, episodes // envs.num_envs)
-    left[: episodes % envs.num_envs] += 1
-    wins: list[bool] = []
-    scores: list[float] = []
-    returns = np.zeros(envs.num_envs)
+    def __init__(self, policy: BasePolicy, spec: EnvSpec) -> None:
+        self._policy = policy
+        self._encode = Encoder(spec)
+        self.device = policy.device
 
-    def drawn(mask: np.ndarray) -> Sequence[Any]:
-        return [task.with_seed(int(rng.integers(2**31))) if chosen else None for chosen in mask]
+    def initial_state(self, num_envs: int) -> None:
+        return None
 
-    everyone = np.ones(envs.num_envs, bool)
-    obs = envs.reset(drawn(everyone), everyone)
-    while left.sum() > 0:
-        step = envs.step(np.asarray(act(encode(obs)), np.int64))
-        obs = step.obs
-        returns += step.reward
-        ended = step.terminated | step.truncated
-        for i in np.flatnonzero(ended):
-            if left[i] > 0:
-                left[i] -= 1
-                scores.append(float(returns[i]))
-                wins.append(success.judge(scores[-1], float(step.reward[i]), bool(step.terminated[i]), step.infos[i]))
-        if ended.any():
-            obs = envs.reset(drawn(ended), ended)
-            returns[ended] = 0
-    return {"success": float(np.mean(wins)), "return": float(np.mean(scores))}
+    def act(
+        self, obs: dict[str, np.ndarray], first: np.ndarray, state: None, mode: str = "sample"
+    ) -> tuple[np.ndarray, None, None]:
+        """`{modality key: (N, *shape)}` -> actions (N,), and nothing in the place of log-probabilities and state."""
+        actions, _ = self._policy.predict(self._encode(obs), deterministic=mode == "greedy")
+        return np.asarray(actions, np.int64), None, None

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.criterion import Mastery
+from agent.evaluation import evaluate
+from agent.metrics import SuccessTracker
 from benchmarks.peer_config import PeerConfig
-from benchmarks.peer_curriculum import SequentialTasks
 from benchmarks.store import write_json
+from curriculum.config import CurriculumConfig
+from curriculum.sequential import Sequential
+from envs import EnvConfig, SuccessRule, make_envs, make_task_space
 from envs.errors import UserError
 
 
@@ -22,35 +25,33 @@ def train(config: PeerConfig, seed: int, folder: Path) -> dict[str, Any]:
 
     Returns:
         The summary: `env_steps`, `updates`, `wall_seconds` (training alone), `tasks` (evaluation), `steps_to_threshold`,
-        `seconds_to_threshold`, `training_episodes`.
+        `seconds_to_threshold`, `training` (training success).
     """
     import torch
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
 
-    from benchmarks.peer_env import CurriculumVecEnv, evaluate
-    from envs import EnvConfig, SuccessRule, make_envs, make_task_space
+    from benchmarks.peer_env import CurriculumVecEnv, PeerAgent
 
     torch.set_num_threads(1)  # networks this small are slower on several
     env_config = EnvConfig(suite=config.suite, tasks=list(config.tasks), num_envs=config.num_envs, success=config.success)
     tasks = make_task_space(env_config)
-    rule = SuccessRule.parse(config.success)
-    mastery = Mastery(tasks.ids, config.window, config.threshold)
-    rng = np.random.default_rng(seed)
-    curriculum = SequentialTasks(tasks, mastery, config.advance_window, config.threshold, config.revisit, rng)
+    tracker = SuccessTracker(tasks.ids, config.window, config.threshold)
+    curriculum = Sequential(tasks, CurriculumConfig("sequential", config.threshold, config.advance_window, config.revisit))
     envs = make_envs(env_config, tasks, split="train")
+    rule = SuccessRule.parse(config.success)
     started = time.perf_counter()
-    env = CurriculumVecEnv(envs, curriculum, mastery, rule, lambda: time.perf_counter() - started)
+    env = CurriculumVecEnv(envs, curriculum, tracker, rule, lambda: time.perf_counter() - started, np.random.default_rng(seed))
     folder.mkdir(parents=True, exist_ok=True)
 
     class StopWhenMastered(BaseCallback):
         def _on_rollout_start(self) -> None:
-            success = {f"success/{task}": mastery.success(task) for task in tasks.ids}
+            line = {"env_steps": env.env_steps, "seconds": time.perf_counter() - started, **tracker.metrics()}
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"env_steps": env.env_steps, "task": curriculum.current.id, **success}) + "\n")
+                file.write(json.dumps(line) + "\n")
 
         def _on_step(self) -> bool:
-            return mastery.steps[tasks.hardest.id] is None and env.env_steps < config.max_env_steps
+            return tracker.steps_to_threshold()[tasks.hardest.id] is None and env.env_steps < config.max_env_steps
 
     learner = PPO(
         "MlpPolicy",
@@ -73,27 +74,29 @@ def train(config: PeerConfig, seed: int, folder: Path) -> dict[str, Any]:
     wall_seconds = time.perf_counter() - started
     env.close()
 
-    held_out = make_envs(env_config, tasks, config.eval_envs, split=config.split)
-    evaluation: dict[str, Any] = {}
-    for task in tasks.ids:
-        figures: dict[str, float] = {}
-        for name, greedy in (("", False), ("_greedy", True)):
-
-            def act(obs: np.ndarray, greedy: bool = greedy) -> np.ndarray:
-                return learner.predict(obs, deterministic=greedy)[0]
-
-            found = evaluate(held_out, task, config.eval_episodes, act, rule, np.random.default_rng(seed))
-            figures |= {f"{key}{name}": value for key, value in found.items()}
-        evaluation[task] = {**figures, "episodes": config.eval_episodes}
-    held_out.close()
+    agent: Any = PeerAgent(learner.policy, envs.spec)
+    sampled, greedy = (
+        evaluate(agent, env_config, tasks, config.eval_episodes, config.split, policy, seed) for policy in ("sample", "greedy")
+    )
     summary = {
         "env_steps": env.env_steps,
         "updates": learner._n_updates,
         "wall_seconds": round(wall_seconds, 2),
-        "tasks": evaluation,
-        "steps_to_threshold": mastery.steps,
-        "seconds_to_threshold": mastery.seconds,
-        "training_episodes": mastery.episodes,
+        "tasks": {
+            task: {
+                "success": float(np.mean(sampled[task].success)),
+                "success_greedy": float(np.mean(greedy[task].success)),
+                "return": float(np.mean(sampled[task].score)),
+                "episodes": len(sampled[task].success),
+                "layouts": sampled[task].layouts,
+            }
+            for task in tasks.ids
+        },
+        "steps_to_threshold": tracker.steps_to_threshold(),
+        "seconds_to_threshold": tracker.seconds_to_threshold(),
+        "training": {
+            name: {"success": task.success, "episodes": task.episodes} for name, task in tracker.tasks.items() if task.episodes
+        },
     }
     write_json(folder / "summary.json", summary)
     return summary

@@ -10,8 +10,6 @@ class LossScales:
     """Weight of every named loss in the total."""
 
     prior: float = 1.0
-    dynamics: float = 0.5
-    representation: float = 0.1
     reconstruction: float = 1.0
     reward: float = 1.0
     cont: float = 1.0
@@ -33,10 +31,9 @@ class ModelConfig:
     table_size: int = 64  # distinct symbols a grid's table holds; code 0 is 'unknown'
     text_words: int = 16  # words kept of a text
     text_table_size: int = 256
-    learned_groups: int = 16
-    learned_classes: int = 16
-    unimix: float = 0.01
-    free_bits: float = 1.0  # nats a step
+    learned_groups: int = 8
+    learned_classes: int = 32
+    vector_std: float = 0.1  # of the decoded vector's Gaussian, in standard deviations of the data
     bins: int = 127
     bin_limit: float = 12.0  # bins span symexp(-limit) .. symexp(limit)
     lr: float = 1e-3

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_model.config import ModelConfig
-from world_model.latents import LatentBlock
+from world_model.latents import LatentBlock, code_levels
 from world_model.math import symexp_bins, two_hot_loss, two_hot_mean
 from world_model.networks import BlockEmbedding, mlp
 
@@ -79,6 +79,31 @@ class GridPrior(nn.Module):
         return F.linear(F.silu(self.hidden(x)), self.out.weight[:used], self.out.bias[:used])
 
 
+class OrderedPrior(nn.Module):
+    """Logits of an ordered block's next levels: a Gaussian round a mean that moves from the present level, and free logits on top.
+
+    Numbers mostly change by a little. Neighbouring levels share what is learned, where a free categorical would learn each alone.
+    """
+
+    levels: Tensor
+
+    def __init__(self, block: LatentBlock, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.groups, self.classes = block.groups, block.max_classes
+        self.net = mlp([width, config.hidden, config.hidden, self.groups * (2 + self.classes)], zero_last=True)
+        self.register_buffer("levels", code_levels(torch.arange(self.classes), self.classes), persistent=False)
+
+    def forward(self, features: Tensor, codes: Tensor, used: int) -> Tensor:
+        """features (..., width), present codes (..., groups) -> logits (..., groups, C)."""
+        out = self.net(features).unflatten(-1, (self.groups, 2 + self.classes))
+        mean = code_levels(codes, self.classes) + out[..., 0]  # (..., groups)
+        spread = F.softplus(out[..., 1]) * (4 / self.classes) + 0.5 / self.classes  # at least a quarter of the way to the next level
+        gaussian = -0.5 * ((self.levels - mean.unsqueeze(-1)) / spread.unsqueeze(-1)).square()
+        return gaussian + out[..., 2:]
+
+
 def make_prior(block: LatentBlock, width: int, config: ModelConfig) -> nn.Module:
-    """The prior that suits a block: spatial for grids, flat for the rest."""
+    """The prior that suits a block: spatial for grids, ordered for numbers, flat for the rest."""
+    if block.ordered:
+        return OrderedPrior(block, width, config)
     return (GridPrior if block.kind == "grid" else FlatPrior)(block, width, config)

@@ -16,7 +16,8 @@ class LatentBlock:
         key: the modality's key.
         kind: the modality's kind (grid, text, ...).
         classes: number of classes of each group (ragged).
-        learned: codes come from a learned encoder (KL, straight-through); else the symbols themselves are the codes.
+        learned: codes come from a learned encoder; else the symbols themselves are the codes.
+        ordered: classes are evenly spaced levels of a number from -1 to 1, so that neighbours are alike.
         static: constant over an episode: carried along, never predicted.
         layout: grids: (rows, columns), else ().
     """
@@ -25,6 +26,7 @@ class LatentBlock:
     kind: str
     classes: tuple[int, ...]
     learned: bool = False
+    ordered: bool = False
     static: bool = False
     layout: tuple[int, ...] = ()
 
@@ -40,6 +42,11 @@ class LatentBlock:
     def shared(self) -> bool:
         """All groups draw from one table of symbols, so that one embedding serves them all."""
         return self.kind in ("grid", "text")
+
+
+def code_levels(codes: Tensor, classes: int) -> Tensor:
+    """The numbers from -1 to 1 that the codes 0 .. classes - 1 of an ordered block stand for."""
+    return codes.float() * (2 / (classes - 1)) - 1
 
 
 @dataclass(frozen=True)

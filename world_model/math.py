@@ -77,8 +77,3 @@ def unimix_logits(logits: Tensor, share: float) -> Tensor:
     if share <= 0:
         return F.log_softmax(logits.float(), -1)
     return torch.log((1 - share) * logits.float().softmax(-1) + share / logits.shape[-1])
-
-
-def categorical_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) over the last dimension of log-probabilities."""
-    return (log_p.exp() * (log_p - log_q)).sum(-1)

@@ -15,7 +15,7 @@ from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, segment_mask
 from world_model.heads import TwoHotHead, make_prior
 from world_model.latents import LatentSpec
-from world_model.math import categorical_kl, sample_codes, unimix_logits
+from world_model.math import sample_codes
 from world_model.modalities import make_modality
 from world_model.modalities.base import Modality
 from world_model.networks import LatentEmbedding, mlp
@@ -97,25 +97,19 @@ class WorldModel(nn.Module):
         """Adapted observations {key: (..., *shape)} -> tensors on the CPU, as `Sequences.obs` holds them."""
         return {leaf.key: self.modality(leaf.key).tokenize(obs[leaf.key], grow) for leaf in self.spec.observations}
 
-    def posterior(self, obs: dict[str, Tensor], sample: bool = True) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Codes z (..., G); straight-through one-hots and log-probabilities (..., groups, C) of the learned blocks."""
-        codes, soft, log_probs = [], {}, {}
+    def posterior(self, obs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Codes z (..., G), and the losses (...,) that train the encoders of learned blocks."""
+        codes, losses = [], {}
         for block in self.latents.blocks:
-            if not block.learned:
-                codes.append(obs[block.key])
-                continue
-            log_prob = unimix_logits(self.modality(block.key).encode(obs[block.key]), self.config.unimix)
-            index = sample_codes(log_prob, torch.rand_like(log_prob[..., 0])) if sample else log_prob.argmax(-1)
-            one_hot = F.one_hot(index, block.max_classes).to(log_prob)
-            prob = log_prob.exp()
-            codes.append(index)
-            log_probs[block.key] = log_prob
-            soft[block.key] = one_hot + prob - prob.detach()
-        return torch.cat(codes, -1), soft, log_probs
+            code = obs[block.key]
+            if block.learned:
+                code, losses[f"reconstruction/{block.key}"] = self.modality(block.key).encode(code)
+            codes.append(code)
+        return torch.cat(codes, -1), losses
 
-    def embed(self, z: Tensor, action: Tensor, soft: dict[str, Tensor] | None = None) -> Tensor:
+    def embed(self, z: Tensor, action: Tensor) -> Tensor:
         """z (..., G), action (...,) -> tokens (..., D)."""
-        return self.embed_step(self.embed_latent(z, soft) + self.embed_action(action))
+        return self.embed_step(self.embed_latent(z) + self.embed_action(action))
 
     # -- predictions out -------------------------------------------------------------------------------------------------
 
@@ -128,7 +122,7 @@ class WorldModel(nn.Module):
         }
 
     def sample_next(self, h: Tensor, z: Tensor, noise: Tensor) -> Tensor:
-        """Next codes (..., G) drawn from the prior, without unimix; static blocks are carried. `noise` (..., G) in [0, 1)."""
+        """Next codes (..., G) drawn from the prior; static blocks are carried. `noise` (..., G) in [0, 1)."""
         logits, noises, parts = self.prior_logits(h, z), self.latents.split(noise), self.latents.split(z)
         return torch.cat(
             [sample_codes(logits[key], noises[key]) if key in logits else parts[key] for key in parts],
@@ -146,10 +140,10 @@ class WorldModel(nn.Module):
     # -- training --------------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Sequences) -> ModelOutput:
-        z, soft, log_probs = self.posterior(batch.obs)
+        z, encoding = self.posterior(batch.obs)
         context = RecordingCache()
         steps = torch.arange(z.shape[1], device=z.device).unsqueeze(0)
-        h = self.dynamics(self.embed(z, batch.action, soft), segment_mask(batch.first, self.config.window), steps, context)
+        h = self.dynamics(self.embed(z, batch.action), segment_mask(batch.first, self.config.window), steps, context)
 
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
@@ -161,21 +155,13 @@ class WorldModel(nn.Module):
 
         now, after = self.latents.split(z[:, :-1]), self.latents.split(z[:, 1:])
         for key, logits in self.prior_logits(h[:, :-1], z[:, :-1]).items():
-            if key in log_probs:
-                prior = unimix_logits(logits, self.config.unimix)
-                posterior = log_probs[key][:, 1:]
-                free = self.config.free_bits
-                losses[f"dynamics/{key}"] = mean(categorical_kl(posterior.detach(), prior).sum(-1).clamp(min=free))
-                losses[f"representation/{key}"] = mean(categorical_kl(posterior, prior.detach()).sum(-1).clamp(min=free))
-            else:
-                error = F.cross_entropy(logits.flatten(0, -2), after[key].flatten(), reduction="none")
-                losses[f"prior/{key}"] = mean(error.view(after[key].shape).sum(-1))
-                with torch.no_grad():
-                    changed = (after[key] != now[key]) & valid.unsqueeze(-1)
-                    right = logits.argmax(-1) == after[key]
-                    metrics[f"changed_accuracy/{key}"] = (right & changed).sum() / changed.sum().clamp(min=1)
-        for key, one_hot in soft.items():
-            losses[f"reconstruction/{key}"] = self.modality(key).reconstruction_loss(one_hot, batch.obs[key]).mean()
+            error = F.cross_entropy(logits.flatten(0, -2), after[key].flatten(), reduction="none")
+            losses[f"prior/{key}"] = mean(error.view(after[key].shape).sum(-1))
+            with torch.no_grad():
+                changed = (after[key] != now[key]) & valid.unsqueeze(-1)
+                right = logits.argmax(-1) == after[key]
+                metrics[f"changed_accuracy/{key}"] = (right & changed).sum() / changed.sum().clamp(min=1)
+        losses |= {name: loss.mean() for name, loss in encoding.items()}
         losses["reward"] = mean(self.reward_head.loss(h[:, :-1], batch.reward[:, 1:]))
         alive = (~batch.terminated[:, 1:]).float()
         losses["cont"] = mean(

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from world_model.latents import LatentBlock, LatentSpec
+from world_model.latents import LatentBlock, LatentSpec, code_levels
 
 
 def mlp(sizes: Sequence[int], zero_last: bool = False) -> nn.Sequential:
@@ -27,7 +27,7 @@ def mlp(sizes: Sequence[int], zero_last: bool = False) -> nn.Sequential:
 
 
 class BlockEmbedding(nn.Module):
-    """One block's codes (..., groups), or soft one-hots (..., groups, C), -> (..., groups, width)."""
+    """One block's codes (..., groups) -> (..., groups, width)."""
 
     offsets: Tensor
 
@@ -41,14 +41,16 @@ class BlockEmbedding(nn.Module):
             for index in range(1, block.groups):
                 offsets[index] = offsets[index - 1] + block.classes[index - 1]
         self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
+        self.classes = block.max_classes
+        self.direction = nn.Parameter(torch.randn(block.groups, width)) if block.ordered else None
+        if block.ordered:  # start as a straight line through the levels: what is learned of one level holds for its neighbours
+            nn.init.zeros_(self.table.weight)
 
     def forward(self, codes: Tensor) -> Tensor:
-        return self.table(codes + self.offsets)
-
-    def soft(self, one_hot: Tensor) -> Tensor:
-        """The same from one-hots (..., groups, C) that carry gradients; groups of equal size only."""
-        table = self.table.weight.view(one_hot.shape[-2], one_hot.shape[-1], -1)  # (groups, C, width)
-        return torch.einsum("...gc,gcw->...gw", one_hot, table)
+        embedded = self.table(codes + self.offsets)
+        if self.direction is None:
+            return embedded
+        return embedded + code_levels(codes, self.classes).unsqueeze(-1) * self.direction
 
 
 class LatentEmbedding(nn.Module):
@@ -62,14 +64,10 @@ class LatentEmbedding(nn.Module):
             {block.key.replace(".", "/"): nn.Linear(block.groups * symbol_width, out) for block in spec.blocks}
         )
 
-    def forward(self, z: Tensor, soft: dict[str, Tensor] | None = None) -> Tensor:
-        """`soft` holds straight-through one-hots of learned blocks, used in place of their codes."""
+    def forward(self, z: Tensor) -> Tensor:
         total: Tensor | int = 0
         for key, codes in self.spec.split(z).items():
             name = key.replace(".", "/")
-            table = self.tables[name]
-            assert isinstance(table, BlockEmbedding)
-            cells = table.soft(soft[key]) if soft and key in soft else table(codes)  # (..., groups, width)
-            total = total + self.project[name](cells.flatten(-2))
+            total = total + self.project[name](self.tables[name](codes).flatten(-2))
         assert isinstance(total, Tensor)
         return total

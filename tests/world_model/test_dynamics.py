@@ -11,7 +11,7 @@ from world_model.model import Sequences, WorldModel
 
 
 def full_pass(model: WorldModel, batch: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
-    z, _, _ = model.posterior(batch.obs, sample=False)
+    z, _ = model.posterior(batch.obs)
     steps = torch.arange(z.shape[1]).unsqueeze(0)
     return z, model.dynamics(model.embed(z, batch.action), segment_mask(batch.first, model.config.window), steps)
 

@@ -18,7 +18,7 @@ class Modality(nn.Module):
     """Turns one observed array into one block of latent groups.
 
     A symbolic modality overrides `tokenize` (its symbols are its codes) and `detokenize`. A learned one sets `block.learned`,
-    leaves `tokenize` as it is, and adds `encode`, `decode` and `reconstruction_loss`.
+    leaves `tokenize` as it is, and adds `encode`.
     """
 
     block: LatentBlock
@@ -44,10 +44,6 @@ class Modality(nn.Module):
         """Codes (..., groups) -> observations (..., *shape), as the adapter delivers them."""
         raise NotImplementedError
 
-    def encode(self, observation: Tensor) -> Tensor:
-        """Learned modalities: observations (..., *shape) -> logits (..., groups, classes)."""
-        raise NotImplementedError
-
-    def reconstruction_loss(self, one_hot: Tensor, observation: Tensor) -> Tensor:
-        """Learned modalities: negative log-likelihood (...,) of the observation under one-hots (..., groups, classes)."""
+    def encode(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Learned modalities: observations (..., *shape) -> codes (..., groups), and the loss (...,) that trains them."""
         raise NotImplementedError

@@ -1,41 +1,74 @@
-"""Vectors: learned categorical codes of symlog values."""
+"""Vectors: learned codes of standardised symlog values."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.spaces.specs import ModalitySpec
 from world_model.config import ModelConfig
-from world_model.latents import LatentBlock
+from world_model.latents import LatentBlock, code_levels
 from world_model.math import symexp, symlog
 from world_model.modalities.base import Modality
 from world_model.networks import mlp
 
 
 class Vector(Modality):
-    """(size,) floats -> `learned_groups` groups of `learned_classes`, encoded and decoded by MLPs (DreamerV3)."""
+    """(size,) floats -> `learned_groups` groups of `learned_classes` levels: finite scalar quantisation (Mentzer et al. 2023).
+
+    Symlog tames large values; running means and variances then bring every element to one scale, or an angle of a few hundredths
+    would drown beside a velocity. The decoder is a Gaussian whose standard deviation is `vector_std` of the data's. The codes are
+    trained by reconstruction alone, so they settle early and the prior's targets with them.
+    """
+
+    mean: Tensor
+    square: Tensor
+    count: Tensor
 
     def __init__(self, spec: ModalitySpec, config: ModelConfig) -> None:
         super().__init__(spec, config)
         self.groups, self.classes = config.learned_groups, config.learned_classes
-        self.block = LatentBlock(spec.key, spec.kind, (self.classes,) * self.groups, learned=True, static=spec.static)
+        self.block = LatentBlock(spec.key, spec.kind, (self.classes,) * self.groups, learned=True, ordered=True, static=spec.static)
         size = spec.shape[0]
-        self.encoder = mlp([size, config.hidden, config.hidden, self.groups * self.classes])
-        self.decoder = mlp([self.groups * self.classes, config.hidden, config.hidden, size])
+        self.encoder = mlp([size, config.hidden, config.hidden, self.groups])
+        self.decoder = mlp([self.groups, config.hidden, config.hidden, size])
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("square", torch.zeros(size))  # summed squared distance from the mean (Welford 1962)
+        self.register_buffer("count", torch.zeros(()))
 
-    def encode(self, observation: Tensor) -> Tensor:
-        return self.encoder(symlog(observation.float())).unflatten(-1, (self.groups, self.classes))
+    def tokenize(self, raw: NDArray[Any], grow: bool = False) -> Tensor:
+        values = super().tokenize(raw, grow)
+        if grow:
+            self._observe(symlog(values.float()).flatten(0, -2).to(self.mean.device))
+        return values
 
-    def decode(self, one_hot: Tensor) -> Tensor:
-        """One-hots (..., groups, classes) -> symlog values (..., size)."""
-        return self.decoder(one_hot.flatten(-2))
+    def encode(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        target = self._standardise(observation)
+        bounded = self.encoder(target).tanh()  # (..., groups) in -1 .. 1
+        codes = ((bounded.detach() + 1) / 2 * (self.classes - 1)).round().long()
+        levels = bounded + (code_levels(codes, self.classes) - bounded).detach()  # straight-through
+        error = (self.decoder(levels) - target) / self.config.vector_std
+        return codes, 0.5 * error.square().sum(-1)
 
-    def reconstruction_loss(self, one_hot: Tensor, observation: Tensor) -> Tensor:
-        return (self.decode(one_hot) - symlog(observation.float())).square().sum(-1)
-
+    @torch.no_grad()
     def detokenize(self, codes: Tensor) -> NDArray[Any]:
-        one_hot = Tensor.new_zeros(codes, (*codes.shape, self.classes)).float().scatter_(-1, codes.unsqueeze(-1), 1.0)
-        return symexp(self.decode(one_hot)).detach().cpu().numpy().astype(self.spec.dtype)
+        values = symexp(self.decoder(code_levels(codes, self.classes)) * self._deviation() + self.mean)
+        return values.cpu().numpy().astype(self.spec.dtype)
+
+    def _standardise(self, observation: Tensor) -> Tensor:
+        return (symlog(observation.float()) - self.mean) / self._deviation()
+
+    def _deviation(self) -> Tensor:
+        return (self.square / self.count.clamp(min=1)).sqrt().clamp(min=1e-3) if self.count > 1 else torch.ones_like(self.mean)
+
+    def _observe(self, rows: Tensor) -> None:
+        """Take rows (N, size) into the running mean and variance (Chan et al. 1979, for batches)."""
+        total = self.count + len(rows)
+        mean = rows.mean(0)
+        shift = mean - self.mean
+        self.square += (rows - mean).square().sum(0) + shift.square() * self.count * len(rows) / total
+        self.mean += shift * len(rows) / total
+        self.count.copy_(total)

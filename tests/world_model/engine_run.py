@@ -1,0 +1,77 @@
+"""Short trainings in a process of their own: process groups, and what DeepSpeed changes in a process, end with it.
+
+    python -m tests.world_model.engine_run '{"out": "FOLDER", "runs": [{"engine": "deepspeed:1"}]}'
+
+Under torchrun every process takes its share of each batch's rows. Each writes what it found to `FOLDER/rank_N.pt`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.world_model.conftest import SPEC, random_sequences, tiny_config
+from world_model.config import ShardingConfig
+from world_model.engines import Engine, make_engine
+from world_model.model import Sequences, WorldModel
+
+GRAD_CLIP = 3.0  # below every gradient's norm: clipping is part of what is compared
+ENDS = {0: 4, 1: 7, 2: 2, 3: 9}  # one in every row: all rows have equally many valid steps
+UPDATES = 5
+
+
+def new_engine(name: str, seed: int = 0) -> Engine:
+    """`name` is `local` or `deepspeed:STAGE`."""
+    kind, _, stage = name.partition(":")
+    torch.manual_seed(seed)
+    model = WorldModel(SPEC, tiny_config(grad_clip=GRAD_CLIP, weight_decay=0.1))
+    return make_engine(ShardingConfig(kind, int(stage or 0)), model, torch.device("cpu"))
+
+
+def rows(batch: Sequences, rank: int, processes: int) -> Sequences:
+    """The share of one process."""
+    obs = {key: value[rank::processes] for key, value in batch.obs.items()}
+    rest = {field.name: getattr(batch, field.name)[rank::processes] for field in fields(batch) if field.name != "obs"}
+    return Sequences(obs, **rest)
+
+
+def train(
+    engine: Engine, first: int = 0, end: int = UPDATES, saved: dict[str, Any] | None = None, rank: int = 0, processes: int = 1
+) -> dict[str, Any]:
+    """Updates `first` to `end` - 1, from `saved` on where it is given: losses, gradient norms, and the state after them."""
+    model = engine.inference_copy()
+    # Every run sees all batches first: symbol tables and running means are then the same in each.
+    batches = [random_sequences(model, 4, 12, ENDS, seed=n) for n in range(UPDATES)]
+    if saved is not None:
+        engine.load_weights(saved["weights"])
+        engine.load_optimizer_state(saved["optimizer"])
+    found: dict[str, Any] = {"loss": [], "grad_norm": []}
+    for batch in batches[first:end]:
+        output, metrics = engine.train_step(rows(batch, rank, processes))
+        found["loss"].append(output.loss.item())
+        found["grad_norm"].append(metrics["grad_norm"])
+    found["weights"] = {name: value.clone() for name, value in engine.weights().items()}
+    found["optimizer"] = engine.optimizer_state()
+    return found
+
+
+def main(options: str) -> None:
+    torch.set_num_threads(1)
+    asked = json.loads(options)
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    found = []
+    for run in asked["runs"]:
+        saved = torch.load(run["saved"], weights_only=True) if "saved" in run else None
+        engine = new_engine(run["engine"], seed=1 if saved else 0)  # what is resumed has to bring its own weights
+        found.append(train(engine, run.get("first", 0), run.get("end", UPDATES), saved, rank, processes))
+    torch.save(found, Path(asked["out"]) / f"rank_{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

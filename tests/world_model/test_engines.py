@@ -1,0 +1,121 @@
+"""DeepSpeed takes the updates that plain PyTorch takes, on one process and on two, and each resumes what the other saved.
+
+Tolerances: the same float32 operations in another order (gradients in one flat buffer, averaged over processes) differ in their
+last bits, by a relative 1e-7 or so, and five updates let that grow a little. A weight moves by up to 5e-3 here, five times the
+learning rate: 1e-5 is a five-hundredth of that, and without clipping, averaging or the saved moments they differ by far more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from envs.errors import UserError
+from tests.world_model.conftest import SPEC, tiny_config
+from tests.world_model.engine_run import GRAD_CLIP, UPDATES, new_engine, train
+from world_model.config import ShardingConfig
+from world_model.engines import make_engine
+from world_model.model import WorldModel
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
+LIMIT = 300  # seconds; a process takes ten, and DeepSpeed is left time to probe a machine that it does not know
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True, timeout=LIMIT)
+
+
+def trainings(out: Path, runs: list[dict[str, Any]], launcher: tuple[str, ...] = (), **environment: str) -> list[Any]:
+    """What every process found: one entry a run."""
+    options = json.dumps({"out": str(out), "runs": runs})
+    done = python("-m", *launcher, "tests.world_model.engine_run", options, **environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(path, weights_only=True) for path in sorted(out.glob("rank_*.pt"))]
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any], updates: int = UPDATES) -> None:
+    """Same losses and gradient norms in the last `updates`, same weights and moments after them."""
+    assert len(found["loss"]) == updates
+    for name in ("loss", "grad_norm"):
+        assert found[name] == pytest.approx(expected[name][-updates:], rel=2e-6), name
+    for name, value in expected["weights"].items():
+        torch.testing.assert_close(found["weights"][name], value, rtol=0, atol=1e-5)
+    for index, own in expected["optimizer"]["state"].items():
+        for name in ("step", "exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(found["optimizer"]["state"][index][name], own[name], rtol=1e-4, atol=1e-6)
+
+
+def test_every_zero_stage_takes_the_updates_of_plain_pytorch_and_resumes_them_without_a_compiler(tmp_path: Path):
+    expected = train(new_engine("local"))
+    assert min(expected["grad_norm"]) > GRAD_CLIP  # else clipping is not seen
+    saved = tmp_path / "local.pt"
+    torch.save(train(new_engine("local"), end=2), saved)
+    stages = ("deepspeed:0", "deepspeed:1", "deepspeed:2")
+    runs: list[dict[str, Any]] = [{"engine": name} for name in stages]
+    runs += [{"engine": name, "first": 2, "saved": str(saved)} for name in stages]
+    extensions = tmp_path / "extensions"
+    (found,) = trainings(tmp_path, runs, CXX="/no/compiler", TORCH_EXTENSIONS_DIR=str(extensions))
+    for whole, resumed in zip(found[:3], found[3:], strict=True):
+        assert_same(whole, expected)
+        assert_same(resumed, expected, UPDATES - 2)
+    assert not extensions.exists()
+
+
+def test_two_processes_with_half_a_batch_each_take_the_updates_of_one_and_one_resumes_theirs(tmp_path: Path):
+    expected = train(new_engine("local"))
+    saved = tmp_path / "local.pt"
+    torch.save(train(new_engine("local"), end=2), saved)
+    runs = [{"engine": "deepspeed:1"}, {"engine": "deepspeed:2", "first": 2, "saved": str(saved)}, {"engine": "deepspeed:1", "end": 2}]
+    ranks = trainings(tmp_path, runs, LAUNCHER)
+    assert len(ranks) == 2
+    for run, updates in ((0, UPDATES), (1, UPDATES - 2)):
+        mean = [sum(losses) / 2 for losses in zip(*(rank[run]["loss"] for rank in ranks), strict=True)]
+        for rank in ranks:
+            assert_same(rank[run] | {"loss": mean}, expected, updates)
+    assert_same(train(new_engine("local", seed=1), first=2, saved=ranks[1][2]), expected, UPDATES - 2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"DS_ACCELERATOR": "cuda"}, "device=cpu does not go with DS_ACCELERATOR=cuda: unset it, or use device=cuda"),
+        ({"WORLD_SIZE": "2"}, "sharding=deepspeed: WORLD_SIZE is set, but .* RANK .*; use torchrun, or unset WORLD_SIZE"),
+    ],
+)
+def test_an_environment_for_other_processes_is_refused_in_one_sentence(environment: dict[str, str], sentence: str):
+    script = (
+        "from envs.errors import UserError\n"
+        "from tests.world_model.engine_run import new_engine\n"
+        "try: new_engine('deepspeed:1')\n"
+        "except UserError as error: print('refused:', error)"
+    )
+    done = python("-c", script, **environment)
+    assert re.search(f"^refused: {sentence}$", done.stdout, re.MULTILINE), done.stdout[-1000:] + done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("sharding", "sentence"),
+    [
+        (ShardingConfig("deepspeed", 3), "sharding.stage=3 .*choose 0, 1 or 2"),
+        (ShardingConfig("horovod"), "sharding.engine 'horovod' is unknown; choose local or deepspeed"),
+    ],
+)
+def test_an_unknown_engine_or_stage_is_refused_by_name(sharding: ShardingConfig, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        make_engine(sharding, WorldModel(SPEC, tiny_config()), torch.device("cpu"))
+
+
+def test_a_plain_run_does_not_import_deepspeed():
+    done = python("-c", "import sys, run, agent.jobs, world_model.engines; print('deepspeed' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stderr[-2000:]
