@@ -1,4 +1,4 @@
-"""The whole agent: acting, replay, training, evaluation, checkpoints. `from agent import Agent` is the way to use a trained one."""
+"""The whole agent: acting, replay, training, evaluation, checkpoints. `Agent.load(folder)` takes up a trained one."""
 
 from __future__ import annotations
 

@@ -95,6 +95,11 @@ class SuccessTracker:
         task.steps_to_threshold, task.seconds_to_threshold = int(outcome.env_steps), float(seconds)
         return True
 
+    def solved_lately(self, episodes: int = 30) -> bool:
+        """Whether the last `episodes` of some task reach the threshold: a sign of skill, well before mastery is proved."""
+        recent = [list(task.recent_success)[-episodes:] for task in self.tasks.values()]
+        return any(len(last) == episodes and sum(last) >= self.threshold * episodes - 1e-9 for last in recent)
+
     def success(self) -> dict[str, float]:
         """Training success of every task that has finished an episode, full window or not."""
         return {name: task.success for name, task in self.tasks.items() if task.episodes}

@@ -166,10 +166,9 @@ class Trainer:
 
     @property
     def update_every(self) -> float:
-        """Env steps per update: often until the first task is mastered, then at a steady pace."""
+        """Env steps per update: few while nothing is solved, more once something is."""
         train = self.config.train
-        started = any(steps is not None for steps in self.tracker.steps_to_threshold().values())
-        return train.update_every if started else train.update_every_first
+        return train.update_every if self.tracker.solved_lately() else train.update_every_first
 
     def _update(self, policy: bool = True) -> None:
         train = self.config.train

@@ -36,7 +36,7 @@ def learners_table(title: str, learners: Mapping[str, Mapping[str, Any]], tasks:
     table = Table(title=title, title_justify="left")
     for name in ("learner", "seed"):
         table.add_column(name)
-    for name in (*(f"steps to {task}" for task in tasks), "seconds", *(f"held-out {task}" for task in tasks)):
+    for name in (*(f"steps to\n{task}" for task in tasks), "seconds", *(f"held-out\n{task}" for task in tasks)):
         table.add_column(name, justify="right")
     for learner, figures in learners.items():
         for seed, run in figures["runs"].items():

@@ -2,8 +2,8 @@
 
     python -m benchmarks.phases [--presets xs s] [--quick] [--threads N] [overrides...]
 
-The training loop runs in its steady state for a while. Rates are given a second of the whole loop and a second of the phase that does
-the work; the model's forward and backward pass is set beside the fastest fp32 matrix product on the same threads.
+The training loop runs in its steady state for a while. Rates are given a second of the whole loop and a second of the phase that
+does the work; the model's forward and backward pass is set beside the fastest fp32 matrix product on the same threads.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ LOOP = (
     "train.random_steps=1024",
     "train.warmup_updates=2",
 )
+QUICK = ("train.random_steps=400", "train.batch=4", "train.length=16")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,9 +55,10 @@ def preset_run(preset: str, overrides: list[str], seed: int, warm_updates: int, 
 
 
 def plan(options: Options) -> list[Run]:
-    warm_updates, seconds = (2, 3.0) if options.quick else (20, 40.0)
+    warm_updates, seconds = (2, 2.0) if options.quick else (20, 40.0)
+    overrides = [*(QUICK if options.quick else ()), *options.overrides]
     presets = dict.fromkeys(options.arguments["presets"])
-    return [preset_run(name, list(options.overrides), seed, warm_updates, seconds) for name in presets for seed in options.seeds]
+    return [preset_run(name, overrides, seed, warm_updates, seconds) for name in presets for seed in options.seeds]
 
 
 def summarise(options: Options, records: list[Record]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One measurement of where the time goes: a training loop in its steady state, then the model's forward and backward pass alone."""
+"""One measurement of where the time goes: a training loop in its steady state, then the model's pass alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agent.trainer import Trainer
 from benchmarks.flops import count_flops, finish, matmul_peak
 from benchmarks.store import write_json
 
-REPETITIONS = 10  # of the model's pass, at least
+REPETITIONS = 5  # of the model's pass, at least
 
 
 class Stopwatch:
@@ -61,8 +61,8 @@ def measure(config: RunConfig, folder: Path, warm_updates: int, seconds: float) 
     """Train for about `seconds` after `warm_updates` updates, then time the model alone.
 
     Returns:
-        Plain data: `rates` a second of the whole loop, `phase_rates` a second of the phase that does it, `shares` of the wall time by
-        phase, and `model` (see `model_figures`).
+        Plain data: `rates` a second of the whole loop, `phase_rates` a second of the phase that does it, `shares` of the wall
+        time by phase, and `model` (see `model_figures`).
     """
     trainer = Trainer(config, folder)
     watch = Stopwatch(trainer, warm_updates, seconds)
@@ -95,11 +95,11 @@ def loop_figures(watch: Stopwatch, imagined_per_update: int) -> dict[str, Any]:
 
 
 def model_figures(trainer: Trainer, seconds: float) -> dict[str, Any]:
-    """The world model's forward and backward pass on one training batch, beside the fastest fp32 matrix product on the same threads.
+    """The world model's forward and backward pass on one training batch, beside an fp32 matrix product on the same threads.
 
     Returns:
-        `parameters`, `flops` of one pass, `seconds` (the median of repeated passes), `flops_per_second`, `matmul_flops_per_second`, their
-        ratio `share_of_matmul`, and `eaten_by`: share of the CPU time by operator, the largest first.
+        `parameters`, `flops` of one pass, `seconds` (the median of repeated passes), `flops_per_second`,
+        `matmul_flops_per_second` (the best of several sizes), their ratio `share_of_matmul`, and `eaten_by`: share of the CPU time by operator, the largest first.
     """
     train, learner = trainer.config.train, trainer.learner
     batch = learner.sequences(trainer.replay.sample(train.batch, train.length, trainer.replay_rng, trainer.mix))

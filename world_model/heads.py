@@ -80,7 +80,7 @@ class GridPrior(nn.Module):
 
 
 class OrderedPrior(nn.Module):
-    """Logits of an ordered block's next levels: a Gaussian round a mean that moves from the present level, and free logits on top.
+    """Logits of an ordered block's next levels: a Gaussian round a mean that moves from the present level, plus free logits.
 
     Numbers mostly change by a little. Neighbouring levels share what is learned, where a free categorical would learn each alone.
     """
@@ -97,7 +97,7 @@ class OrderedPrior(nn.Module):
         """features (..., width), present codes (..., groups) -> logits (..., groups, C)."""
         out = self.net(features).unflatten(-1, (self.groups, 2 + self.classes))
         mean = code_levels(codes, self.classes) + out[..., 0]  # (..., groups)
-        spread = F.softplus(out[..., 1]) * (4 / self.classes) + 0.5 / self.classes  # at least a quarter of the way to the next level
+        spread = F.softplus(out[..., 1]) * (4 / self.classes) + 0.5 / self.classes  # at least a quarter of a level
         gaussian = -0.5 * ((self.levels - mean.unsqueeze(-1)) / spread.unsqueeze(-1)).square()
         return gaussian + out[..., 2:]
 

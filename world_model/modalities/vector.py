@@ -31,7 +31,8 @@ class Vector(Modality):
     def __init__(self, spec: ModalitySpec, config: ModelConfig) -> None:
         super().__init__(spec, config)
         self.groups, self.classes = config.learned_groups, config.learned_classes
-        self.block = LatentBlock(spec.key, spec.kind, (self.classes,) * self.groups, learned=True, ordered=True, static=spec.static)
+        classes = (self.classes,) * self.groups
+        self.block = LatentBlock(spec.key, spec.kind, classes, learned=True, ordered=True, static=spec.static)
         size = spec.shape[0]
         self.encoder = mlp([size, config.hidden, config.hidden, self.groups])
         self.decoder = mlp([self.groups, config.hidden, config.hidden, size])
