@@ -99,7 +99,8 @@ def model_figures(trainer: Trainer, seconds: float) -> dict[str, Any]:
 
     Returns:
         `parameters`, `flops` of one pass, `seconds` (the median of repeated passes), `flops_per_second`,
-        `matmul_flops_per_second` (the best of several sizes), their ratio `share_of_matmul`, and `eaten_by`: share of the CPU time by operator, the largest first.
+        `matmul_flops_per_second` (the best of several sizes), their ratio `share_of_matmul`, and `eaten_by`: share of the CPU time
+        by operator, the largest first.
     """
     train, learner = trainer.config.train, trainer.learner
     batch = learner.sequences(trainer.replay.sample(train.batch, train.length, trainer.replay_rng, trainer.mix))

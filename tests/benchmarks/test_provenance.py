@@ -1,0 +1,49 @@
+"""Where a result came from."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from benchmarks.provenance import commit, digest, scrub
+
+
+def git(root, *arguments):
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(root), *identity, *arguments], check=True, capture_output=True)
+
+
+def test_a_digest_depends_on_the_data_not_on_the_order_of_keys():
+    assert digest({"a": 1, "b": [2, 3]}) == digest({"b": [2, 3], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_a_tuple_and_a_list_have_the_same_digest_as_json_knows_no_tuples():
+    assert digest({"tasks": ("x", "y")}) == digest({"tasks": ["x", "y"]})
+
+
+def test_the_paths_of_this_machine_are_scrubbed(tmp_path):
+    text = f"{tmp_path}/run.py: no {Path.home()}/data"
+    assert scrub(text, root=tmp_path) == "./run.py: no ~/data"
+
+
+def test_a_folder_that_only_begins_alike_is_left_alone(tmp_path):
+    assert scrub(f"{tmp_path}2/run.py", root=tmp_path) == f"{tmp_path}2/run.py"
+
+
+def test_results_do_not_make_the_working_tree_dirty_but_code_does(tmp_path):
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "code.py").write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "toy.json").write_text("[]")
+    clean = commit(tmp_path)
+    assert len(clean["commit"]) == 40
+    assert not clean["dirty"]
+    (tmp_path / "code.py").write_text("2")
+    assert commit(tmp_path)["dirty"]
+
+
+def test_outside_a_repository_there_is_no_commit(tmp_path):
+    assert commit(tmp_path) == {"commit": None, "dirty": False}

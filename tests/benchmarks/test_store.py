@@ -1,0 +1,89 @@
+"""Results on disk."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.store import Results, write_json
+from envs.errors import UserError
+
+
+def record(variant="ours", seed=1, config_hash="abc", error=None, **more):
+    return {"variant": variant, "seed": seed, "config_hash": config_hash, "error": error, **more}
+
+
+def test_results_are_a_json_list_in_the_order_they_came(tmp_path):
+    results = Results(tmp_path / "results", "doorkey")
+    for seed in (2, 1, 3):
+        results.add(record(seed=seed))
+    written = json.loads((tmp_path / "results" / "doorkey.json").read_text())
+    assert [entry["seed"] for entry in written] == [2, 1, 3]
+
+
+def test_a_run_is_found_by_variant_seed_and_config_alone(tmp_path):
+    results = Results(tmp_path, "doorkey")
+    results.add(record(reached=7))
+    found = results.find("ours", 1, "abc")
+    assert found is not None
+    assert found["reached"] == 7
+    assert results.find("peer", 1, "abc") is None
+    assert results.find("ours", 2, "abc") is None
+    assert results.find("ours", 1, "other") is None
+
+
+def test_a_later_record_takes_the_place_of_the_same_run(tmp_path):
+    results = Results(tmp_path, "doorkey")
+    results.add(record(reached=7))
+    results.add(record(reached=5))
+    assert [entry["reached"] for entry in results.load()] == [5]
+
+
+def test_a_failed_run_is_recorded_but_not_finished(tmp_path):
+    results = Results(tmp_path, "doorkey")
+    results.add(record(error="out of memory"))
+    assert len(results.load()) == 1
+    assert results.find("ours", 1, "abc") is None
+
+
+def test_an_error_never_takes_the_place_of_a_finished_run(tmp_path):
+    results = Results(tmp_path, "doorkey")
+    results.add(record(reached=7))
+    results.add(record(error="out of memory"))
+    found = results.find("ours", 1, "abc")
+    assert found is not None
+    assert found["reached"] == 7
+
+
+def test_a_results_file_that_is_no_list_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "doorkey.json"
+    path.write_text('{"half": ')
+    with pytest.raises(UserError, match=r"doorkey\.json"):
+        Results(tmp_path, "doorkey").add(record())
+    assert path.read_text() == '{"half": '
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "doorkey.json"
+    write_json(path, [1])
+    with pytest.raises(TypeError):
+        write_json(path, [object()])
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, [float("nan")])
+    assert json.loads(path.read_text()) == [1]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["doorkey.json"]
+
+
+def test_a_write_that_is_cut_off_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "doorkey.json"
+    write_json(path, [1])
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.store.os.fsync", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(path, [1, 2])
+    assert json.loads(path.read_text()) == [1]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["doorkey.json"]
