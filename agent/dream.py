@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agent.agent import Agent
+from agent.collector import transform_reward
+from agent.evaluation import seeded
 from agent.sequences import Episode
 from envs import EnvConfig, TaskSpace, make_envs, render_grid
 from world_model.imagination import ImaginationEnv, Starts, previous_history
@@ -41,21 +43,22 @@ class Dream:
 
 
 def play_episode(agent: Agent, config: EnvConfig, tasks: TaskSpace, task_id: str, split: str, seed: int) -> Episode:
-    """One episode of the agent on one task, on a layout of `split`."""
+    """One episode of the agent on one task, on a layout of `split`; its rewards are those that the agent learns from."""
     envs = make_envs(config, tasks, 1, split)
     try:
         obs = envs.reset([tasks[task_id].with_seed(seed)])
         state, first = agent.initial_state(1), np.ones(1, bool)
         observed, actions, rewards = [obs], [], []
-        while True:
-            action, _, state = agent.act(obs, first, state)
-            step = envs.step(action)
-            obs, first = step.obs, np.zeros(1, bool)
-            observed.append(obs)
-            actions.append(int(action[0]))
-            rewards.append(float(step.reward[0]))
-            if step.terminated[0] or step.truncated[0]:
-                break
+        with seeded(seed, agent.device):
+            while True:
+                action, _, state = agent.act(obs, first, state)
+                step = envs.step(action)
+                obs, first = step.obs, np.zeros(1, bool)
+                observed.append(obs)
+                actions.append(int(action[0]))
+                rewards.append(float(transform_reward(step.reward, config.reward)[0]))
+                if step.terminated[0] or step.truncated[0]:
+                    break
     finally:
         envs.close()
     stacked = {key: np.stack([o[key][0] for o in observed]) for key in obs}
@@ -88,8 +91,7 @@ def dream(agent: Agent, episode: Episode, horizon: int, seed: int = 0) -> Dream:
     nothing = torch.zeros(1, length, device=agent.device)
     actions = torch.from_numpy(episode.action).to(agent.device)
     obs = {key: x.to(agent.device) for key, x in model.tokenize(context).items()}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, agent.device):
         output = model(Sequences(obs, actions[None, begin : start + 1], nothing, first, nothing.bool(), nothing.bool()))
         step = torch.tensor([[length - 1]], device=agent.device)
         history = previous_history(output.h, first)

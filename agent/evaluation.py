@@ -24,7 +24,7 @@ def check_evaluation(config: EvalConfig) -> None:
     """Refuse at the start of a run what its evaluation would stumble over at the end.
 
     Raises:
-        UserError: an unknown policy or split, or no episode.
+        UserError: an unknown policy or split, no episode, no horizon.
     """
     if config.policy not in POLICIES:
         raise UserError(f"eval.policy={config.policy} is unknown; choose one of {', '.join(POLICIES)}")
@@ -32,6 +32,8 @@ def check_evaluation(config: EvalConfig) -> None:
         raise UserError(f"eval.split={config.split} is unknown; choose one of {', '.join(HELD_OUT)}")
     if config.episodes < 1:
         raise UserError(f"eval.episodes={config.episodes} is too few: give 1 or more")
+    if config.dream_horizon < 1:
+        raise UserError(f"eval.dream_horizon={config.dream_horizon} is too short: give 1 or more")
 
 
 @contextmanager

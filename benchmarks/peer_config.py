@@ -23,10 +23,10 @@ class PeerConfig:
     window: int = 100  # episodes of the criterion
     advance_window: int = 100  # episodes that the curriculum moves on by
     revisit: float = 0.2  # share of episodes on passed tasks
-    num_envs: int = 16
-    n_steps: int = 128
+    num_envs: int = 8
+    n_steps: int = 64
     batch_size: int = 256
-    n_epochs: int = 4
+    n_epochs: int = 8
     learning_rate: float = 1e-3
     ent_coef: float = 0.01
     gamma: float = 0.99

@@ -99,7 +99,7 @@ def model_figures(trainer: Trainer, seconds: float) -> dict[str, Any]:
 
     Returns:
         `parameters`, `flops` of one pass, `seconds` (the median of repeated passes), `flops_per_second`,
-        `matmul_flops_per_second` (the best of several sizes), their ratio `share_of_matmul`, and `eaten_by`: share of the CPU time
+        `matmul_flops_per_second` (the best of several sizes), their ratio `share_of_matmul`, and `eaten_by`: share of CPU time
         by operator, the largest first.
     """
     train, learner = trainer.config.train, trainer.learner

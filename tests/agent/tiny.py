@@ -30,7 +30,7 @@ MODEL = ModelConfig(
 
 def tiny_config(env: dict[str, Any], seed: int = 1, train: dict[str, Any] | None = None, **env_keys: Any) -> RunConfig:
     """A run of four environments that begins to learn after 32 steps and updates after every eighth."""
-    settings = dict(env_steps=96, random_steps=32, warmup_updates=2, update_every_first=8, update_every=8, batch=4, length=8)
+    settings = dict(env_steps=96, random_steps=32, warmup_updates=2, update_every=8, batch=4, length=8)
     settings |= dict(log_every=16, checkpoint_every=48, threads=1)
     return RunConfig(
         seed=seed,
@@ -132,5 +132,24 @@ class Wage(gym.Env[Any, Any]):
         return np.array([self._number, self._steps], np.float32)
 
 
-for _name in ("Drift", "Wage"):
+class Phases(gym.Env[Any, Any]):
+    """Shows a number n below `numbers` that its seed decides; ends after 1 + n % 7 steps, paying 1 if n is even."""
+
+    def __init__(self, numbers: int = 10**6) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._numbers = numbers
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._steps, self._number = 0, int(self.np_random.integers(self._numbers))
+        return np.array([self._number], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        ended = self._steps == 1 + self._number % 7
+        return np.array([self._number], np.float32), float(ended and self._number % 2 == 0), ended, False, {}
+
+
+for _name in ("Drift", "Wage", "Phases"):
     gym.register(f"{_name}-v0", entry_point=f"{__name__}:{_name}")

@@ -27,7 +27,7 @@ from world_model.model import WorldModel
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
-LIMIT = 300  # seconds; a process takes ten, and DeepSpeed is left time to probe a machine that it does not know
+LIMIT = 900  # seconds: a process takes ten of its own, but may have to share the machine
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
