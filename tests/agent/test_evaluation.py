@@ -38,7 +38,7 @@ class Watcher:
         return None
 
     def act(self, obs: Mapping[str, np.ndarray], first: np.ndarray, state: Any, mode: str = "sample") -> Any:
-        self.begun += [int(number) for number in next(iter(obs.values()))[first].reshape(first.sum(), -1)[:, 0]]
+        self.begun += next(iter(obs.values())).reshape(len(first), -1)[first, 0].astype(int).tolist()
         self.modes.add(mode)
         return np.zeros(len(first), np.int64), np.zeros(len(first), np.float32), state
 

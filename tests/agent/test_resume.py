@@ -41,7 +41,7 @@ def stop_and_resume(config: RunConfig, folder: Path, at: int, then: RunConfig | 
 def everything(trainer: Trainer) -> dict[str, Any]:
     """All that a run consists of, wall-clock times apart."""
     tracker = trainer.tracker.state_dict()
-    for task in tracker.values():
+    for task in tracker["tasks"].values():
         del task["seconds_to_threshold"]
     collector = trainer.collector
     return {

@@ -59,7 +59,7 @@ def benchmark(execute, monkeypatch, tmp_path):
 
 
 def test_runs_that_are_finished_are_skipped_and_their_records_answered(tmp_path):
-    executed = []
+    executed: list[int] = []
     first, _ = run_all("toy", planned(executed), options(tmp_path))
     again, interrupted = run_all("toy", planned(executed), options(tmp_path))
     assert executed == [1, 2]
@@ -68,7 +68,7 @@ def test_runs_that_are_finished_are_skipped_and_their_records_answered(tmp_path)
 
 
 def test_only_what_is_missing_is_run(tmp_path):
-    executed = []
+    executed: list[int] = []
     run_all("toy", planned(executed, seeds=(2,)), options(tmp_path))
     records, _ = run_all("toy", planned(executed, seeds=(1, 2, 3)), options(tmp_path))
     assert sorted(executed) == [1, 2, 3]
@@ -76,14 +76,14 @@ def test_only_what_is_missing_is_run(tmp_path):
 
 
 def test_another_config_is_another_run(tmp_path):
-    executed = []
+    executed: list[int] = []
     run_all("toy", planned(executed, seeds=(1,), config={"lr": 0.1}), options(tmp_path))
     run_all("toy", planned(executed, seeds=(1,), config={"lr": 0.2}), options(tmp_path))
     assert executed == [1, 1]
 
 
 def test_fresh_runs_again_and_replaces_the_record(tmp_path):
-    executed = []
+    executed: list[int] = []
     run_all("toy", planned(executed, seeds=(1,)), options(tmp_path))
     run_all("toy", planned(executed, seeds=(1,)), options(tmp_path, fresh=True))
     assert executed == [1, 1]
@@ -91,7 +91,7 @@ def test_fresh_runs_again_and_replaces_the_record(tmp_path):
 
 
 def test_a_quick_run_never_enters_the_results_and_ignores_them(tmp_path):
-    executed = []
+    executed: list[int] = []
     run_all("toy", planned(executed, seeds=(1,)), options(tmp_path))
     before = (tmp_path / "results" / "toy.json").read_text()
     records, _ = run_all("toy", planned(executed), options(tmp_path, quick=True))
@@ -113,7 +113,7 @@ def test_a_record_says_what_ran_where_and_names_no_path_or_host(tmp_path):
 
 
 def test_a_failed_seed_is_recorded_as_never_reached_and_tried_again(tmp_path):
-    attempts = []
+    attempts: list[int] = []
 
     def execute(context):
         attempts.append(1)
@@ -145,7 +145,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_the_rest(tmp_path):
 
 
 def test_a_run_starts_with_no_leftovers_of_an_earlier_try(tmp_path):
-    seen = []
+    seen: list[bool] = []
 
     def execute(context):
         seen.append(context.folder.exists())

@@ -76,7 +76,7 @@ def test_two_processes_with_half_a_batch_each_take_the_updates_of_one_and_one_re
     expected = train(new_engine("local"))
     saved = tmp_path / "local.pt"
     torch.save(train(new_engine("local"), end=2), saved)
-    runs = [
+    runs: list[dict[str, Any]] = [
         {"engine": "deepspeed:1"},
         {"engine": "deepspeed:2", "first": 2, "saved": str(saved)},
         {"engine": "deepspeed:1", "end": 2},

@@ -86,8 +86,8 @@ def test_two_hot_loss_is_the_cross_entropy():
 
 
 def test_two_hot_mean_is_the_expected_bin():
-    logits = torch.tensor([0.0, math.log(3)])
-    assert two_hot_mean(logits, torch.tensor([-1.0, 1.0])).item() == pytest.approx(0.5)
+    logits = torch.log(torch.tensor([0.2, 0.3, 0.5]))
+    assert two_hot_mean(logits, torch.tensor([-2.0, 0.0, 2.0])).item() == pytest.approx(0.6)
     bins = symexp_bins(41, 4.0)
     x = torch.tensor([-53.0, -1.0, 0.0, 0.3, 17.0])
     torch.testing.assert_close(two_hot_mean(two_hot(x, bins).log(), bins), x, rtol=1e-4, atol=1e-5)

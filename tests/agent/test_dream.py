@@ -1,0 +1,97 @@
+"""Dreams: the model's future beside the real one, under the same actions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agent.agent import Agent
+from agent.build import build_agent
+from agent.dream import draw_dream, dream, play_episode
+from agent.sequences import Episode
+from envs import make_envs, make_task_space
+from envs.splits import split_of
+from tests.agent.test_evaluation import layouts_played
+from tests.agent.tiny import CARTPOLE, DOORKEY, tiny_config
+
+CPU = torch.device("cpu")
+DOOR, POLE = tiny_config(DOORKEY), tiny_config(CARTPOLE)
+
+
+def agent_of(config=DOOR) -> Agent:
+    tasks = make_task_space(config.env)
+    torch.manual_seed(0)
+    return build_agent(config, make_envs(config.env, tasks, 1).spec, CPU)[0]
+
+
+def episode_of(agent: Agent, config=DOOR, seed: int = 3) -> Episode:
+    tasks = make_task_space(config.env)
+    for leaf in agent.model.spec.observations:  # as if it had been trained: its tables know the symbols
+        agent.model.modality(leaf.key)
+    episode = play_episode(agent, config.env, tasks, tasks.ids[0], "test", seed)
+    agent.model.tokenize(episode.obs, grow=True)
+    return episode
+
+
+def test_an_episode_is_played_to_its_end_on_a_held_out_layout(monkeypatch: pytest.MonkeyPatch):
+    played = layouts_played(monkeypatch)
+    episode = episode_of(agent_of())
+    assert split_of(played[-1]) == "test"
+    assert len(episode) == len(episode.reward) == 20 and len(episode.obs["image"]) == 21
+    assert episode.truncated and not episode.terminated and episode.task == "DoorKey-5x5"
+
+
+def test_an_episodes_rewards_are_those_that_the_agent_learned_from():
+    config = tiny_config({"id": "tests.agent.tiny:Wage-v0", "holdout": False, "reward": "sign"})
+    assert set(episode_of(agent_of(config), config).reward.tolist()) <= {-1.0, 1.0}
+
+
+def test_playing_and_dreaming_are_repeatable_and_draw_no_random_number_of_their_caller():
+    agent = agent_of()
+    before = torch.get_rng_state()
+    episode, again = episode_of(agent), episode_of(agent)
+    assert np.array_equal(episode.action, again.action)
+    one, same, other = (dream(agent, episode, 6, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(one.imagined["image"], same.imagined["image"])
+    assert not np.array_equal(one.imagined["image"], other.imagined["image"])
+
+
+@pytest.mark.parametrize(("horizon", "length"), [(1, 1), (6, 6), (20, 20), (50, 20)])
+def test_a_dream_covers_the_last_steps_of_an_episode_and_begins_with_what_was_real(horizon: int, length: int):
+    agent = agent_of()
+    episode = episode_of(agent)
+    picture = dream(agent, episode, horizon)
+    assert picture.start == 20 - length and picture.reward.tolist() == episode.reward[20 - length :].tolist()
+    for key in ("image", "direction", "mission"):
+        assert picture.imagined[key].shape == picture.real[key].shape == (length + 1, *episode.obs[key].shape[1:])
+        assert np.array_equal(picture.imagined[key][0], picture.real[key][0]), key
+    assert picture.imagined_reward.shape == picture.cont.shape == (length,)
+    assert (picture.imagined["mission"] == picture.real["mission"]).all(), "what is static is carried"
+
+
+def test_a_dream_follows_the_episodes_own_actions():
+    agent = agent_of()
+    episode = episode_of(agent)
+    one = dream(agent, episode, 6)
+    episode.action[15] = (episode.action[15] + 1) % 7
+    other = dream(agent, episode, 6)
+    assert one.cont[:1] == other.cont[:1]
+    for t in range(2):
+        assert np.array_equal(one.imagined["image"][t], other.imagined["image"][t])
+    assert not np.array_equal(one.imagined["image"], other.imagined["image"])
+
+
+@pytest.mark.parametrize("config", [DOOR, POLE], ids=["grid", "vector"])
+def test_a_dream_is_drawn_with_words_for_those_who_cannot_see_it(tmp_path: Path, config):
+    agent = agent_of(config)
+    episode = episode_of(agent, config)
+    path = tmp_path / "media" / "dream.png"
+    draw_dream(dream(agent, episode, 3), agent, episode, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    words = json.loads(path.with_suffix(".json").read_text())
+    assert {"caption", "alt", "title"} == set(words) and episode.task in words["alt"] and "3 steps" in words["caption"]

@@ -1,0 +1,249 @@
+"""Jobs: what a run leaves behind, how it is gone on with, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from agent import Agent, jobs
+from agent.checkpoint import CheckpointStore
+from agent.config import JobConfig, RunConfig
+from agent.metrics_file import read_metrics
+from agent.shards import shard_names
+from agent.trainer import Trainer
+from envs.errors import UserError
+from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, files, tiny_config
+
+CONFIG = tiny_config(DOORKEY)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run. Copy it before writing to it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    jobs.run_job(CONFIG, folder)
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def resuming(config: RunConfig, folder: Path) -> RunConfig:
+    return replace(config, resume=str(folder))
+
+
+def asking(job: str, run: Path | None, config: RunConfig = CONFIG) -> RunConfig:
+    return replace(config, job=JobConfig(job), checkpoint=str(run) if run else None)
+
+
+def test_a_run_folder_holds_what_the_contract_says(finished: Path):
+    assert {path.name for path in finished.iterdir()} == {
+        "config.yaml", "metrics.jsonl", "summary.json", "checkpoints", "replay", "media",
+    }  # fmt: skip
+    summary = json.loads((finished / "summary.json").read_text())
+    assert {"env_steps", "updates", "wall_seconds", "tasks", "steps_to_threshold", "seconds_to_threshold"} <= set(summary)
+    assert summary["env_steps"] == 96 and summary["steps_to_threshold"] == {"DoorKey-5x5": None, "DoorKey-6x6": None}
+    for task in ("DoorKey-5x5", "DoorKey-6x6"):
+        assert {"success", "success_greedy", "return", "episodes"} <= set(summary["tasks"][task])
+        assert summary["tasks"][task]["episodes"] == 2
+    assert summary["objective"] == summary["tasks"]["DoorKey-6x6"]["success"], "the hardest task's"
+    assert [row["env_steps"] for row in read_metrics(finished)] == [16, 32, 48, 64, 80, 96]
+    assert [path.name for path in sorted((finished / "checkpoints").iterdir())] == ["step_000000048", "step_000000096"]
+    assert jobs.is_finished(finished) and jobs.objective_of(finished) == summary["objective"]
+
+
+def test_its_config_is_the_whole_config_as_it_was_given(finished: Path):
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert config["env"]["tasks"] == ["DoorKey-5x5", "DoorKey-6x6"] and config["model"]["width"] == 32
+    assert set(config) == set(vars(CONFIG))
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_nothing_is_touched(run: Path):
+    before = files(run)
+    with pytest.raises(UserError, match=f"{run} holds a run already: go on with it by resume={run}"):
+        jobs.run_job(CONFIG, run)
+    assert files(run) == before
+
+
+def test_a_run_that_cannot_start_leaves_its_folder_free_for_one_that_can(tmp_path: Path):
+    with pytest.raises(UserError, match=r"env\.id=CartPool-v1 is unknown"):
+        jobs.run_job(tiny_config(CARTPOLE | {"id": "CartPool-v1"}), tmp_path)
+    assert files(tmp_path) == {}
+    assert jobs.run_job(tiny_config(LINE, train={"env_steps": 32}), tmp_path) >= 0
+
+
+def test_resuming_a_finished_run_says_so_evaluates_again_and_adds_no_line(run: Path, caplog: pytest.LogCaptureFixture):
+    before = files(run)
+    with caplog.at_level(logging.INFO):
+        objective = jobs.run_job(resuming(CONFIG, run), run)
+    assert "training is finished already" in caplog.text
+    after = files(run)
+    assert objective == json.loads(before["summary.json"])["objective"]
+    assert {name for name in after if after[name] != before[name]} <= {
+        "summary.json", "media/dream.png", "media/dream.json",
+        *(f"checkpoints/step_000000096/{name}" for name in ("manifest.json", "training/state.json", "training/tensors.pt", "training/arrays.npz")),
+    }  # fmt: skip
+    assert after["metrics.jsonl"] == before["metrics.jsonl"]
+
+
+def test_a_finished_run_can_be_given_more_steps(run: Path):
+    longer = replace(CONFIG, train=replace(CONFIG.train, env_steps=128))
+    jobs.run_job(resuming(longer, run), run)
+    assert [row["env_steps"] for row in read_metrics(run)] == [16, 32, 48, 64, 80, 96, 112, 128]
+    assert json.loads((run / "summary.json").read_text())["env_steps"] == 128
+
+
+def test_a_run_that_died_before_its_first_checkpoint_starts_from_the_beginning(run: Path, caplog: pytest.LogCaptureFixture):
+    shutil.rmtree(run / "checkpoints")
+    (run / "summary.json").unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"env_steps": 112, "mod')  # died writing
+    shards = shard_names(run / "replay")
+    with caplog.at_level(logging.INFO):
+        jobs.run_job(resuming(CONFIG, run), run)
+    assert "was stopped before its first checkpoint: it starts from the beginning" in caplog.text
+    assert [row["env_steps"] for row in read_metrics(run)] == [16, 32, 48, 64, 80, 96]
+    assert json.loads((run / "summary.json").read_text())["env_steps"] == 96
+    assert shards and all((run / "replay" / f"{name}.orphan").is_file() for name in shards)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_as_it_is(run: Path):
+    for path in (run / "checkpoints").iterdir():
+        (path / "model.safetensors").write_bytes(b"torn")
+    before = files(run)
+    with pytest.raises(UserError, match="holds no whole checkpoint"):
+        jobs.run_job(resuming(CONFIG, run), run)
+    assert files(run) == before
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run: Path, caplog: pytest.LogCaptureFixture):
+    newest = run / "checkpoints" / "step_000000096"
+    (newest / "training" / "tensors.pt").write_bytes(b"torn")
+    with caplog.at_level(logging.INFO):
+        jobs.run_job(resuming(CONFIG, run), run)
+    assert "passing over checkpoint" in caplog.text and "going on from step_000000048" in caplog.text
+    assert [row["env_steps"] for row in read_metrics(run)] == [16, 32, 48, 64, 80, 96]
+
+
+def test_a_stopped_run_is_not_finished_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    step = Trainer.step
+
+    def stop_at_40(self: Trainer) -> None:
+        step(self)
+        self.stopping = self.env_steps == 40
+
+    monkeypatch.setattr(Trainer, "step", stop_at_40)
+    folder = tmp_path / ("a_long_folder_name_" * 6)  # longer than a line of the console
+    jobs.run_job(tiny_config(LINE), folder)
+    assert f"Stopped at 40 env steps; go on with: python run.py resume={folder}\n" in capsys.readouterr().out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["tasks"] == {} and summary["env_steps"] == 40 and not jobs.is_finished(folder)
+    assert CheckpointStore(folder / "checkpoints").latest() == folder / "checkpoints" / "step_000000040"
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_cost_the_run_its_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def broken(*args: object) -> float:
+        raise RuntimeError("no canvas")
+
+    monkeypatch.setattr(jobs, "picture_dream", broken)
+    jobs.run_job(tiny_config(LINE, train={"env_steps": 32}), tmp_path)
+    assert jobs.is_finished(tmp_path) and "the dream could not be drawn: no canvas" in caplog.text
+
+
+# -- jobs on a trained agent ---------------------------------------------------------------------------------------------
+
+
+def test_evaluating_writes_its_results_and_nothing_into_the_run(finished: Path, tmp_path: Path):
+    before = files(finished)
+    objective = jobs.run_job(asking("evaluate", finished), tmp_path)
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["checkpoint"] == str(finished) and objective == found["tasks"]["DoorKey-6x6"]["success"]
+    summary = json.loads((finished / "summary.json").read_text())
+    assert found["tasks"] == summary["tasks"], "the same agent on the same layouts"
+    assert files(finished) == before and set(files(tmp_path)) == {"evaluation.json"}
+
+
+def test_dreaming_draws_every_task(finished: Path, tmp_path: Path):
+    before = files(finished)
+    assert jobs.run_job(asking("dream", finished), tmp_path) >= 0
+    assert set(files(tmp_path)) == {f"media/dream_DoorKey-{size}.{kind}" for size in ("5x5", "6x6") for kind in ("png", "json")}
+    assert files(finished) == before
+
+
+def test_an_agent_loaded_from_its_folder_acts_as_the_job_would_have_it(finished: Path):
+    loaded = Agent.load(finished, "cpu")
+    ours, _ = jobs.load_agent(asking("evaluate", finished))
+    rng = np.random.default_rng(0)
+    obs = {
+        "image": rng.integers(0, 3, (2, 7, 7, 3)).astype(np.uint8),
+        "direction": np.array([[0], [3]]),
+        "mission": np.zeros((2, 96), np.uint8),
+    }
+    first = np.ones(2, bool)
+    actions = []
+    for agent in (loaded, ours):
+        action, log_prob, state = agent.act(obs, first, agent.initial_state(2), "greedy")
+        actions.append((action.tolist(), log_prob.tolist(), state.h.tolist()))
+    assert actions[0] == actions[1]
+
+
+def test_loading_an_agent_changes_nothing_that_is_drawn_at_random_on_disk_or_in_its_weights(finished: Path):
+    before = files(finished)
+    one, other = (jobs.load_agent(asking("evaluate", finished))[0] for _ in range(2))
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name])
+    assert files(finished) == before
+
+
+@pytest.mark.parametrize("job", ["evaluate", "dream"])
+def test_a_job_on_a_trained_agent_needs_one(job: str, tmp_path: Path):
+    with pytest.raises(UserError, match=f"job={job} needs checkpoint=RUN_FOLDER"):
+        jobs.run_job(asking(job, None), tmp_path)
+    with pytest.raises(UserError, match="is not a Strata checkpoint"):
+        jobs.run_job(asking(job, tmp_path), tmp_path)
+
+
+def test_an_agent_of_another_model_or_environment_is_refused(finished: Path, tmp_path: Path):
+    other = replace(CONFIG, model=replace(CONFIG.model, hidden=16))
+    with pytest.raises(UserError, match=r"is of another model: model weight .* use the model= options"):
+        jobs.run_job(asking("evaluate", finished, other), tmp_path)
+    with pytest.raises(UserError, match="for other observations or actions"):
+        jobs.run_job(asking("evaluate", finished, tiny_config(CARTPOLE)), tmp_path)
+
+
+@pytest.mark.parametrize("meta", ["{}", '{"format": 99}', "[1]", "{"], ids=["empty", "later format", "a list", "torn"])
+def test_a_folder_that_only_looks_like_a_checkpoint_is_refused(tmp_path: Path, meta: str):
+    (tmp_path / "agent.json").write_text(meta)
+    with pytest.raises(UserError, match=r"format|damaged"):
+        jobs.run_job(asking("evaluate", tmp_path), tmp_path / "out")
+    with pytest.raises(UserError, match=r"format|damaged"):
+        Agent.load(tmp_path, "cpu")
+
+
+def test_weights_of_anything_else_are_refused(run: Path):
+    from safetensors.torch import save_file
+
+    path = run / "checkpoints" / "step_000000096"
+    (path / "manifest.json").unlink()
+    save_file({"lm_head.weight": torch.zeros(2)}, path / "model.safetensors")
+    with pytest.raises(UserError, match="is of another model"):
+        Agent.load(path, "cpu")
+
+
+def test_an_unknown_job_is_refused_with_those_there_are(tmp_path: Path):
+    with pytest.raises(UserError, match="job 'compare' is unknown; choose one of train, evaluate, dream"):
+        jobs.run_job(replace(CONFIG, job=JobConfig("compare")), tmp_path)
