@@ -38,7 +38,8 @@ class TrainConfig:
     stop_at_mastery: bool = True  # stop when the hardest task is mastered
     random_steps: int = 1024  # uniformly random actions before anything is learned
     warmup_updates: int = 100  # of the model alone, before the policy learns
-    update_every: float = 16.0  # env steps per update
+    update_every_first: float = 16.0  # env steps per update while no task is solved
+    update_every: float = 32.0  # env steps per update once the last 30 episodes of some task reach `mastery`
     mastery: float = 0.9  # training success over the last 100 episodes at which a task counts as mastered
     batch: int = 16  # B, sequences per update
     length: int = 32  # T, steps per sequence

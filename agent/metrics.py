@@ -36,9 +36,6 @@ class Averager:
         return means
 
 
-LATELY = 30  # episodes that tell how the agent is doing just now
-
-
 @dataclass
 class TaskRecord:
     """How the training episodes of one task have gone.
@@ -82,14 +79,12 @@ class SuccessTracker:
     def __init__(self, task_ids: Iterable[str], window: int = 100, threshold: float = 0.9) -> None:
         self.window, self.threshold = window, threshold
         self.tasks: dict[str, TaskRecord] = {task: TaskRecord(window) for task in task_ids}
-        self.lately: deque[bool] = deque(maxlen=LATELY)
 
     def record(self, outcome: Outcome, seconds: float) -> bool:
         """Count one finished episode, `seconds` of training into the run; True where it made its task reach the threshold."""
         task = self.tasks[outcome.task]
         task.episodes += 1
         task.successes += outcome.success
-        self.lately.append(bool(outcome.success))
         task.recent_success.append(bool(outcome.success))
         task.recent_return.append(float(outcome.score))
         task.recent_length.append(int(outcome.length))
@@ -100,10 +95,10 @@ class SuccessTracker:
         task.steps_to_threshold, task.seconds_to_threshold = int(outcome.env_steps), float(seconds)
         return True
 
-    @property
-    def solved_lately(self) -> bool:
-        """Whether the last `LATELY` episodes, of all tasks together, reach the threshold: it can do what it is asked now."""
-        return len(self.lately) == LATELY and sum(self.lately) >= self.threshold * LATELY - 1e-9
+    def solved_lately(self, episodes: int = 30) -> bool:
+        """Whether the last `episodes` of some task reach the threshold: a sign of skill, well before mastery is proved."""
+        recent = [list(task.recent_success)[-episodes:] for task in self.tasks.values()]
+        return any(len(last) == episodes and sum(last) >= self.threshold * episodes - 1e-9 for last in recent)
 
     def success(self) -> dict[str, float]:
         """Training success of every task that has finished an episode, full window or not."""
@@ -130,7 +125,7 @@ class SuccessTracker:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything counted, as plain JSON-able data."""
-        tasks = {
+        return {
             name: {
                 "episodes": task.episodes,
                 "successes": task.successes,
@@ -142,12 +137,10 @@ class SuccessTracker:
             }
             for name, task in self.tasks.items()
         }
-        return {"tasks": tasks, "lately": list(self.lately)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Take up what `state_dict` wrote. A task it does not know starts from nothing; one that is gone is left out."""
-        self.tasks = {name: TaskRecord(self.window, **state["tasks"].get(name, {})) for name in self.tasks}
-        self.lately = deque(state["lately"], LATELY)
+        self.tasks = {name: TaskRecord(self.window, **state.get(name, {})) for name in self.tasks}
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -159,11 +159,16 @@ class Trainer:
         if self.learner.updates == 0:
             for _ in range(train.warmup_updates):
                 self._update(policy=False)
-        self.agent.hierarchy.solving = self.tracker.solved_lately
-        self.owed += self.envs.num_envs / train.update_every
+        self.owed += self.envs.num_envs / self.update_every
         while self.owed >= 1:  # also when stopping: so a resumed run is the one that never stopped
             self.owed -= 1
             self._update()
+
+    @property
+    def update_every(self) -> float:
+        """Env steps per update: few while nothing is solved, more once something is."""
+        train = self.config.train
+        return train.update_every if self.tracker.solved_lately() else train.update_every_first
 
     def _update(self, policy: bool = True) -> None:
         train = self.config.train

@@ -25,7 +25,7 @@ QUICK = (
     "train.env_steps=1200",
     "train.random_steps=400",
     "train.warmup_updates=5",
-    "train.update_every=64",
+    "train.update_every_first=64",
     "eval.episodes=4",
 )
 

@@ -61,8 +61,8 @@ class ActorCritic(nn.Module):
         returns = lambda_returns(path.reward, path.cont, value, path.boundary, self.config.gamma, self.config.lmbda)
         return returns, returns - value[:, :-1]
 
-    def policy_loss(self, path: LatentTrajectory, advantage: Tensor, solving: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-        """TorchRL's objective with entropy bonus (the smaller one while `solving`), weighted by the trajectory's weights."""
+    def policy_loss(self, path: LatentTrajectory, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """TorchRL's objective with entropy bonus, weighted by the trajectory's weights."""
         n = path.action.numel()
         batch = TensorDict(
             {
@@ -80,8 +80,7 @@ class ActorCritic(nn.Module):
         objective = (out["loss_objective"].reshape(-1) * weight).sum() / total
         entropy = (out["loss_entropy"].reshape(-1) * weight).sum() / total
         metrics = {name: out[name] for name in ("entropy", "kl_approx", "clip_fraction") if name in out.keys()}  # noqa: SIM118
-        share = self.config.entropy_solved / self.config.entropy if solving and self.config.entropy else 1.0
-        return objective + share * entropy, metrics
+        return objective + entropy, metrics
 
     def critic_loss(self, path: LatentTrajectory, returns: Tensor) -> Tensor:
         """Two-hot cross-entropy to the returns, weighted by the trajectory's weights."""

@@ -27,13 +27,7 @@ class Learning:
 
 
 class Hierarchy(nn.Module):
-    """The interface of `hierarchy=flat|...`.
-
-    Attributes:
-        solving: the agent masters what it is asked just now (the trainer says so): there is less need to explore.
-    """
-
-    solving: bool = False
+    """The interface of `hierarchy=flat|...`."""
 
     def initial_state(self, batch: int) -> PolicyState:
         """State of `batch` episodes that are about to start."""

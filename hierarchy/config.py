@@ -14,7 +14,6 @@ class ActorCriticConfig:
     minibatches: int = 4
     clip: float = 0.2
     entropy: float = 0.01
-    entropy_solved: float = 0.003  # while the last 30 episodes are nearly all successes
     gamma: float = 0.985
     lmbda: float = 0.95
     lr: float = 6e-4

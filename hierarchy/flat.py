@@ -70,11 +70,11 @@ class FlatPolicy(Hierarchy):
             real_order = torch.randperm(len(real_returns), device=returns.device).chunk(count)
             for rows, real_rows in zip(order, real_order, strict=True):
                 part, real_part = path.rows(rows), real.rows(real_rows)
-                loss, policy_metrics = self.policy.policy_loss(part, advantage[rows], self.solving)
+                loss, policy_metrics = self.policy.policy_loss(part, advantage[rows])
                 critic = self.policy.critic_loss(part, returns[rows])
                 loss = loss + critic
                 if config.replay_value:
                     loss = loss + config.replay_value * self.policy.critic_loss(real_part, real_returns[real_rows])
                 if config.real:
-                    loss = loss + config.real * self.policy.policy_loss(real_part, real_advantage[real_rows], self.solving)[0]
+                    loss = loss + config.real * self.policy.policy_loss(real_part, real_advantage[real_rows])[0]
                 yield Learning(loss, {"critic": critic.detach(), **policy_metrics} | metrics, self.policy.after_step)

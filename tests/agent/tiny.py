@@ -24,13 +24,13 @@ LINE = dict(id="tests.envs.odd:Line-v0", kwargs={"size": 2, "goal": 3, "cut": 5}
 
 QUIET = LoggerConfig(console=False, progress=False, wandb="off", report=False)
 MODEL = ModelConfig(
-    name="debug", width=32, layers=1, heads=2, hidden=32, window=8, symbol_width=4, cell_width=8, learned_groups=4, learned_classes=4
+    width=32, layers=1, heads=2, hidden=32, window=8, symbol_width=4, cell_width=8, learned_groups=4, learned_classes=4
 )
 
 
 def tiny_config(env: dict[str, Any], seed: int = 1, train: dict[str, Any] | None = None, **env_keys: Any) -> RunConfig:
     """A run of four environments that begins to learn after 32 steps and updates after every eighth."""
-    settings = dict(env_steps=96, random_steps=32, warmup_updates=2, update_every=8, batch=4, length=8)
+    settings = dict(env_steps=96, random_steps=32, warmup_updates=2, update_every_first=8, update_every=8, batch=4, length=8)
     settings |= dict(log_every=16, checkpoint_every=48, threads=1)
     return RunConfig(
         seed=seed,

@@ -25,12 +25,14 @@ def test_only_the_steady_state_is_measured_and_then_the_loop_is_stopped(monkeypa
     for at, env_steps, updates in ((0.0, 16, 1), (1.0, 32, 2), (6.0, 48, 5)):
         now[0] = at
         watch.update(env_steps, updates)
-    assert not trainer.stopping
+    still_running = not trainer.stopping
+    assert still_running
     assert trainer.timer.seconds == {}  # the warm-up's seconds are forgotten
     trainer.timer.seconds["model"] = 4.0
     now[0] = 11.0
     watch.update(96, 10)
-    assert trainer.stopping
+    stopped: bool = trainer.stopping
+    assert stopped
     assert (watch.wall, watch.env_steps, watch.updates, watch.phases) == (10.0, 64, 8, {"model": 4.0})
 
 

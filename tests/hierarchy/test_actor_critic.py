@@ -103,7 +103,7 @@ def test_ppo_and_a2c_have_the_same_gradient_where_the_policy_has_not_moved_yet()
         torch.testing.assert_close(ppo, a2c, atol=1e-7, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("ratio", "advantage", "moves"), [(1.5, 1.0, False), (1.5, -1.0, True), (0.6, -1.0, False), (0.6, 1.0, True)])
+@pytest.mark.parametrize(("ratio", "advantage", "moves"), [(1.5, 1, False), (1.5, -1, True), (0.6, -1, False), (0.6, 1, True)])
 def test_ppo_pushes_no_further_once_the_policy_has_moved_beyond_the_clip_range(ratio: float, advantage: float, moves: bool):
     module = make(loss="ppo", clip=0.2, entropy=0.0)
     path = trajectory([0, 0], [1])
@@ -211,10 +211,8 @@ def test_the_slow_critic_follows_by_a_share_at_every_step_and_takes_no_gradient(
 
 
 def test_an_imagined_state_weighs_as_much_as_it_is_likely_to_be_reached():
-    zeros = torch.zeros(1, 3)
-    rollout = Rollout(
-        torch.zeros(1, 4, 1, dtype=torch.int64), torch.zeros(1, 4, WIDTH), zeros.long(), zeros, zeros, torch.tensor([[1.0, 0.5, 0.25]])
-    )
+    zeros, cont = torch.zeros(1, 3), torch.tensor([[1.0, 0.5, 0.25]])
+    rollout = Rollout(torch.zeros(1, 4, 1).long(), torch.zeros(1, 4, WIDTH), zeros.long(), zeros, zeros, cont)
     path = imagined_trajectory(rollout)
     assert path.weight.tolist() == [[1.0, 1.0, 0.5, 0.125]]
     assert not path.boundary.any() and path.source == "imagined"

@@ -67,7 +67,7 @@ def test_whatever_a_hierarchy_yields_gets_a_step_of_its_own_and_is_told_after_it
     log = learner.update(batch(), PhaseTimer())
     assert pair.events[0] == (3, (4, 2), (4, 7), "real")
     # Adam's first step is the learning rate; what was not in a loss stays.
-    expected = [("manager", 1.0, 1.0), "after manager", ("worker", 0.9, 1.0), "after worker", ("manager", 0.9, 0.9), "after manager"]
+    expected = [("manager", 1, 1), "after manager", ("worker", 0.9, 1), "after worker", ("manager", 0.9, 0.9), "after manager"]
     for event, wanted in zip(pair.events[1:], expected, strict=True):
         assert event == (wanted if isinstance(wanted, str) else (wanted[0], *map(pytest.approx, wanted[1:])))
     assert pair.frozen.item() == 1 and learner.updates == 1

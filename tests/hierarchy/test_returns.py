@@ -17,7 +17,8 @@ def returns(
     edge = torch.zeros(1, 4, dtype=torch.bool)
     if boundary is not None:
         edge[0, boundary] = True
-    return lambda_returns(torch.tensor([REWARD]), torch.tensor([cont]).float(), torch.tensor([VALUE]), edge, gamma, lmbda)[0].tolist()
+    reward, going_on, value = torch.tensor([REWARD]), torch.tensor([cont]).float(), torch.tensor([VALUE])
+    return lambda_returns(reward, going_on, value, edge, gamma, lmbda)[0].tolist()
 
 
 def test_a_return_mixes_the_next_value_and_the_next_return_and_the_last_one_bootstraps():
