@@ -158,6 +158,8 @@ def main() -> None:
     """The console command."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told by us
     try:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError("a run uses one process for now: start it without torchrun (WORLD_SIZE is above 1)")
         sys.argv = [sys.argv[0], *resumed_arguments(free_arguments(sys.argv[1:]))]
         compose()
     except (UserError, HydraException, OmegaConfBaseException) as error:

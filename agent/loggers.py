@@ -16,15 +16,15 @@ from envs.errors import UserError
 
 log = logging.getLogger(__name__)
 
+CONSOLE_KEYS = ("train/return/*", "model/total", "policy/imagined_return", "policy/real_return", "policy/entropy")
+
 
 @dataclass
 class LoggerConfig:
     """The `logger` config group."""
 
     console: bool = True  # one line a log step, of the metrics that match console_keys
-    console_keys: list[str] = field(
-        default_factory=lambda: ["train/return/*", "model/total", "policy/*_return", "policy/entropy"]
-    )
+    console_keys: list[str] = field(default_factory=lambda: list(CONSOLE_KEYS))
     progress: bool = True  # the live progress bar; plain lines where stdout is no terminal
     wandb: str = "offline"  # off | offline | online
     project: str = "strata"

@@ -296,12 +296,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a config that is no YAML": (lambda run: (run / "config.yaml").write_text("train: [1,\n"), "config.yaml cannot be read"),
     "a config that is a list": (lambda run: (run / "config.yaml").write_text("- 1\n"), "config.yaml"),
     "a config of another version": (lambda run: (run / "config.yaml").write_text("train: {speed: 3}\n"), "speed"),
-    "torn checkpoints": (lambda run: [cut(path) for path in run.glob("checkpoints/*/model.safetensors")], "no whole checkpoint"),
+    "torn checkpoints": (lambda run: cut(*run.glob("checkpoints/*/model.safetensors")), "no whole checkpoint"),
 }
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
+def cut(*paths: Path) -> None:
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-100])
 
 
 @pytest.mark.parametrize("name", BROKEN)

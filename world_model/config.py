@@ -47,4 +47,4 @@ class ShardingConfig:
     """The `sharding` config group: where the world model's parameters live."""
 
     engine: str = "local"  # local | deepspeed
-    stage: int = 0  # ZeRO stage of DeepSpeed: 0 to 3
+    stage: int = 0  # ZeRO stage of DeepSpeed: 0 to 2

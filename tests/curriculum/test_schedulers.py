@@ -157,10 +157,9 @@ def test_a_state_that_went_through_json_continues_the_same_sequence_of_tasks(nam
 
     resumed = scheduler(name, window=5, threshold=0.8)
     resumed.load_state_dict(stopped[0])
-    generators = [np.random.default_rng(), np.random.default_rng()]
-    for generator, state in zip(generators, stopped[1:], strict=True):
-        generator.bit_generator.state = state
-    assert go_on(resumed, *generators, 40) == go_on(straight, rng, successes, 40)
+    own_rng, own_successes = np.random.default_rng(), np.random.default_rng()
+    own_rng.bit_generator.state, own_successes.bit_generator.state = stopped[1:]
+    assert go_on(resumed, own_rng, own_successes, 40) == go_on(straight, rng, successes, 40)
     assert resumed.metrics() == straight.metrics()
 
 

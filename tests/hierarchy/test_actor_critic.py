@@ -53,7 +53,7 @@ def test_a_new_actor_is_uniform_and_a_new_critic_says_zero():
 def test_every_action_keeps_its_share_of_the_uniform_mixture():
     module = make(unimix=0.05, actions=4)
     with torch.no_grad():
-        module.actor.net[-1].bias[:] = torch.tensor([50.0, 0, 0, 0])
+        module.actor.net[-1].bias.copy_(torch.tensor([50.0, 0, 0, 0]))  # type: ignore[operator]
     probability = module.actor(*states(0)).exp()[0].tolist()
     assert probability == pytest.approx([0.95 + 0.0125, 0.0125, 0.0125, 0.0125], abs=1e-6)
 
@@ -186,7 +186,7 @@ def test_returns_bootstrap_from_the_slow_copy_of_the_critic():
     module = make(gamma=0.5, lmbda=0.5)
     path = trajectory([0, 1], [1], reward=[1.0])
     with torch.no_grad():
-        module.critic.net[-1].bias[-1] = 9.0  # the critic itself has moved on
+        module.critic.net[-1].bias.fill_(1.0)  # type: ignore[operator]  # the critic itself has moved on
     assert module.targets(path)[0].tolist() == [[1.0]]
     module.target.load_state_dict(module.critic.state_dict())
     value = module.target(*states(0, 1))

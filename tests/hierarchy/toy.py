@@ -60,7 +60,7 @@ def trajectory(
 ) -> LatentTrajectory:
     """One real trajectory of `len(action)` steps, all of them part of one episode unless `changes` say otherwise."""
     H = len(action)
-    parts = dict(
+    parts: dict[str, Any] = dict(
         z=torch.tensor([z]).unsqueeze(-1),
         h=torch.zeros(1, H + 1, WIDTH),
         action=torch.tensor([action]),

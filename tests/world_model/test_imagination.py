@@ -20,7 +20,7 @@ HORIZON = 5
 def undying(model: WorldModel) -> WorldModel:
     """Never ends an imagined episode: a TorchRL rollout resets what has ended."""
     with torch.no_grad():
-        model.continue_head[-1].bias.fill_(50.0)  # type: ignore[union-attr, operator]
+        model.continue_head[-1].bias.fill_(50.0)  # type: ignore[operator]
     return model
 
 
@@ -131,7 +131,7 @@ def test_no_gradient_leads_from_imagination_into_the_model(env: ImaginationEnv, 
 
 def test_a_terminated_state_is_drawn_from_the_predicted_continuation(env: ImaginationEnv, starts: Starts):
     with torch.no_grad():
-        env.model.continue_head[-1].bias.fill_(-50.0)  # type: ignore[union-attr, operator]
+        env.model.continue_head[-1].bias.fill_(-50.0)  # type: ignore[operator]
     assert env.rollout(1)["next", "terminated"].all()
     undying(env.model)
     assert not env.rollout(1)["next", "terminated"].any()

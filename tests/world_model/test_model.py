@@ -45,7 +45,7 @@ def ended(batch: Sequences, t: int, how: str) -> Sequences:
 def biased(model: WorldModel, number: float) -> WorldModel:
     """Says everywhere that an episode goes on with log-odds `number`."""
     with torch.no_grad():
-        model.continue_head[-1].bias.fill_(number)  # type: ignore[union-attr, operator]
+        model.continue_head[-1].bias.fill_(number)  # type: ignore[operator]
     return model
 
 

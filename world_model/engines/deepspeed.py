@@ -1,8 +1,9 @@
 """DeepSpeed: the same training on one process or many, optimiser states (stage 1) and gradients (stage 2) sharded over them.
 
-Start several with `torchrun --nproc_per_node N run.py sharding=deepspeed`; without a launcher the run is a group of one.
-Each process brings its own batch and gradients are averaged, so N processes with equal numbers of valid steps take the update
-that one process takes on all their batches together. The gradient norm is clipped after averaging.
+The processes are those that torchrun started; without a launcher the run is a group of one. Each brings its own batch and
+gradients are averaged, so N processes with equal numbers of valid steps take the update that one process takes on all their
+batches together. The gradient norm is clipped after averaging. Symbol tables and running means are buffers: it is for the
+caller to keep them equal.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from world_model.model import ModelOutput, Sequences, WorldModel
 
 STAGES = (0, 1, 2)
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter, beside its step count
-LARGEST_BUCKET = 500_000_000  # gradients that are reduced at once: its own default
+LARGEST_BUCKET = 500_000_000  # gradients that are reduced at once: DeepSpeed's default
 
 
 class DeepSpeedEngine:
