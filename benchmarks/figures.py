@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.comparison import median_reached, worst_reached
 from benchmarks.store import Record
@@ -31,17 +33,20 @@ def learner_figures(records: Sequence[Record], task: str) -> dict[str, Any]:
     }
 
 
-def learners_table(title: str, learners: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]) -> Table:
+def learners_table(title: str, learners: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]) -> Group:
     """A row for each seed of each learner, then its median and worst: env steps to threshold, seconds, held-out success."""
     table = Table(title=title, title_justify="left")
-    for name in ("learner", "seed"):
-        table.add_column(name)
-    for name in (*(f"steps to\n{task}" for task in tasks), "seconds", *(f"held-out\n{task}" for task in tasks)):
+    families = {task.rpartition("-")[0] for task in tasks}
+    short = [task.rpartition("-")[2] for task in tasks] if len(families) == 1 else tasks
+    table.add_column("learner")
+    table.add_column("seed")
+    for name in (*(f"steps to\n{task}" for task in short), "seconds", *(f"held-out\n{task}" for task in short)):
         table.add_column(name, justify="right")
+    failures: list[Text] = []
     for learner, figures in learners.items():
         for seed, run in figures["runs"].items():
             if run["error"] is not None:
-                table.add_row(learner, seed, run["error"])
+                failures.append(Text(f"{learner} seed {seed} failed: {run['error']}"))
                 continue
             steps = [_number((run.get("steps_to_threshold") or {}).get(task)) for task in tasks]
             held_out = [(run.get("tasks") or {}).get(task, {}).get("success") for task in tasks]
@@ -51,7 +56,7 @@ def learners_table(title: str, learners: Mapping[str, Mapping[str, Any]], tasks:
             gap = [""] * (len(tasks) - 1)
             last = _number(figures["steps_to_threshold"][name]), _number(figures["seconds_to_threshold"][name])
             table.add_row(learner, name, *gap, *last, style="bold", end_section=name == "worst")
-    return table
+    return Group(table, *failures)
 
 
 def _number(value: float | None) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from importlib.util import find_spec
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group
 
 from benchmarks.figures import learner_figures, learners_table
 from benchmarks.harness import Benchmark, Context, Options, Run
@@ -59,7 +59,7 @@ def summarise(options: Options, records: list[Record]) -> dict[str, Any]:
     return {"tasks": list(tasks), "peer": learner_figures(records, tasks[-1])}
 
 
-def show(result: dict[str, Any]) -> Table:
+def show(result: dict[str, Any]) -> Group:
     return learners_table("PPO under the sequential curriculum", {"peer": result["peer"]}, result["tasks"])
 
 

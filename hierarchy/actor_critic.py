@@ -43,7 +43,8 @@ class ActorCritic(nn.Module):
         if self.config.loss == "ppo":
             return ClipPPOLoss(policy, None, clip_epsilon=self.config.clip, **common)
         if self.config.loss == "a2c":
-            return A2CLoss(policy, None, **common)
+            value = TensorDictModule(self.critic, in_keys=["z", "h"], out_keys=["state_value"])  # asked for, but not used
+            return A2CLoss(policy, value, **common)
         raise UserError(f"hierarchy.actor_critic.loss must be ppo or a2c, not '{self.config.loss}'")
 
     @torch.no_grad()
@@ -78,7 +79,8 @@ class ActorCritic(nn.Module):
         weight = path.weight[:, :-1].flatten()
         total = weight.sum().clamp(min=1.0)
         objective = (out["loss_objective"].reshape(-1) * weight).sum() / total
-        entropy = (out["loss_entropy"].reshape(-1) * weight).sum() / total
+        bonus = out.get("loss_entropy", torch.zeros_like(weight))  # left out where its weight is zero
+        entropy = (bonus.reshape(-1) * weight).sum() / total
         metrics = {name: out[name] for name in ("entropy", "kl_approx", "clip_fraction") if name in out.keys()}  # noqa: SIM118
         return objective + entropy, metrics
 

@@ -191,7 +191,7 @@ class ImaginationEnv(EnvBase):
             raise RuntimeError("call begin(starts) before a rollout")
         starts = self._starts
         self._step_index = 0
-        self._cache = ImaginationCache(starts, self.horizon, self.model.config.window)
+        self._memory = ImaginationCache(starts, self.horizon, self.model.config.window)
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, *self._z.shape)
@@ -204,9 +204,9 @@ class ImaginationEnv(EnvBase):
         assert self._starts is not None
         shape = self._starts.step.shape
         tokens = self.model.embed(self._z, action).unflatten(0, shape)  # (B, S, D)
-        mask = self._cache.mask_at(self._step_index)
-        h = self.model.dynamics(tokens, mask, self._starts.step + self._step_index, self._cache).flatten(0, 1)
-        self._cache.advance()
+        mask = self._memory.mask_at(self._step_index)
+        h = self.model.dynamics(tokens, mask, self._starts.step + self._step_index, self._memory).flatten(0, 1)
+        self._memory.advance()
         self._z = self.model.sample_next(h, self._z, self._noise[self._step_index])
         self._h = h
         self._step_index += 1

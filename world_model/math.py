@@ -55,8 +55,13 @@ def two_hot_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
 
 
 def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
-    """Expected value (...,) of a two-hot head's `logits` (..., K)."""
-    return (logits.float().softmax(-1) * bins).sum(-1)
+    """Expected value (...,) of a two-hot head's `logits` (..., K), for bins that mirror each other round zero.
+
+    Mirrored bins are weighed against each other first: summed one by one, large ones would leave rounding errors where they cancel.
+    """
+    half = len(bins) // 2
+    probability = logits.float().softmax(-1)
+    return ((probability[..., half + 1 :] - probability[..., :half].flip(-1)) * bins[half + 1 :]).sum(-1)
 
 
 def sample_codes(logits: Tensor, noise: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from dataclasses import replace
@@ -38,11 +39,13 @@ def stop_and_resume(config: RunConfig, folder: Path, at: int, then: RunConfig | 
     return resumed
 
 
+def without_seconds(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name != "seconds_to_threshold"}
+
+
 def everything(trainer: Trainer) -> dict[str, Any]:
     """All that a run consists of, wall-clock times apart."""
-    tracker = trainer.tracker.state_dict()
-    for task in tracker["tasks"].values():
-        del task["seconds_to_threshold"]
+    tracker = json.loads(json.dumps(trainer.tracker.state_dict()), object_hook=without_seconds)
     collector = trainer.collector
     return {
         "model": trainer.engine.weights(),

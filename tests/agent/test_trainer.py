@@ -120,11 +120,12 @@ def test_it_ends_as_soon_as_the_hardest_task_is_mastered(tmp_path: Path):
     assert trainer.env_steps == 160 and trainer.summary()["steps_to_threshold"] == {"Wage-v0": 100}
 
 
-def test_the_hierarchy_is_told_while_the_agent_succeeds(tmp_path: Path):
-    trainer, _ = trained(tiny_config(SURE), tmp_path / "sure")
-    assert trainer.agent.hierarchy.solving
-    trainer, _ = trained(tiny_config(LINE | {"success": "return>=9"}), tmp_path / "line")
-    assert not trainer.agent.hierarchy.solving
+def test_it_updates_at_one_pace_until_thirty_episodes_went_well_and_at_another_from_then_on(tmp_path: Path):
+    config = tiny_config(SURE)
+    config.train.update_every_first, config.train.update_every = 4, 16
+    _, log = trained(config, tmp_path)
+    # Four episodes a step: the eighth step brings the 32nd success, which is when learning begins; a quarter is earned a step.
+    assert log.updates[6:16] == [0, 2, 2, 2, 3, 3, 3, 3, 4, 4]
 
 
 def test_when_stopped_it_finishes_the_step_and_the_updates_it_has_earned(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,14 @@ MODEL = ModelConfig(
 )
 
 
+PACES = [field.name for field in fields(TrainConfig) if field.name.startswith("update_every")]
+
+
 def tiny_config(env: dict[str, Any], seed: int = 1, train: dict[str, Any] | None = None, **env_keys: Any) -> RunConfig:
-    """A run of four environments that begins to learn after 32 steps and updates after every eighth."""
-    settings = dict(env_steps=96, random_steps=32, warmup_updates=2, update_every_first=8, update_every=8, batch=4, length=8)
+    """A run of four environments that begins to learn after 32 steps and updates after every eighth, all the way."""
+    settings = dict(env_steps=96, random_steps=32, warmup_updates=2, batch=4, length=8)
     settings |= dict(log_every=16, checkpoint_every=48, threads=1)
+    settings |= dict.fromkeys(PACES, (train or {}).get("update_every", 8))
     return RunConfig(
         seed=seed,
         device="cpu",

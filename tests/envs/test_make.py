@@ -73,9 +73,7 @@ def test_kwargs_reach_every_task_of_a_suite() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (EnvConfig(), "either env.id .* or env.suite"),
-        (EnvConfig(id="CartPole-v1", suite="doorkey"), "either env.id .* or env.suite"),
-        (EnvConfig(id="CartPole-v1", tasks=["x"]), "env.tasks .* drop it when env.id is given"),
+        (EnvConfig(), "give env.id=... .* or env.suite=..."),
         (EnvConfig(id="CartPoel-v1"), r"env\.id=CartPoel-v1 is unknown \(did you mean CartPole-v1"),
         (EnvConfig(id="MiniGrid-DoorKy-5x5-v0"), "did you mean MiniGrid-DoorKey-5x5-v0"),
         (EnvConfig(id="nowhere.to.find:Env-v0"), "cannot import nowhere.to.find"),
@@ -147,3 +145,8 @@ def test_wrappers_apply_in_the_order_given() -> None:
     assert envs.spec.observations[0].shape == (12,)
     obs = envs.reset([make_task_space(config).hardest.with_seed(i) for i in range(2)])
     assert obs["observation"].dtype == np.float32
+
+
+def test_an_id_takes_precedence_over_the_suite_of_the_default_recipe():
+    tasks = make_task_space(EnvConfig(id="CartPole-v1", suite="doorkey", tasks=["DoorKey-5x5"]))
+    assert tasks.ids == ("CartPole-v1",)
