@@ -66,8 +66,8 @@ class FlatPolicy(Hierarchy):
         }
         count = config.actor_critic.minibatches
         for _ in range(config.actor_critic.epochs):
-            order = torch.randperm(len(returns), device=returns.device).chunk(count)
-            real_order = torch.randperm(len(real_returns), device=returns.device).chunk(count)
+            order = torch.randperm(len(returns), device=returns.device).tensor_split(count)
+            real_order = torch.randperm(len(real_returns), device=returns.device).tensor_split(count)
             for rows, real_rows in zip(order, real_order, strict=True):
                 part, real_part = path.rows(rows), real.rows(real_rows)
                 loss, policy_metrics = self.policy.policy_loss(part, advantage[rows])
@@ -75,6 +75,6 @@ class FlatPolicy(Hierarchy):
                 loss = loss + critic
                 if config.replay_value:
                     loss = loss + config.replay_value * self.policy.critic_loss(real_part, real_returns[real_rows])
-                if config.real:
+                if config.real and len(real_rows):  # fewer sequences than minibatches leave some without
                     loss = loss + config.real * self.policy.policy_loss(real_part, real_advantage[real_rows])[0]
                 yield Learning(loss, {"critic": critic.detach(), **policy_metrics} | metrics, self.policy.after_step)

@@ -139,6 +139,6 @@ def test_an_unknown_key_or_a_wrong_type_fails_at_load_by_name(override: str, sai
 
 def test_a_config_goes_through_yaml_unchanged():
     wrappers = "env.wrappers=[{name: 'm:C', kwargs: {x: 1}}]"
-    config = composed("env.kwargs={size: 6}", "logger.tags=[a,b]", "model.lr=1e-6", wrappers)
+    config = composed("++env.kwargs={size: 6}", "logger.tags=[a,b]", "model.lr=1e-6", wrappers)
     text = yaml.safe_dump(asdict(config), sort_keys=False)
     assert OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))) == config

@@ -57,7 +57,7 @@ def two_hot_loss(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
 def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
     """Expected value (...,) of a two-hot head's `logits` (..., K), for bins that mirror each other round zero.
 
-    Mirrored bins are weighed against each other first: summed one by one, large ones would leave rounding errors where they cancel.
+    Mirrored bins are weighed against each other first: summed one by one, large ones would leave rounding errors as they cancel.
     """
     half = len(bins) // 2
     probability = logits.float().softmax(-1)

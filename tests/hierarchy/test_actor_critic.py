@@ -186,7 +186,7 @@ def test_returns_bootstrap_from_the_slow_copy_of_the_critic():
     module = make(gamma=0.5, lmbda=0.5)
     path = trajectory([0, 1], [1], reward=[1.0])
     with torch.no_grad():
-        module.critic.net[-1].bias[-1] = 3.0  # type: ignore[index, operator]  # the critic itself has moved on
+        module.critic.net[-1].bias[-1] = 3.0  # type: ignore[operator]  # the critic itself has moved on
     assert module.targets(path)[0].tolist() == [[1.0]]
     module.target.load_state_dict(module.critic.state_dict())
     value = module.target(*states(0, 1))
