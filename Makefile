@@ -27,6 +27,7 @@ test: lint ## lint, check types, run the tests
 
 lint: $(READY) ## lint and check types
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean: ## remove .venv and caches (never runs)

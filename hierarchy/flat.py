@@ -66,8 +66,8 @@ class FlatPolicy(Hierarchy):
         }
         count = config.actor_critic.minibatches
         for _ in range(config.actor_critic.epochs):
-            order = torch.randperm(len(returns), device=returns.device).tensor_split(count)
-            real_order = torch.randperm(len(real_returns), device=returns.device).tensor_split(count)
+            order = torch.randperm(len(returns), device=returns.device).tensor_split(min(count, len(returns)))
+            real_order = torch.randperm(len(real_returns), device=returns.device).tensor_split(len(order))
             for rows, real_rows in zip(order, real_order, strict=True):
                 part, real_part = path.rows(rows), real.rows(real_rows)
                 loss, policy_metrics = self.policy.policy_loss(part, advantage[rows])

@@ -206,7 +206,14 @@ def test_an_evaluation_may_be_written_into_the_runs_own_folder(finished: Path, t
 
 def test_a_key_that_the_environment_alone_knows_needs_no_plus_sign():
     given = ["env.kwargs.size=6", "env.modalities.image=grid", "env.kwargs={a: 1}", "+env.kwargs.a=1", "env.id=a", "seed=1"]
-    expected = ["++env.kwargs.size=6", "++env.modalities.image=grid", "++env.kwargs={a: 1}", "+env.kwargs.a=1", "env.id=a", "seed=1"]
+    expected = [
+        "++env.kwargs.size=6",
+        "++env.modalities.image=grid",
+        "++env.kwargs={a: 1}",
+        "+env.kwargs.a=1",
+        "env.id=a",
+        "seed=1",
+    ]
     assert run.free_arguments(given) == expected
 
 

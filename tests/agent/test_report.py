@@ -17,9 +17,7 @@ from agent.report.figures import Figure, curriculum_figure, duration, success_fi
 from envs.errors import UserError
 
 # A transparent PNG of one pixel.
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-)
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
 
 
 def write_run(folder: Path, log_steps: int = 4, summary: bool = True) -> Path:
