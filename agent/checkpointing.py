@@ -93,11 +93,23 @@ def _training_state(trainer: Trainer) -> TrainingState:
     return TrainingState(tensors, state, pack_open_episodes(trainer.replay.open_episodes()))
 
 
-def check_spec(meta: dict[str, Any], spec: EnvSpec, path: Path) -> None:
-    """Refuse a checkpoint whose agent was made for other observations or actions, and what is no checkpoint of ours."""
+def spec_of(meta: dict[str, Any], path: Path) -> EnvSpec:
+    """What a checkpoint's agent observes and does.
+
+    Raises:
+        UserError: if this version does not read it.
+    """
     if meta.get("format") != FORMAT:
         raise UserError(f"the checkpoint {path} is of format {meta.get('format')}, this version reads {FORMAT}: give another one")
-    if _shapes(EnvSpec.from_dict(meta["spec"])) != _shapes(spec):
+    try:
+        return EnvSpec.from_dict(meta["spec"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the checkpoint {path} is damaged: agent.json holds no spec ({error}); give another one") from error
+
+
+def check_spec(meta: dict[str, Any], spec: EnvSpec, path: Path) -> None:
+    """Refuse a checkpoint whose agent was made for other observations or actions, and what is no checkpoint of ours."""
+    if _shapes(spec_of(meta, path)) != _shapes(spec):
         raise UserError(
             f"the checkpoint {path} is of an agent for other observations or actions; give the environment it was trained on"
         )

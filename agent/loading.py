@@ -10,10 +10,9 @@ from omegaconf.errors import OmegaConfBaseException
 from agent.agent import Agent
 from agent.build import build_agent, choose_device
 from agent.checkpoint import load_meta, resolve
-from agent.checkpointing import check_spec, load_agent_weights
+from agent.checkpointing import load_agent_weights, spec_of
 from agent.config import RunConfig
 from envs.errors import UserError
-from envs.spaces.specs import EnvSpec
 
 
 def load_agent(folder: Path | str, device: str = "auto") -> Agent:
@@ -24,9 +23,8 @@ def load_agent(folder: Path | str, device: str = "auto") -> Agent:
     """
     path = resolve(folder)
     meta = load_meta(path)
-    spec = EnvSpec.from_dict(meta["spec"])
-    check_spec(meta, spec, path)
-    saved = {group: meta["config"][group] for group in ("model", "hierarchy")}
+    spec = spec_of(meta, path)
+    saved = {group: meta.get("config", {}).get(group, {}) for group in ("model", "hierarchy")}
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), saved))
     except OmegaConfBaseException as error:

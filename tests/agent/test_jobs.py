@@ -223,7 +223,7 @@ def test_an_agent_of_another_model_or_environment_is_refused(finished: Path, tmp
         jobs.run_job(asking("evaluate", finished, tiny_config(CARTPOLE)), tmp_path)
 
 
-@pytest.mark.parametrize("meta", ["{}", '{"format": 99}', "[1]", "{"], ids=["empty", "later format", "a list", "torn"])
+@pytest.mark.parametrize("meta", ["{}", '{"format": 99}', '{"format": 1}', "[1]", "{"])
 def test_a_folder_that_only_looks_like_a_checkpoint_is_refused(tmp_path: Path, meta: str):
     (tmp_path / "agent.json").write_text(meta)
     with pytest.raises(UserError, match=r"format|damaged"):
