@@ -1,4 +1,4 @@
-# make run    train on the default curriculum;  make run ARGS="env.id=CartPole-v1 seed=3"
+# make run    train on the default curriculum;  make run ARGS="experiment=cartpole seed=3"
 # make test   everything CI checks;             make test TESTS=tests/agent
 # Needs python3 (3.11 or newer) and pip. Everything else goes into .venv, once, and again when pyproject.toml changes.
 

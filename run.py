@@ -64,6 +64,8 @@ def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
         saved = OmegaConf.load(path)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it, or start a new run") from error
+    if not isinstance(saved, DictConfig):
+        raise UserError(f"{path} cannot be read (it holds no keys); restore it, or start a new run")
     return _changed(saved, overrides)
 
 
@@ -122,7 +124,9 @@ def run(config: DictConfig) -> float:
         config = resumed_config(config, overrides)
     elif config.job.name != "train" and config.checkpoint:
         config = agents_config(config, overrides)
-    typed: Any = OmegaConf.to_object(config)
+    # Merged into the schema once more: `+train.no_such_key=1` gets past Hydra's own check.
+    whole = OmegaConf.to_container(config)
+    typed: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), whole))
     assert isinstance(typed, RunConfig)
     objective = run_job(typed, folder)
     if sweep and typed.job.name == "train" and not is_finished(folder):

@@ -84,7 +84,7 @@ class SuccessTracker:
         """Count one finished episode, `seconds` of training into the run; True where it made its task reach the threshold."""
         task = self.tasks[outcome.task]
         task.episodes += 1
-        task.successes += outcome.success
+        task.successes += bool(outcome.success)
         task.recent_success.append(bool(outcome.success))
         task.recent_return.append(float(outcome.score))
         task.recent_length.append(int(outcome.length))

@@ -26,6 +26,7 @@ from curriculum import CurriculumConfig, make_curriculum
 from envs import EnvConfig, SuccessRule, make_envs, make_task_space
 from world_model.engines.local import LocalEngine
 from world_model.heads import FlatPrior
+from world_model.latents import module_name
 
 TASK = "DoorKey-6x6"
 VARIANTS = ("attention", "vector")
@@ -59,7 +60,7 @@ def accuracy_by_updates(variant: str, seed: int, steps: int, checks: tuple[int, 
     model = agent.model
     if variant == "vector":
         grid = next(block for block in model.latents.blocks if block.kind == "grid")
-        model.priors[grid.key] = FlatPrior(grid, config.model.width, config.model)
+        model.priors[module_name(grid.key)] = FlatPrior(grid, config.model.width, config.model)
     engine = LocalEngine(model, torch.device("cpu"))
     learner = Learner(engine, agent.hierarchy, config.hierarchy, config.train.batch, torch.device("cpu"))
     rng, mix = np.random.default_rng(seed), SampleMix(0.0, 0.0)

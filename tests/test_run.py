@@ -20,15 +20,17 @@ import torch
 from safetensors.torch import load_file
 
 import run
-from agent.checkpoint import CheckpointStore, load_training
+from agent.checkpoint import FILES, CheckpointStore, load_meta, load_training
+from agent.manifest import fault
 from agent.metrics_file import read_metrics
-from agent.shards import shard_names
+from agent.shards import ShardReader, shard_names
+from envs.spaces.specs import EnvSpec
 from tests.agent.tiny import files, same_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ["model=debug", "hierarchy.starts=2", "hierarchy.horizon=3", "hierarchy.actor_critic.hidden=16"]
 TINY = [
-    "env.tasks=[DoorKey-5x5]", "env.num_envs=4", "env.kwargs.max_steps=20", "train.threads=1", "train.batch=4", "train.length=8",
+    "env.tasks=[DoorKey-5x5]", "env.num_envs=4", "env.kwargs.max_steps=10", "train.threads=1", "train.batch=4", "train.length=8",
     "train.random_steps=32", "train.warmup_updates=2", "train.update_every=8", "train.env_steps=64", "train.checkpoint_every=16",
     "train.log_every=8", "eval.episodes=1", "eval.dream_horizon=2", "logger=none", "logger.report=false", *MODEL,
 ]  # fmt: skip
@@ -111,6 +113,8 @@ def test_a_run_killed_resumed_stopped_by_ctrl_c_and_resumed_equals_one_that_neve
     assert saved is not None, "a whole checkpoint"
     at = int(saved.name.removeprefix("step_"))
     assert seen - at <= 16, "at most one checkpoint interval is lost"
+    assert all(fault(path, FILES) is None for path in (folder / "checkpoints").glob("step_*")), "what bears a name is whole"
+    assert list(ShardReader(folder / "replay", EnvSpec.from_dict(load_meta(saved)["spec"])).episodes())
 
     resumed = start(f"resume={folder}", script=LEAVING)
     stopped_after = wait_for_step(resumed, seen + 8)

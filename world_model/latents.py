@@ -44,6 +44,11 @@ class LatentBlock:
         return self.kind in ("grid", "text")
 
 
+def module_name(key: str) -> str:
+    """A modality's key as the name of a submodule: without dots, and clear of what modules call their own (`values`, `type`)."""
+    return "on_" + key.replace(".", "/")
+
+
 def code_levels(codes: Tensor, classes: int) -> Tensor:
     """The numbers from -1 to 1 that the codes 0 .. classes - 1 of an ordered block stand for."""
     return codes.float() * (2 / (classes - 1)) - 1

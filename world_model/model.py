@@ -14,7 +14,7 @@ from envs.spaces.specs import EnvSpec
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, segment_mask
 from world_model.heads import TwoHotHead, make_prior
-from world_model.latents import LatentSpec
+from world_model.latents import LatentSpec, module_name
 from world_model.math import sample_codes
 from world_model.modalities import make_modality
 from world_model.modalities.base import Modality
@@ -74,7 +74,7 @@ class WorldModel(nn.Module):
         self.spec, self.config = spec, config
         modalities = [make_modality(leaf, config) for leaf in spec.observations]
         self.modalities = nn.ModuleDict(
-            {_name(leaf.key): modality for leaf, modality in zip(spec.observations, modalities, strict=True)}
+            {module_name(leaf.key): modality for leaf, modality in zip(spec.observations, modalities, strict=True)}
         )
         self.latents = LatentSpec(tuple(modality.block for modality in modalities))
         self.embed_latent = LatentEmbedding(self.latents, config.symbol_width, config.hidden)
@@ -82,14 +82,14 @@ class WorldModel(nn.Module):
         self.embed_step = nn.Sequential(nn.RMSNorm(config.hidden), nn.SiLU(), mlp([config.hidden, config.hidden, config.width]))
         self.dynamics = Dynamics(config)
         self.predicted = [block for block in self.latents.blocks if not block.static]
-        self.priors = nn.ModuleDict({_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
+        self.priors = nn.ModuleDict({module_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
         self.reward_head = TwoHotHead(config.width, config)
         self.continue_head = mlp([config.width, config.hidden, 1], zero_last=True)
 
     # -- observations in -------------------------------------------------------------------------------------------------
 
     def modality(self, key: str) -> Modality:
-        module = self.modalities[_name(key)]
+        module = self.modalities[module_name(key)]
         assert isinstance(module, Modality)
         return module
 
@@ -117,7 +117,7 @@ class WorldModel(nn.Module):
         """h (..., D) after (z, a) -> {key: logits (..., groups, C)} of the next codes, static blocks left out."""
         parts = self.latents.split(z)
         return {
-            block.key: self.priors[_name(block.key)](h, parts[block.key], self.modality(block.key).classes_in_use)
+            block.key: self.priors[module_name(block.key)](h, parts[block.key], self.modality(block.key).classes_in_use)
             for block in self.predicted
         }
 
@@ -171,8 +171,3 @@ class WorldModel(nn.Module):
         loss = sum(getattr(scales, name.split("/")[0]) * value for name, value in losses.items())
         assert isinstance(loss, Tensor)
         return ModelOutput({k: v.detach() for k, v in losses.items()}, loss, metrics, z.detach(), h.detach(), context)
-
-
-def _name(key: str) -> str:
-    """Module names may hold no dot."""
-    return key.replace(".", "/")

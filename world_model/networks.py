@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from world_model.latents import LatentBlock, LatentSpec, code_levels
+from world_model.latents import LatentBlock, LatentSpec, code_levels, module_name
 
 
 def mlp(sizes: Sequence[int], zero_last: bool = False) -> nn.Sequential:
@@ -59,15 +59,15 @@ class LatentEmbedding(nn.Module):
     def __init__(self, spec: LatentSpec, symbol_width: int, out: int) -> None:
         super().__init__()
         self.spec = spec
-        self.tables = nn.ModuleDict({block.key.replace(".", "/"): BlockEmbedding(block, symbol_width) for block in spec.blocks})
+        self.tables = nn.ModuleDict({module_name(block.key): BlockEmbedding(block, symbol_width) for block in spec.blocks})
         self.project = nn.ModuleDict(
-            {block.key.replace(".", "/"): nn.Linear(block.groups * symbol_width, out) for block in spec.blocks}
+            {module_name(block.key): nn.Linear(block.groups * symbol_width, out) for block in spec.blocks}
         )
 
     def forward(self, z: Tensor) -> Tensor:
         total: Tensor | int = 0
         for key, codes in self.spec.split(z).items():
-            name = key.replace(".", "/")
+            name = module_name(key)
             total = total + self.project[name](self.tables[name](codes).flatten(-2))
         assert isinstance(total, Tensor)
         return total

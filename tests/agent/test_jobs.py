@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from agent.metrics_file import read_metrics
 from agent.shards import shard_names
 from agent.trainer import Trainer
 from envs.errors import UserError
-from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, files, tiny_config
+from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, QUIET, files, tiny_config
 
 CONFIG = tiny_config(DOORKEY)
 
@@ -144,11 +145,23 @@ def test_a_stopped_run_is_not_finished_and_says_how_to_go_on(
 
     monkeypatch.setattr(Trainer, "step", stop_at_40)
     folder = tmp_path / ("a_long_folder_name_" * 6)  # longer than a line of the console
-    jobs.run_job(tiny_config(LINE), folder)
+    jobs.run_job(replace(tiny_config(LINE), logger=replace(QUIET, report=True)), folder)
+    assert (folder / "report.html").is_file()
     assert f"Stopped at 40 env steps; go on with: python run.py resume={folder}\n" in capsys.readouterr().out
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["tasks"] == {} and summary["env_steps"] == 40 and not jobs.is_finished(folder)
     assert CheckpointStore(folder / "checkpoints").latest() == folder / "checkpoints" / "step_000000040"
+
+
+def test_the_first_signal_asks_a_run_to_stop_and_the_second_ends_the_program_at_once(tmp_path: Path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        trainer = Trainer(tiny_config(LINE), tmp_path)
+        with pytest.raises(KeyboardInterrupt), jobs._stop_on_signal(trainer):
+            signal.raise_signal(number)
+            assert trainer.stopping
+            signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_a_picture_that_cannot_be_drawn_does_not_cost_the_run_its_results(
