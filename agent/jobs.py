@@ -58,8 +58,8 @@ def train(config: RunConfig, folder: Path) -> float:
         forget_later_shards(trainer, [])
         log.info("%s was stopped before its first checkpoint: it starts from the beginning", folder)
     logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if config.resume else None, _print_line)
-    if not config.resume:  # only now: a run that cannot start leaves no trace of one
-        write_text(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))
+    # Only now: a run that cannot start leaves no trace of one. A resumed run keeps what was changed for the next time.
+    write_text(folder / CONFIG, yaml.safe_dump(asdict(replace(config, resume=None)), sort_keys=False))
     progress = Progress(
         config.train.env_steps,
         str(trainer.device),

@@ -36,6 +36,7 @@ def check_settings(config: RunConfig) -> None:
         UserError: numbers that do not fit together.
     """
     train, envs = config.train, config.env.num_envs
+    _check_ranges(config)
     enough = envs * (train.length - 1)  # so that every environment's stream holds a whole sequence when learning begins
     if train.random_steps < enough:
         raise UserError(
@@ -50,6 +51,38 @@ def check_settings(config: RunConfig) -> None:
     if config.hierarchy.starts > train.length:
         raise UserError(f"hierarchy.starts={config.hierarchy.starts} cannot be more than train.length={train.length}")
     check_evaluation(config.eval)
+
+
+def _check_ranges(config: RunConfig) -> None:
+    train, model, hierarchy = config.train, config.model, config.hierarchy
+    learning = hierarchy.actor_critic
+    counts = {
+        "env.num_envs": config.env.num_envs,
+        "train.batch": train.batch,
+        "model.layers": model.layers,
+        "model.heads": model.heads,
+        "model.window": model.window,
+        "hierarchy.horizon": hierarchy.horizon,
+        "hierarchy.starts": hierarchy.starts,
+        "hierarchy.actor_critic.epochs": learning.epochs,
+        "hierarchy.actor_critic.minibatches": learning.minibatches,
+        "curriculum.window": config.curriculum.window,
+    }
+    for key, count in counts.items():
+        if count < 1:
+            raise UserError(f"{key}={count} is too few: give 1 or more")
+    if train.length < 2:
+        raise UserError(f"train.length={train.length} is too few: give 2 or more, for a step and what follows it")
+    for key, pace in {"train.update_every": train.update_every, "train.update_every_first": train.update_every_first}.items():
+        if pace <= 0:
+            raise UserError(f"{key}={pace} has to be above 0: it is the number of env steps per update")
+    for key, bins in {"model.bins": model.bins, "hierarchy.actor_critic.bins": learning.bins}.items():
+        if bins < 3 or bins % 2 == 0:
+            raise UserError(f"{key}={bins} has to be odd and at least 3, so that one bin is zero")
+    if not 0 < learning.gamma <= 1:
+        raise UserError(f"hierarchy.actor_critic.gamma={learning.gamma} has to be above 0 and at most 1")
+    if model.width % model.heads:
+        raise UserError(f"model.width={model.width} has to be a multiple of model.heads={model.heads}")
 
 
 def broken_down(what: str, env_steps: int, folder: Path) -> UserError:

@@ -59,7 +59,7 @@ class FlatPolicy(Hierarchy):
         real_advantage = real_advantage / self.policy.scale()
         real_weight = real.weight[:, :-1]
         metrics = {
-            "imagined_return": returns.mean(),
+            "imagined_return": (returns * path.weight[:, :-1]).sum() / path.weight[:, :-1].sum(),
             "real_return": (real_returns * real_weight).sum() / real_weight.sum().clamp(min=1.0),
             "return_scale": self.policy.scale(),
             "advantage_std": advantage.std(),
