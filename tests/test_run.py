@@ -268,7 +268,7 @@ WRONG = {
     "an unknown loss": (["hierarchy.actor_critic.loss=sac"], ["hierarchy.actor_critic.loss must be ppo or a2c"]),
     "an unknown logger": (["logger.wandb=sometimes"], ["logger.wandb", "offline"]),
     "numbers that do not fit": (["env.num_envs=64"], ["train.random_steps=32 is too few"]),
-    "no environment": (["env.num_envs=0"], ["env.num_envs=0"]),
+    "no environment": (["env.num_envs=0"], ["env.num_envs"]),
     "a job without its agent": (["job=evaluate"], ["job=evaluate needs checkpoint="]),
     "a checkpoint that is not there": (["job=evaluate", "checkpoint=nowhere"], ["nowhere does not exist"]),
     "a checkpoint and a recipe": (["job=evaluate", "checkpoint={run}", "experiment=cartpole"], ["takes no experiment="]),

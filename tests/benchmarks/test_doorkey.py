@@ -71,6 +71,7 @@ def test_the_table_shows_every_seed_the_median_and_the_break_even():
 
 
 def test_ours_gets_the_plain_overrides_and_the_peer_those_of_its_own(monkeypatch):
+    pytest.importorskip("stable_baselines3", reason="the peer comes with the bench extra")
     monkeypatch.setattr(ours, "composed_config", lambda overrides: {"given": list(overrides), "train": {"env_steps": 7}})
     runs = doorkey.plan(Options(seeds=(4,), overrides=("model=s", "peer.gamma=0.98")))
     assert [(run.variant, run.seed) for run in runs] == [("ours", 4), ("peer", 4)]
@@ -79,6 +80,7 @@ def test_ours_gets_the_plain_overrides_and_the_peer_those_of_its_own(monkeypatch
 
 
 def test_a_quick_peer_is_another_run_than_the_full_one():
+    pytest.importorskip("stable_baselines3", reason="the peer comes with the bench extra")
     quick, full = (peer_ppo.peer_config((), quick) for quick in (True, False))
     assert quick != full
     assert quick.max_env_steps < 10_000

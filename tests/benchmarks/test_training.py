@@ -62,8 +62,9 @@ def test_a_run_without_a_summary_has_failed(tmp_path):
 
 def test_a_stopped_run_is_interrupted_as_by_ctrl_c_and_waited_for(tmp_path):
     code = f"""
-import pathlib, time
+import pathlib, signal, time
 folder = pathlib.Path({str(tmp_path)!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 try:
     (folder / "started").touch()
     time.sleep(60)
