@@ -89,8 +89,10 @@ def test_every_episode_that_is_begun_counts_so_that_quick_ones_are_not_favoured(
 def test_layouts_are_not_played_twice_while_there_are_others():
     watcher, result = watched(PHASES, 40)
     assert result.layouts == 40 == len(set(watcher.begun[:40]))
-    _, few = watched(replace(PHASES, kwargs={"numbers": 3}), 10)
-    assert few.layouts == 3 and len(few.success) == 10
+    _, few = watched(replace(PHASES, kwargs={"numbers": 6}), 6)
+    assert few.layouts == 6, "all there are"
+    _, fewer = watched(replace(PHASES, kwargs={"numbers": 3}), 10)
+    assert fewer.layouts == 3 and len(fewer.success) == 10
 
 
 def test_an_evaluation_is_repeatable_and_its_seed_decides():

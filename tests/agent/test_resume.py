@@ -81,15 +81,15 @@ def test_a_resumed_run_equals_the_one_that_never_stopped_bit_for_bit(tmp_path: P
     config = tiny_config(env)
     straight = Trainer(config, tmp_path / "straight")
     play(straight, at)
+    torch_state = torch.get_rng_state()
     resumed = stop_and_resume(config, tmp_path / "resumed", at)
     under_way = [len(episode) for episode in resumed.replay.open_episodes()]
     assert len(under_way) == 4 and max(under_way) > 0, "episodes are under way, so this has something to prove"
-    resumed_rng = torch.get_rng_state()
+    assert torch.equal(torch.get_rng_state(), torch_state)
     losses = play(resumed, 112)
     final = torch.get_rng_state()
 
-    # `straight` was interleaved with another run in this process: give it back the random state it had.
-    torch.set_rng_state(resumed_rng)
+    torch.set_rng_state(torch_state)  # both runs draw from the one generator that this process has
     assert losses == play(straight, 112) and len(losses) >= 7
     assert torch.equal(torch.get_rng_state(), final)
     assert_same_run(straight, resumed)
@@ -99,13 +99,14 @@ def test_a_run_may_be_stopped_again_and_again(tmp_path: Path):
     config = tiny_config(DOORKEY)
     straight = Trainer(config, tmp_path / "straight")
     play(straight, 100)
+    torch_state = torch.get_rng_state()
     trainer = stop_and_resume(config, tmp_path / "resumed", 36)
     for at in (40, 72, 100):
         play(trainer, at)
         path = checkpoint(trainer)
         trainer = Trainer(config, tmp_path / "resumed")
         restore(trainer, path)
-    torch_state = torch.get_rng_state()
+    assert torch.equal(torch.get_rng_state(), torch_state)
     play(trainer, 120)
     torch.set_rng_state(torch_state)
     play(straight, 120)

@@ -87,16 +87,17 @@ def same_tensors(left: Any, right: Any) -> bool:
 class Drift(gym.Env[Any, Any]):
     """No two episodes are alike, whatever the seed: what it shows (`shows`) or pays (`pays`) is a number never used before.
 
-    Episodes are cut after `limit` steps, which a test may change between an episode and its replay.
+    Beside the number it shows the steps taken, if it has a `clock`. Episodes are cut after `limit` steps, which a test may change
+    between an episode and its replay.
     """
 
     limit = 6
     numbers = count(1)
 
-    def __init__(self, shows: bool = True, pays: bool = False) -> None:
+    def __init__(self, shows: bool = True, pays: bool = False, clock: bool = True) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
         self.action_space = spaces.Discrete(2)
-        self._shows, self._pays = shows, pays
+        self._shows, self._pays, self._clock = shows, pays, clock
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -109,7 +110,7 @@ class Drift(gym.Env[Any, Any]):
         return self._observe(), reward, False, self._steps >= self.limit, {}
 
     def _observe(self) -> np.ndarray:
-        return np.array([self._number if self._shows else 0, self._steps], np.float32)
+        return np.array([self._number if self._shows else 0, self._steps if self._clock else 0], np.float32)
 
 
 class Wage(gym.Env[Any, Any]):
