@@ -190,7 +190,7 @@ def test_returns_bootstrap_from_the_slow_copy_of_the_critic():
     module.target.load_state_dict(module.critic.state_dict())
     value = module.target(*states(0, 1))
     returns, advantage = module.targets(path)
-    assert returns.item() == pytest.approx(1 + 0.5 * value[1].item()) and value[1] > 1
+    assert returns.item() == pytest.approx(1 + 0.5 * value[1].item()) and abs(value[1]) > 0.1
     assert advantage.item() == pytest.approx(returns.item() - value[0].item())
 
 
