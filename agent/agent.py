@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierarchy.base import Hierarchy, PolicyState
+from hierarchy.distributions import uniform_actions
 from world_model.dynamics import RollingState, rolling_step
 from world_model.model import WorldModel
 
@@ -57,7 +58,7 @@ class Agent:
     @torch.no_grad()
     def act(
         self, obs: Observations, first: NDArray[np.bool_], state: AgentState, mode: str = "sample", grow: bool = False
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], AgentState]:
+    ) -> tuple[NDArray[Any], NDArray[np.float32], AgentState]:
         """Choose one action for each of B environments.
 
         Args:
@@ -68,7 +69,7 @@ class Agent:
             grow: let symbol tables take in new symbols (training only).
 
         Returns:
-            actions (B,), their log-probabilities (B,), the next state.
+            actions (B, *action shape), their log-probabilities (B,), the next state.
         """
         starts = torch.from_numpy(first).to(self.device)
         tokens = {key: x.to(self.device) for key, x in self.model.tokenize(obs, grow).items()}
@@ -76,8 +77,6 @@ class Agent:
         h = state.h * (~starts).unsqueeze(-1)
         action, log_prob, policy = self.hierarchy.act(z, h, state.policy, starts, greedy=mode == "greedy")
         if mode == "random":
-            choices = self.model.spec.action.size
-            action = torch.randint(choices, action.shape, device=self.device)
-            log_prob = torch.full_like(log_prob, -float(np.log(choices)))
+            action, log_prob = uniform_actions(self.model.spec.action, len(first), self.device)
         h, cache = rolling_step(self.model.dynamics, self.model.embed(z, action), state.cache.restart(starts))
         return action.cpu().numpy(), log_prob.float().cpu().numpy(), AgentState(cache, h, policy)

@@ -9,6 +9,7 @@ from agent.replay import OpenEpisode, Replay
 from curriculum import Curriculum
 from envs import SuccessRule, TaskVectorEnv
 from envs.errors import UserError
+from envs.spaces.actions import no_actions
 from envs.tasks import Outcome, Task
 
 REWARDS = ("raw", "sign")
@@ -131,7 +132,7 @@ class Collector:
                     failed.add(i)
             if step == total:
                 break
-            action = np.zeros(self.envs.num_envs, np.int64)
+            action = no_actions(self.envs.spec.action, self.envs.num_envs)
             for i, t in under_way.items():
                 action[i] = episodes[i].action[t]
             result = self.envs.step(action)

@@ -55,7 +55,7 @@ def play_episode(agent: Agent, config: EnvConfig, tasks: TaskSpace, task_id: str
                 step = envs.step(action)
                 obs, first = step.obs, np.zeros(1, bool)
                 observed.append(obs)
-                actions.append(int(action[0]))
+                actions.append(action[0])
                 rewards.append(float(transform_reward(step.reward, config.reward)[0]))
                 if step.terminated[0] or step.truncated[0]:
                     break

@@ -71,7 +71,7 @@ class Replay:
         self._length[env], self._task[env], self._seed[env] = 1, task, seed
 
     def act(self, action: np.ndarray, log_prob: np.ndarray) -> None:
-        """The actions (E,) taken at every environment's newest observation, and their log-probabilities."""
+        """The actions (E, *action shape) taken at every environment's newest observation, and their log-probabilities."""
         if not self._length.all():
             raise RuntimeError(f"start an episode first in environments {self._envs[self._length == 0].tolist()}")
         self._streams.set_newest(action=action, log_prob=log_prob)
@@ -209,7 +209,7 @@ def _prefixed(obs: Mapping[str, np.ndarray]) -> Records:
 def _fields(episode: Episode | OpenEpisode) -> Records:
     """Actions, log-probabilities and rewards of T steps as those of T + 1 records."""
     return {
-        "action": np.append(episode.action, 0),
+        "action": np.concatenate([episode.action, np.zeros_like(episode.action, shape=(1, *episode.action.shape[1:]))]),
         "log_prob": np.append(episode.log_prob, np.float32(0)),
         "reward": np.insert(episode.reward, 0, 0),
     }

@@ -36,7 +36,7 @@ class SequenceBatch:
 
     Attributes:
         obs: `{modality key: (B, T, *shape)}` in the spec's dtypes.
-        action: (B, T) int64.
+        action: (B, T, *action shape) in the spec's dtype.
         log_prob: (B, T) float32, of `action` under the policy that took it.
         reward: (B, T) float32.
         first, terminated, truncated: (B, T) bool, of the observation at t.
@@ -64,7 +64,7 @@ class Episode:
 
     Attributes:
         obs: `{modality key: (T + 1, *shape)}`, last observation included.
-        action: (T,) int64.
+        action: (T, *action shape).
         log_prob: (T,) float32.
         reward: (T,) float32, index t is the answer to `action[t]`.
         terminated, truncated: how it ended; at least one holds.

@@ -22,12 +22,12 @@ import numpy as np
 from agent.files import publish, sync
 from agent.sequences import Episode
 from envs.errors import UserError
+from envs.spaces.actions import can_be_taken, describe_actions
 from envs.spaces.specs import EnvSpec, ModalitySpec
 
 FORMAT = 1
 CHUNK_BYTES = 1 << 20
-STEP_FIELDS = {
-    "actions": np.int64,
+STEP_FIELDS = {  # and `actions`, whose shape and dtype are the spec's
     "log_probs": np.float32,
     "rewards": np.float32,
     "terminations": np.bool_,
@@ -156,12 +156,12 @@ def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
         group.create_dataset(f"observations/{key}", data=values, chunks=chunks, compression="gzip", compression_opts=1)
     at_end = np.arange(steps) == steps - 1
     fields = {
-        "actions": episode.action,
         "log_probs": episode.log_prob,
         "rewards": episode.reward,
         "terminations": at_end & episode.terminated,
         "truncations": at_end & episode.truncated,
     }
+    group.create_dataset("actions", data=episode.action)
     for name, dtype in STEP_FIELDS.items():
         group.create_dataset(name, data=np.asarray(fields[name], dtype))
 
@@ -175,9 +175,9 @@ def _read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
         raise ValueError(f"{name} has {steps} steps")
     obs = {leaf.key: _read(group, f"observations/{leaf.key}", (steps + 1, *leaf.shape), leaf.dtype) for leaf in spec.observations}
     fields = {field: _read(group, field, (steps,), dtype) for field, dtype in STEP_FIELDS.items()}
-    action = fields["actions"]
-    if action.min() < 0 or action.max() >= spec.action.size:
-        raise ValueError(f"{name}/actions are not all within 0 to {spec.action.size - 1}")
+    action = _read(group, "actions", (steps, *spec.action.shape), spec.action.agent_dtype)
+    if not can_be_taken(spec.action, action):
+        raise ValueError(f"{name}/actions are not all actions of this environment ({describe_actions(spec.action)})")
     ends = fields["terminations"] | fields["truncations"]
     if ends[:-1].any() or not ends[-1]:
         raise ValueError(f"{name} does not end at its last step and there alone")
@@ -200,10 +200,11 @@ def _read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
 
 def _checksum(episode: Episode) -> int:
     """CRC-32 of an episode's arrays: HDF5 itself would notice a flipped bit only in what is compressed."""
-    fields = {"actions": episode.action, "log_probs": episode.log_prob, "rewards": episode.reward}
+    fields = {"log_probs": episode.log_prob, "rewards": episode.reward}
     checksum = 0
     for key in sorted(episode.obs):
         checksum = zlib.crc32(episode.obs[key].tobytes(), checksum)
+    checksum = zlib.crc32(np.ascontiguousarray(episode.action).tobytes(), checksum)
     for name, values in fields.items():
         checksum = zlib.crc32(np.asarray(values, STEP_FIELDS[name]).tobytes(), checksum)
     return checksum
@@ -233,7 +234,11 @@ def _difference(found: EnvSpec, expected: EnvSpec) -> str:
         if there.get(key) != here.get(key):
             ours, theirs = (describe(leaves[key]) if key in leaves else "absent" for leaves in (here, there))
             return f"observation {key} is {theirs} and not {ours}" if ours != theirs else f"observation {key} is static otherwise"
-    return "" if found.action == expected.action else f"the actions are {found.action} and not {expected.action}"
+    return (
+        ""
+        if found.action == expected.action
+        else f"the actions are {describe_actions(found.action)} and not {describe_actions(expected.action)}"
+    )
 
 
 def _number(name: str) -> int:

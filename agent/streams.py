@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from agent.sequences import SampleMix, SequenceBatch
+from envs.spaces.actions import no_actions
 from envs.spaces.specs import EnvSpec
 
 FIELDS = {
-    "action": np.int64,
     "log_prob": np.float32,
     "reward": np.float32,
     "first": np.bool_,
@@ -33,6 +33,7 @@ class Streams:
         self.count = np.zeros(rows, np.int64)
         self._obs = {leaf.key: np.zeros((total, *leaf.shape), leaf.dtype) for leaf in spec.observations}
         self._fields: dict[str, np.ndarray] = {name: np.zeros(total, dtype) for name, dtype in FIELDS.items()}
+        self._fields["action"] = no_actions(spec.action, total)
         self._hits = np.zeros((rows, row_capacity), np.int64)  # times of rewarded records, a queue for each row
         self._hit_head = np.zeros(rows, np.int64)
         self._hit_tail = np.zeros(rows, np.int64)
@@ -52,7 +53,8 @@ class Streams:
         total = len(next(iter(obs.values())))
         kept = np.arange(max(total - self.row_capacity, 0), total)
         obs = {key: values[kept] for key, values in obs.items()}
-        fields = {name: np.broadcast_to(np.asarray(values), total)[kept] for name, values in fields.items()}
+        shapes = {name: (total, *self._fields[name].shape[1:]) for name in fields}
+        fields = {name: np.broadcast_to(np.asarray(values), shapes[name])[kept] for name, values in fields.items()}
         self._write(np.full(len(kept), row), self.count[row] + kept, obs, fields)
         self.count[row] += total
 
@@ -71,7 +73,7 @@ class Streams:
         """The slices of `length` records that begin at (rows, times), both (B,)."""
         at = self._at(rows[:, None], times[:, None] + np.arange(length))  # (B, T)
         obs = {key: values.take(at, axis=0) for key, values in self._obs.items()}
-        return SequenceBatch(obs=obs, **{name: values.take(at) for name, values in self._fields.items()})
+        return SequenceBatch(obs=obs, **{name: values.take(at, axis=0) for name, values in self._fields.items()})
 
     def draw(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> tuple[np.ndarray, np.ndarray]:
         """Rows and first times (B,) of slices drawn by `mix`, in random order; none straddles a write head.

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from envs.spaces.actions import to_environment
+from envs.spaces.actions import adapted_action_space, to_environment
 from envs.spaces.inference import integer_bounds
 from envs.spaces.leaves import leaves
 from envs.spaces.specs import EnvSpec, ModalitySpec
@@ -19,12 +19,12 @@ Convert = Callable[[Any], np.ndarray]
 
 
 class Adapter(gym.Wrapper[Any, Any, Any, Any]):
-    """Delivers observations as `{modality key: array}` as the spec says; takes actions from `range(spec.action.size)`."""
+    """Delivers observations as `{modality key: array}` as the spec says; takes the agent's actions."""
 
     def __init__(self, env: gym.Env[Any, Any], spec: EnvSpec) -> None:
         super().__init__(env)
         self.observation_space = adapted_space(spec)
-        self.action_space = spaces.Discrete(spec.action.size)
+        self.action_space = adapted_action_space(spec.action)
         self._to_environment = to_environment(spec.action)
         by_key = {leaf.key: leaf for leaf in leaves(env.observation_space)}
         self._parts: list[tuple[str, tuple[Any, ...], Convert]] = []
@@ -36,7 +36,7 @@ class Adapter(gym.Wrapper[Any, Any, Any, Any]):
         observation, info = self.env.reset(seed=seed, options=options)
         return self._adapt(observation), info
 
-    def step(self, action: int) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(self._to_environment(action))
         return self._adapt(observation), reward, terminated, truncated, info
 

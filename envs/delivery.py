@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
-from gymnasium import spaces
 
 from envs.adapter import Adapter, Observation, adapted_space
 from envs.building import build_environment
 from envs.config import EnvConfig
 from envs.errors import UserError
+from envs.spaces.actions import adapted_action_space
 from envs.spaces.specs import EnvSpec
 from envs.splits import MAX_DRAWS, next_seed, split_of
 from envs.suites import layout_hasher
@@ -46,7 +46,7 @@ class EnvSlot(gym.Env[Any, Any]):
         self, index: int, config: EnvConfig, spec: EnvSpec, split: str = "train", held_out: frozenset[str] = frozenset()
     ) -> None:
         self.observation_space = adapted_space(spec)
-        self.action_space = spaces.Discrete(spec.action.size)
+        self.action_space = adapted_action_space(spec.action)
         self._index = index
         self._config = config
         self._spec = spec
@@ -81,7 +81,7 @@ class EnvSlot(gym.Env[Any, Any]):
             seed = next_seed(seed)
         raise UserError(f"task {task.id} shows no layout of the {self._split} split in {MAX_DRAWS} draws; set env.holdout=false.")
 
-    def step(self, action: int) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         assert self._env is not None  # vector environments reset first
         observation, reward, terminated, truncated, info = self._env.step(action)
         return observation, reward, terminated, truncated, {"final": FinalInfo(info)} if terminated or truncated else _NO_INFO

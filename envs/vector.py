@@ -84,7 +84,7 @@ class TaskVectorEnv:
         return self._copy(self._obs)
 
     def step(self, actions: np.ndarray) -> StepResult:
-        """Take `actions` (int64, (num_envs,)), one in each environment.
+        """Take `actions` (num_envs, *spec.action.shape), one in each environment.
 
         Raises:
             RuntimeError: an environment whose episode ended was not reset.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from envs.errors import UserError
+from envs.spaces.specs import ActionSpec
 from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
 from hierarchy.flat import FlatPolicy
@@ -11,7 +12,7 @@ from world_model.latents import LatentSpec
 HIERARCHIES: dict[str, type[FlatPolicy]] = {"flat": FlatPolicy}
 
 
-def make_hierarchy(config: HierarchyConfig, latents: LatentSpec, width: int, actions: int) -> Hierarchy:
+def make_hierarchy(config: HierarchyConfig, latents: LatentSpec, width: int, actions: ActionSpec) -> Hierarchy:
     """The hierarchy named by `config.name`.
 
     Raises:

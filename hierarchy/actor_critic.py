@@ -8,11 +8,11 @@ import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
-from torch.distributions import Categorical
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives import A2CLoss, ClipPPOLoss
 
 from envs.errors import UserError
+from envs.spaces.specs import ActionSpec
 from hierarchy.config import ActorCriticConfig
 from hierarchy.networks import Actor, Critic, ema_update
 from hierarchy.returns import ReturnScale, lambda_returns
@@ -23,7 +23,7 @@ from world_model.latents import LatentSpec
 class ActorCritic(nn.Module):
     """Policy, two-hot critic, EMA critic and return scale. Owns no optimiser: `losses` answers what to minimise."""
 
-    def __init__(self, latents: LatentSpec, width: int, actions: int, config: ActorCriticConfig) -> None:
+    def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig) -> None:
         super().__init__()
         self.config = config
         self.actor = Actor(latents, width, actions, config)
@@ -34,9 +34,9 @@ class ActorCritic(nn.Module):
 
     def _make_loss(self) -> nn.Module:
         policy = ProbabilisticActor(
-            TensorDictModule(self.actor, in_keys=["z", "h"], out_keys=["logits"]),
-            in_keys=["logits"],
-            distribution_class=Categorical,
+            TensorDictModule(self.actor, in_keys=["z", "h"], out_keys=["params"]),
+            in_keys=["params"],
+            distribution_class=self.actor.head.distribution,
             return_log_prob=True,
         )
         common = {"entropy_coeff": self.config.entropy, "critic_coeff": None, "functional": False, "reduction": "none"}
@@ -49,11 +49,8 @@ class ActorCritic(nn.Module):
 
     @torch.no_grad()
     def act(self, z: Tensor, h: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor]:
-        """z (N, G), h (N, D) -> action (N,), its log-probability (N,)."""
-        logits = self.actor(z, h)
-        # Gumbel-max: cheaper than a distribution object at every imagined step.
-        action = (logits if greedy else logits - torch.empty_like(logits).exponential_().log()).argmax(-1)
-        return action, logits.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        """z (N, G), h (N, D) -> action (N, *action shape), its log-probability (N,)."""
+        return self.actor.head.draw(self.actor(z, h), greedy)
 
     @torch.no_grad()
     def targets(self, path: LatentTrajectory) -> tuple[Tensor, Tensor]:
@@ -64,12 +61,12 @@ class ActorCritic(nn.Module):
 
     def policy_loss(self, path: LatentTrajectory, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """TorchRL's objective with entropy bonus, weighted by the trajectory's weights."""
-        n = path.action.numel()
+        n = path.log_prob.numel()
         batch = TensorDict(
             {
                 "z": path.z[:, :-1].flatten(0, 1),
                 "h": path.h[:, :-1].flatten(0, 1),
-                "action": path.action.flatten(),
+                "action": path.action.flatten(0, 1),
                 "action_log_prob": path.log_prob.flatten(),
                 "advantage": advantage.reshape(n, 1),
             },

@@ -42,7 +42,7 @@ class Hierarchy(nn.Module):
             z: (N, G) codes. h: (N, D) history up to the step before. first: (N,) bool, an episode starts here.
 
         Returns:
-            action (N,), log-probability (N,), the state for the next decision.
+            action (N, *action shape), log-probability (N,), the state for the next decision.
         """
         raise NotImplementedError
 

@@ -22,6 +22,8 @@ class ActorCriticConfig:
     layers: int = 2
     symbol_width: int = 8
     unimix: float = 0.01
+    min_std: float = 0.1  # Gaussian actions: bounds of the standard deviation
+    max_std: float = 1.0
     target_decay: float = 0.98  # EMA critic
     return_decay: float = 0.99  # EMA of the return's 5-95 percentile range
     return_floor: float = 0.3  # smallest scale that advantages are divided by

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from envs.spaces.specs import ActionSpec
 from hierarchy.actor_critic import ActorCritic
 from hierarchy.base import Hierarchy, Learning, PolicyState
 from hierarchy.config import HierarchyConfig
@@ -35,7 +36,7 @@ def imagined_trajectory(rollout: Rollout) -> LatentTrajectory:
 class FlatPolicy(Hierarchy):
     """Actor and critic over (z_t, h_{t-1})."""
 
-    def __init__(self, latents: LatentSpec, width: int, actions: int, config: HierarchyConfig) -> None:
+    def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: HierarchyConfig) -> None:
         super().__init__()
         self.config = config
         self.policy = ActorCritic(latents, width, actions, config.actor_critic)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from envs.spaces.specs import ActionSpec
 from hierarchy.config import ActorCriticConfig
+from hierarchy.distributions import ActionHead
 from world_model.latents import LatentSpec
-from world_model.math import symexp_bins, two_hot_loss, two_hot_mean, unimix_logits
+from world_model.math import symexp_bins, two_hot_loss, two_hot_mean
 from world_model.networks import LatentEmbedding, mlp
 
 
@@ -25,16 +27,16 @@ class StateEncoder(nn.Module):
 
 
 class Actor(nn.Module):
-    """Action log-probabilities (N, A), a share of them uniform so that no action dies out."""
+    """Parameters (..., P) of the distribution over actions in states z (..., G), h (..., D): see `hierarchy.distributions`."""
 
-    def __init__(self, latents: LatentSpec, width: int, actions: int, config: ActorCriticConfig) -> None:
+    def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig) -> None:
         super().__init__()
+        self.head = ActionHead(actions, config.unimix, (config.min_std, config.max_std))
         self.encoder = StateEncoder(latents, width, config)
-        self.net = mlp([config.hidden] * config.layers + [actions], zero_last=True)
-        self.unimix = config.unimix
+        self.net = mlp([config.hidden] * config.layers + [self.head.outputs], zero_last=True)
 
     def forward(self, z: Tensor, h: Tensor) -> Tensor:
-        return unimix_logits(self.net(self.encoder(z, h)), self.unimix)
+        return self.head.params(self.net(self.encoder(z, h)))
 
 
 class Critic(nn.Module):

@@ -17,7 +17,7 @@ class LatentTrajectory:
     Attributes:
         z: (N, H+1, G) int64, class index of every latent group.
         h: (N, H+1, D) float, history up to the step before: index t holds `h_{t-1}` (zeros at an episode's start).
-        action: (N, H) int64.
+        action: (N, H, *action shape), int64 choices or float numbers.
         log_prob: (N, H) float, log-probability under the policy that chose the action.
         reward: (N, H) float, reward for taking `action_t`.
         cont: (N, H) float in [0, 1], probability that the episode did not terminate on arriving at t+1.

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Bounded, Categorical, Composite, Unbounded
+from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
+from envs.spaces.specs import ActionSpec
 from world_model.dynamics import KeyValueCache, RecordingCache
 from world_model.model import ModelOutput, Sequences, WorldModel
 
@@ -101,8 +102,17 @@ def _imagination_mask(starts: Starts, horizon: int, window: int) -> Tensor:
     return torch.cat([context, imagined], -1).unsqueeze(2)
 
 
+def _action_spec(action: ActionSpec, n: int, device: torch.device) -> TensorSpec:
+    if action.kind == "discrete":
+        return Categorical(action.size, shape=(n,), dtype=torch.int64, device=device)
+    shape = torch.Size([n, action.size])
+    if action.kind == "multi_discrete":
+        return MultiCategorical(action.classes, shape=shape, dtype=torch.int64, device=device)
+    return Bounded(-1.0, 1.0, shape, dtype=torch.float32, device=device)
+
+
 class Policy(Protocol):
-    """Chooses actions in imagination: z (N, G), h (N, D) -> action (N,), log-probability (N,)."""
+    """Chooses actions in imagination: z (N, G), h (N, D) -> action (N, *action shape), log-probability (N,)."""
 
     def __call__(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -112,7 +122,7 @@ class Rollout:
     """N imagined trajectories: states of H + 1 steps, actions and predictions of H steps.
 
     Attributes:
-        z: (N, H+1, G). h: (N, H+1, D), history before each state. action, log_prob, reward, cont: (N, H).
+        z: (N, H+1, G). h: (N, H+1, D), history before each state. action: (N, H, *action shape). log_prob, reward, cont: (N, H).
     """
 
     z: Tensor
@@ -126,8 +136,8 @@ class Rollout:
 class ImaginationEnv(EnvBase):
     """Latent environment of N = B * S states. One live rollout at a time: `begin`, then `reset`, then at most `horizon` steps.
 
-    Keys: `z` (N, G) int64 and `h` (N, D) observed; `action` (N,) int64; `reward` (N, 1); `cont` (N, 1), the predicted probability
-    of going on, and `terminated` (N, 1) drawn from it. `imagine` runs a whole rollout, with both heads batched after it.
+    Keys: `z` (N, G) int64 and `h` (N, D) observed; `action` (N, *action shape); `reward` (N, 1); `cont` (N, 1), the predicted
+    probability of going on, and `terminated` (N, 1) drawn from it. `imagine` runs a whole rollout, both heads batched after it.
     """
 
     batch_locked = False
@@ -143,7 +153,7 @@ class ImaginationEnv(EnvBase):
             cont=Bounded(0.0, 1.0, (n, 1), device=self.device),
             shape=(n,),
         )
-        self.action_spec = Categorical(model.spec.action.size, shape=(n,), dtype=torch.int64, device=self.device)
+        self.action_spec = _action_spec(model.spec.action, n, self.device)
         self.reward_spec = Unbounded((n, 1), device=self.device)
         self.generator: torch.Generator | None = None
         self.watch: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered for the time of every rollout

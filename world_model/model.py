@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs.spaces.specs import EnvSpec
+from world_model.actions import make_action_embedding
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, segment_mask
 from world_model.heads import TwoHotHead, make_prior
@@ -28,7 +29,7 @@ class Sequences:
 
     Attributes:
         obs: {key: codes (B, T, groups) int64, or floats (B, T, *shape) of a learned modality}.
-        action: (B, T) int64.
+        action: (B, T, *action shape), int64 choices or float numbers.
         reward: (B, T) float.
         first, terminated, truncated: (B, T) bool.
     """
@@ -78,7 +79,7 @@ class WorldModel(nn.Module):
         )
         self.latents = LatentSpec(tuple(modality.block for modality in modalities))
         self.embed_latent = LatentEmbedding(self.latents, config.symbol_width, config.hidden)
-        self.embed_action = nn.Embedding(spec.action.size, config.hidden)
+        self.embed_action = make_action_embedding(spec.action, config.hidden)
         self.embed_step = nn.Sequential(nn.RMSNorm(config.hidden), nn.SiLU(), mlp([config.hidden, config.hidden, config.width]))
         self.dynamics = Dynamics(config)
         self.predicted = [block for block in self.latents.blocks if not block.static]
@@ -108,7 +109,7 @@ class WorldModel(nn.Module):
         return torch.cat(codes, -1), losses
 
     def embed(self, z: Tensor, action: Tensor) -> Tensor:
-        """z (..., G), action (...,) -> tokens (..., D)."""
+        """z (..., G), action (..., *action shape) -> tokens (..., D)."""
         return self.embed_step(self.embed_latent(z) + self.embed_action(action))
 
     # -- predictions out -------------------------------------------------------------------------------------------------

@@ -52,18 +52,47 @@ class ActionSpec:
     """The actions an agent chooses from.
 
     Attributes:
-        kind: `discrete` (MultiDiscrete and Box follow).
-        size: number of choices; the agent's actions run from 0 to `size - 1`.
-        start: offset that the adapter adds before the environment sees the action.
+        kind: `discrete`, `multi_discrete` or `box`.
+        size: discrete: number of choices, the agent's actions run from 0 to `size - 1`; else the number of elements.
+        start: discrete only: offset that the adapter adds before the environment sees the action.
+        classes, starts: multi_discrete only: choices of each element, which count from 0, and the offsets that the adapter adds.
+        low, high: box only: what the agent's -1 and 1 stand for, element by element; always finite.
+        env_shape, dtype: multi_discrete and box: of the environment's own action; the agent's is flat.
     """
 
     kind: str
     size: int
     start: int = 0
+    classes: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    env_shape: tuple[int, ...] = ()
+    dtype: str = "int64"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one action of the agent: () for discrete, else (size,)."""
+        return () if self.kind == "discrete" else (self.size,)
+
+    @property
+    def agent_dtype(self) -> str:
+        """numpy dtype name of the agent's actions."""
+        return "float32" if self.kind == "box" else "int64"
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ActionSpec:
-        return cls(kind=str(data["kind"]), size=int(data["size"]), start=int(data.get("start", 0)))
+        return cls(
+            kind=str(data["kind"]),
+            size=int(data["size"]),
+            start=int(data.get("start", 0)),
+            classes=tuple(int(n) for n in data.get("classes", ())),
+            starts=tuple(int(n) for n in data.get("starts", ())),
+            low=tuple(float(x) for x in data.get("low", ())),
+            high=tuple(float(x) for x in data.get("high", ())),
+            env_shape=tuple(int(n) for n in data.get("env_shape", ())),
+            dtype=str(data.get("dtype", "int64")),
+        )
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,10 @@ FAULTS = {
         put("episode_0/observations/stamp", np.full((STEPS + 1, 2), np.nan, np.float32)),
         "episode_0/observations/stamp is not finite",
     ),
-    "an action is unknown": (put("episode_0/actions", np.full(STEPS, 7)), "episode_0/actions are not all within 0 to 6"),
+    "an action is unknown": (
+        put("episode_0/actions", np.full(STEPS, 7)),
+        "episode_0/actions are not all actions of this environment",
+    ),
     "it ends nowhere": (
         lambda file: [put(f"episode_0/{name}", np.zeros(STEPS, bool))(file) for name in ("terminations", "truncations")],
         "episode_0 does not end at its last step",
@@ -227,7 +230,7 @@ OTHER_VIEW = tuple(dataclasses.replace(leaf, shape=(5, 5, 2)) if leaf.kind == "g
 OTHERS = {
     "observation view.image is grid (3, 3, 2) uint8 and not grid (5, 5, 2) uint8": EnvSpec(OTHER_VIEW, SPEC.action),
     "observation mission is text (8,) uint8 and not absent": EnvSpec(SPEC.observations[:3], SPEC.action),
-    "the actions are ActionSpec(kind='discrete', size=7, start=0)": EnvSpec(SPEC.observations, ActionSpec("discrete", 6)),
+    "the actions are one of 7 and not one of 6": EnvSpec(SPEC.observations, ActionSpec("discrete", 6)),
 }
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.errors import UserError
+from envs.spaces.specs import ActionSpec
 from hierarchy.actor_critic import ActorCritic
 from hierarchy.config import HierarchyConfig
 from hierarchy.flat import FlatPolicy, imagined_trajectory
@@ -21,9 +22,9 @@ from world_model.imagination import Rollout
 LOSSES = pytest.mark.parametrize("loss", ["ppo", "a2c"])
 
 
-def make(seed: int = 0, actions: int = ACTIONS, **keys: Any) -> ActorCritic:
+def make(seed: int = 0, actions: int = 2, **keys: Any) -> ActorCritic:
     torch.manual_seed(seed)
-    module = ActorCritic(LATENTS, WIDTH, actions, actor_critic(**keys))
+    module = ActorCritic(LATENTS, WIDTH, ActionSpec("discrete", actions), actor_critic(**keys))
     for net in (module.actor.net, module.critic.net):  # which start at zero, where many a mistake makes no difference
         for parameter in net[-1].parameters():
             torch.nn.init.normal_(parameter, std=0.3)
@@ -45,7 +46,7 @@ def gradients(module: ActorCritic, path: LatentTrajectory, advantage: Tensor) ->
 
 
 def test_a_new_actor_is_uniform_and_a_new_critic_says_zero():
-    module = ActorCritic(LATENTS, WIDTH, 5, actor_critic())
+    module = ActorCritic(LATENTS, WIDTH, ActionSpec("discrete", 5), actor_critic())
     z, h = states(0, 1)
     assert module.actor(z, h).flatten().tolist() == pytest.approx([-math.log(5)] * 10)
     assert module.critic(z, h).tolist() == module.target(z, h).tolist() == [0, 0]
@@ -217,9 +218,9 @@ def test_an_imagined_state_weighs_as_much_as_it_is_likely_to_be_reached():
     assert not path.boundary.any() and path.source == "imagined"
 
 
-def learn(policy: FlatPolicy, updates: int, real: LatentTrajectory, lr: float = 1e-2) -> None:
-    optimizer = torch.optim.Adam([p for p in policy.parameters() if p.requires_grad], lr=lr)
-    env: Any = TwoStates()
+def learn(policy: FlatPolicy, updates: int, real: LatentTrajectory, env: Any = None) -> None:
+    optimizer = torch.optim.Adam([p for p in policy.parameters() if p.requires_grad], lr=1e-2)
+    env = env or TwoStates()
     starts: Any = None
     for _ in range(updates):
         for learning in policy.learn(env, starts, real):

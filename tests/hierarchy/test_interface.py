@@ -87,7 +87,7 @@ def test_before_the_policy_learns_the_model_learns_alone():
 def test_learning_in_imagination_leaves_the_world_model_without_gradients_and_unchanged():
     torch.manual_seed(0)
     model = WorldModel(SPEC, tiny_config())
-    policy = make_hierarchy(HierarchyConfig(horizon=3, starts=2, actor_critic=actor_critic()), model.latents, 32, 5)
+    policy = make_hierarchy(HierarchyConfig(horizon=3, starts=2, actor_critic=actor_critic()), model.latents, 32, SPEC.action)
     engine = LocalEngine(model, torch.device("cpu"))
     learner = Learner(engine, policy, HierarchyConfig(horizon=3, starts=2), 4, torch.device("cpu"))
     output = model(learner.sequences(batch()))

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from envs.spaces.specs import ActionSpec
 from hierarchy.config import ActorCriticConfig
 from hierarchy.trajectory import LatentTrajectory
 from world_model.imagination import Rollout
 from world_model.latents import LatentBlock, LatentSpec
 
 LATENTS = LatentSpec((LatentBlock("state", "categorical", (2,)),))
-WIDTH, ACTIONS = 4, 2
+WIDTH = 4
+ACTIONS = ActionSpec("discrete", 2)
 
 
 def actor_critic(**keys: Any) -> ActorCriticConfig:
