@@ -57,6 +57,7 @@ class EvalConfig:
     policy: str = "sample"  # sample | greedy: the reported figure; the other is reported beside it
     split: str = "test"  # test | validation
     dream_horizon: int = 12  # steps imagined for the picture of a dream
+    shuffle: list[str] = field(default_factory=list)  # modalities to show as another episode's in one more evaluation
 
 
 @dataclass

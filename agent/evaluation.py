@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from agent.ablation import Shuffle, check_shuffle
 from agent.agent import Agent
 from agent.config import EvalConfig
 from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs
@@ -61,23 +62,46 @@ class TaskResult:
 
 
 def evaluate(
-    agent: Agent, config: EnvConfig, tasks: TaskSpace, episodes: int, split: str = "test", policy: str = "sample", seed: int = 0
+    agent: Agent,
+    config: EnvConfig,
+    tasks: TaskSpace,
+    episodes: int,
+    split: str = "test",
+    policy: str = "sample",
+    seed: int = 0,
+    shuffle: Sequence[str] = (),
 ) -> dict[str, TaskResult]:
     """Play `episodes` whole episodes of every task; every episode that is begun counts, so quick ones are not favoured.
 
-    Sampling inside does not disturb the caller's random state.
+    The modalities of `shuffle` are shown as they are in another episode (see `agent.ablation`). Sampling inside does not disturb
+    the caller's random state.
+
+    Raises:
+        UserError: `shuffle` names what is not observed.
     """
     rng = np.random.default_rng((seed, 1))
     envs = make_envs(config, tasks, min(config.num_envs, episodes), split)
     try:
         with seeded(seed, agent.device):
-            return {task.id: _play(agent, envs, task, episodes, policy, SuccessRule.parse(config.success), rng) for task in tasks}
+            check_shuffle(shuffle, envs.spec)
+            rule = SuccessRule.parse(config.success)
+            return {
+                task.id: _play(agent, envs, task, episodes, policy, rule, rng, Shuffle(shuffle, envs.num_envs, rng))
+                for task in tasks
+            }
     finally:
         envs.close()
 
 
 def _play(
-    agent: Agent, envs: TaskVectorEnv, task: Task, episodes: int, policy: str, rule: SuccessRule, rng: np.random.Generator
+    agent: Agent,
+    envs: TaskVectorEnv,
+    task: Task,
+    episodes: int,
+    policy: str,
+    rule: SuccessRule,
+    rng: np.random.Generator,
+    shuffle: Shuffle,
 ) -> TaskResult:
     n = envs.num_envs
     result = TaskResult()
@@ -92,9 +116,10 @@ def _play(
         if first.any():
             obs, begun = _begin(envs, task, first, counted, begun, episodes, seen, rng)
             score[first], length[first] = 0.0, 0
+            shuffle.begin(obs, first)
         if not counted.any():
             break
-        action, _, state = agent.act(obs, first, state, policy)
+        action, _, state = agent.act(shuffle(obs), first, state, policy)
         step = envs.step(action)
         obs, first = step.obs, step.terminated | step.truncated
         score += step.reward

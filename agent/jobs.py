@@ -144,8 +144,13 @@ def evaluation_summary(agent: Agent, config: RunConfig, trainer: Trainer | None 
         for policy in ("sample", "greedy")
     }
     chosen = results[settings.policy]
+    shuffled = {}
+    if settings.shuffle:
+        shuffled = evaluate(
+            agent, config.env, tasks, settings.episodes, settings.split, settings.policy, config.seed, settings.shuffle
+        )
     table = Table("task", "success", "greedy", "return", "steps", "episodes", "layouts")
-    summary = {}
+    summary: dict[str, dict[str, Any]] = {}
     for task in tasks:
         result = chosen[task.id]
         summary[task.id] = {
@@ -157,9 +162,20 @@ def evaluation_summary(agent: Agent, config: RunConfig, trainer: Trainer | None 
             "episodes": len(result.success),
             "layouts": result.layouts,
         }
+        if shuffled:
+            summary[task.id]["shuffled"] = {
+                "modalities": list(settings.shuffle),
+                "success": float(np.mean(shuffled[task.id].success)),
+                "return": float(np.mean(shuffled[task.id].score)),
+                "length": float(np.mean(shuffled[task.id].length)),
+            }
         row = summary[task.id]
         figures = [f"{row[key]:.2f}" for key in ("success", "success_greedy", "return", "length")]
         table.add_row(task.id, *figures, str(row["episodes"]), str(row["layouts"]))
+        if shuffled:
+            other = row["shuffled"]
+            figures = [f"{other['success']:.2f}", "", f"{other['return']:.2f}", f"{other['length']:.2f}"]
+            table.add_row(f"  {', '.join(settings.shuffle)} of others", *figures, str(row["episodes"]), "")
     console.print(table)
     return summary
 
