@@ -23,7 +23,7 @@ from envs.errors import UserError
 ConfigStore.instance().store(name="strata", node=RunConfig)
 
 
-FREE = ("env.kwargs.", "env.kwargs=", "env.modalities.", "env.modalities=")  # dictionaries that take any key
+FREE = tuple(f"env.{key}{sign}" for key in ("kwargs", "modalities", "rewards") for sign in ".=")  # dictionaries that take any key
 
 
 def free_arguments(arguments: list[str]) -> list[str]:

@@ -68,6 +68,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
             "h": acting.h,
             "policy": dict(acting.policy),
         },
+        "rewards": trainer.reward.state_dict(),
         "torch_rng": torch.get_rng_state(),
     }
     if trainer.device.type != "cpu":
@@ -160,6 +161,8 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.task_rng.bit_generator.state = state["task_rng"]
     trainer.replay_rng.bit_generator.state = state["replay_rng"]
     _restore_replay(trainer, state)
+    if "rewards" in tensors:
+        trainer.reward.load_state_dict(tensors["rewards"])
     _restore_acting(trainer, training)
     torch.set_rng_state(tensors["torch_rng"])
     if "device_rng" in tensors and trainer.device.type != "cpu":

@@ -6,20 +6,11 @@ import numpy as np
 
 from agent.agent import Agent, AgentState
 from agent.replay import OpenEpisode, Replay
+from agent.rewards import LearnedReward
 from curriculum import Curriculum
 from envs import SuccessRule, TaskVectorEnv
-from envs.errors import UserError
 from envs.spaces.actions import no_actions
 from envs.tasks import Outcome, Task
-
-REWARDS = ("raw", "sign")
-
-
-def transform_reward(reward: np.ndarray, kind: str) -> np.ndarray:
-    """What the agent learns from: the environment's reward as it is, or its sign."""
-    if kind not in REWARDS:
-        raise UserError(f"env.reward={kind} is unknown; choose one of {', '.join(REWARDS)}")
-    return np.sign(reward) if kind == "sign" else reward
 
 
 class Collector:
@@ -37,10 +28,9 @@ class Collector:
         replay: Replay,
         curriculum: Curriculum,
         rule: SuccessRule,
-        reward: str,
+        reward: LearnedReward,
         rng: np.random.Generator,
     ) -> None:
-        transform_reward(np.zeros(1), reward)
         self.envs, self.agent, self.replay, self.curriculum = envs, agent, replay, curriculum
         self.rule, self.reward, self.rng = rule, reward, rng
         self.index = {task: i for i, task in enumerate(envs.tasks.ids)}
@@ -62,8 +52,7 @@ class Collector:
         action, log_prob, self.state = self.agent.act(self.obs, self.first, self.state, mode, grow=True)
         self.replay.act(action, log_prob)
         result = self.envs.step(action)
-        reward = transform_reward(result.reward, self.reward).astype(np.float32)
-        self.replay.arrive(result.obs, reward, result.terminated, result.truncated)
+        self.replay.arrive(result.obs, self.reward(result), result.terminated, result.truncated)
         self.obs = result.obs
         self.steps += self.envs.num_envs
         self.score += result.reward
@@ -75,6 +64,7 @@ class Collector:
         for i in np.flatnonzero(self.first).tolist():
             success = self.rule.judge(self.score[i], float(result.reward[i]), bool(result.terminated[i]), result.infos[i])
             outcomes.append(Outcome(self.playing[i].id, float(self.score[i]), success, int(self.length[i]), self.steps))
+        self.reward.finish(self.first)
         self.curriculum.update(outcomes)
         self._begin(self.first)
         return outcomes
@@ -107,6 +97,7 @@ class Collector:
         fresh = np.ones(self.envs.num_envs, bool)
         fresh[[episode.env_index for episode in taken]] = False
         if fresh.any():
+            self.reward.restart(fresh)
             self._begin(fresh)
         return notes
 
@@ -136,10 +127,10 @@ class Collector:
             for i, t in under_way.items():
                 action[i] = episodes[i].action[t]
             result = self.envs.step(action)
-            reward = transform_reward(result.reward, self.reward).astype(np.float32)
+            reward = self.reward.replayed(result)
             for i, t in under_way.items():
                 self.score[i] += result.reward[i]
-                if reward[i] != episodes[i].reward[t]:
+                if self.reward.repeatable and reward[i] != episodes[i].reward[t]:
                     failed.add(i)
             obs, ended = result.obs, result.terminated | result.truncated
         return obs, failed

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agent.agent import Agent
-from agent.collector import transform_reward
 from agent.evaluation import seeded
+from agent.rewards import LearnedReward
 from agent.sequences import Episode
 from envs import EnvConfig, TaskSpace, make_envs, render_grid
 from world_model.imagination import ImaginationEnv, Starts, previous_history
@@ -42,9 +42,15 @@ class Dream:
     ended: bool
 
 
-def play_episode(agent: Agent, config: EnvConfig, tasks: TaskSpace, task_id: str, split: str, seed: int) -> Episode:
-    """One episode of the agent on one task, on a layout of `split`; its rewards are those that the agent learns from."""
-    envs = make_envs(config, tasks, 1, split)
+def play_episode(
+    agent: Agent, config: EnvConfig, tasks: TaskSpace, task_id: str, split: str, seed: int, gamma: float | None = None
+) -> Episode:
+    """One episode of the agent on one task, on a layout of `split`; its rewards are those that the agent learns from.
+
+    With the learner's discount `gamma` they hold the terms of `env.rewards`, bonuses of counts apart: those are of the run.
+    """
+    envs = make_envs(config, tasks, 1, split, gamma)
+    learned = LearnedReward(config, envs)
     try:
         obs = envs.reset([tasks[task_id].with_seed(seed)])
         state, first = agent.initial_state(1), np.ones(1, bool)
@@ -56,7 +62,7 @@ def play_episode(agent: Agent, config: EnvConfig, tasks: TaskSpace, task_id: str
                 obs, first = step.obs, np.zeros(1, bool)
                 observed.append(obs)
                 actions.append(action[0])
-                rewards.append(float(transform_reward(step.reward, config.reward)[0]))
+                rewards.append(float(learned.replayed(step)[0]))
                 if step.terminated[0] or step.truncated[0]:
                     break
     finally:

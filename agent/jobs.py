@@ -110,7 +110,8 @@ def dream_checkpoint(config: RunConfig, folder: Path) -> float:
 def picture_dream(agent: Agent, config: RunConfig, task: str, path: Path) -> float:
     """One dream of one held-out episode as a picture; answers the mean absolute error of its rewards."""
     tasks = make_task_space(config.env)
-    episode = play_episode(agent, config.env, tasks, task, config.eval.split, config.seed)
+    gamma = config.hierarchy.actor_critic.gamma
+    episode = play_episode(agent, config.env, tasks, task, config.eval.split, config.seed, gamma)
     picture = dream(agent, episode, config.eval.dream_horizon, config.seed)
     draw_dream(picture, agent, episode, path)
     return float(np.abs(picture.reward - picture.imagined_reward).mean())

@@ -20,6 +20,7 @@ from agent.loggers import MetricLogger
 from agent.metrics import Averager, SuccessTracker
 from agent.progress import Progress
 from agent.replay import Replay, SampleMix
+from agent.rewards import LearnedReward
 from agent.shards import ShardWriter
 from agent.timing import PhaseTimer
 from curriculum import make_curriculum
@@ -113,7 +114,8 @@ class Trainer:
     def _setup_environments(self) -> None:
         self.tasks = make_task_space(self.config.env)
         self.rule = SuccessRule.parse(self.config.env.success)
-        self.envs = make_envs(self.config.env, self.tasks)
+        self.envs = make_envs(self.config.env, self.tasks, gamma=self.config.hierarchy.actor_critic.gamma)
+        self.reward = LearnedReward(self.config.env, self.envs)
         self.curriculum = make_curriculum(self.config.curriculum, self.tasks)
 
     def _setup_agent(self) -> None:
@@ -124,9 +126,7 @@ class Trainer:
         self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window)
         self.writer = ShardWriter(self.folder / "replay", self.envs.spec, memory.episodes_per_shard)
         self.replay = Replay(self.envs.spec, self.envs.num_envs, memory.capacity, self.tasks.ids, self.writer.add)
-        self.collector = Collector(
-            self.envs, self.agent, self.replay, self.curriculum, self.rule, config.env.reward, self.task_rng
-        )
+        self.collector = Collector(self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng)
 
     def _setup_records(self) -> None:
         self.tracker = SuccessTracker(self.tasks.ids, threshold=self.config.train.mastery)
@@ -216,7 +216,7 @@ class Trainer:
         for name, value in values.items():
             if not np.isfinite(value):
                 raise broken_down(name, self.env_steps, self.folder)
-        values |= self.tracker.metrics() | self.timer.metrics()
+        values |= self.tracker.metrics() | self.reward.pop() | self.timer.metrics()
         values |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
         values |= {"updates": float(self.learner.updates), "seconds": self.seconds(), "replay/steps": float(len(self.replay))}
         return values

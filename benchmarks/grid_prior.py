@@ -20,6 +20,7 @@ from agent.collector import Collector
 from agent.config import RunConfig
 from agent.learner import Learner
 from agent.replay import Replay, SampleMix
+from agent.rewards import LearnedReward
 from benchmarks.harness import Benchmark, Context, Options, Run
 from benchmarks.store import Record
 from curriculum import CurriculumConfig, make_curriculum
@@ -42,8 +43,8 @@ def record(config: RunConfig, steps: int, split: str, seed: int) -> tuple[Replay
     agent, _ = build_agent(config, envs.spec, torch.device("cpu"))
     replay = Replay(envs.spec, envs.num_envs, 2 * steps, tasks.ids)
     curriculum = make_curriculum(CurriculumConfig(name="uniform"), tasks)
-    rng = np.random.default_rng(seed)
-    collector = Collector(envs, agent, replay, curriculum, SuccessRule.parse("positive_reward"), "sign", rng)
+    rng, reward = np.random.default_rng(seed), LearnedReward(config.env, envs)
+    collector = Collector(envs, agent, replay, curriculum, SuccessRule.parse("positive_reward"), reward, rng)
     collector.start()
     while collector.steps < steps:
         collector.step("random")
@@ -53,7 +54,7 @@ def record(config: RunConfig, steps: int, split: str, seed: int) -> tuple[Replay
 
 def accuracy_by_updates(variant: str, seed: int, steps: int, checks: tuple[int, ...]) -> dict[str, Any]:
     """`{updates: held-out changed-cell accuracy}` of one model."""
-    config = RunConfig(env=EnvConfig(suite="doorkey", tasks=[TASK]))
+    config = RunConfig(env=EnvConfig(suite="doorkey", tasks=[TASK], reward="sign"))
     replay, agent = record(config, steps, "train", seed)
     judge, _ = record(config, steps // 3, "validation", seed + 1)
     torch.manual_seed(seed)

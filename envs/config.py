@@ -21,5 +21,8 @@ class EnvConfig:
     max_episode_steps: int | None = None
     success: str = "positive_reward"  # positive_reward | info:KEY | return>=X
     reward: str = "raw"  # what the agent learns from: raw | sign
+    reward_scale: float = 1.0
+    reward_clip: float | None = None  # largest size of what is left after scaling
+    rewards: dict[str, Any] = field(default_factory=dict)  # term -> {kind, weight, ...}; see envs/rewards.py
     holdout: bool = True  # keep some layouts out of training
     text_bytes: int = 96

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
 
 from envs.adapter import Adapter, Observation, adapted_space
 from envs.building import build_environment
 from envs.config import EnvConfig
 from envs.errors import UserError
+from envs.rewards import RewardTerms
+from envs.shaping import TermRecorder
 from envs.spaces.actions import adapted_action_space
 from envs.spaces.specs import EnvSpec
 from envs.splits import MAX_DRAWS, next_seed, split_of
@@ -19,6 +23,7 @@ from envs.suites import layout_hasher
 from envs.tasks import Task
 
 _NO_INFO: dict[str, Any] = {}
+TERMS = "/reward_terms"  # where a slot's observation carries its reward terms: no leaf can be called so
 
 
 @dataclass(frozen=True)
@@ -40,18 +45,29 @@ class EnvSlot(gym.Env[Any, Any]):
         spec: what they deliver.
         split: layouts of which split are played.
         held_out: ids of the tasks whose layouts are split; on others every layout is played.
+        terms: reward terms to measure: observations then carry them as `TERMS`, float32 (terms,), before weighting.
     """
 
     def __init__(
-        self, index: int, config: EnvConfig, spec: EnvSpec, split: str = "train", held_out: frozenset[str] = frozenset()
+        self,
+        index: int,
+        config: EnvConfig,
+        spec: EnvSpec,
+        split: str = "train",
+        held_out: frozenset[str] = frozenset(),
+        terms: RewardTerms | None = None,
     ) -> None:
         self.observation_space = adapted_space(spec)
+        if terms is not None:
+            carried = spaces.Box(-np.inf, np.inf, (len(terms.terms),), np.float32)
+            self.observation_space = spaces.Dict({**self.observation_space.spaces, TERMS: carried})
         self.action_space = adapted_action_space(spec.action)
         self._index = index
         self._config = config
         self._spec = spec
         self._split = split
         self._held_out = held_out
+        self._terms = terms
         self._built: dict[str, tuple[Adapter, Callable[[Any], str]]] = {}
         self._env: Adapter | None = None
 
@@ -60,7 +76,7 @@ class EnvSlot(gym.Env[Any, Any]):
         if task is None or task.seed is None:
             raise ValueError(f"slot {self._index} is reset without a task that carries a seed")
         observation, layout = self.draw(task)
-        return observation, {"layout": layout}
+        return self._with_terms(observation), {"layout": layout}
 
     def draw(self, task: Task) -> tuple[Observation, str]:
         """Start an episode of `task` on its seed's layout or, if not in the split, the first down `next_seed`'s chain.
@@ -84,7 +100,8 @@ class EnvSlot(gym.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         assert self._env is not None  # vector environments reset first
         observation, reward, terminated, truncated, info = self._env.step(action)
-        return observation, reward, terminated, truncated, {"final": FinalInfo(info)} if terminated or truncated else _NO_INFO
+        final = {"final": FinalInfo(info)} if terminated or truncated else _NO_INFO
+        return self._with_terms(observation), reward, terminated, truncated, final
 
     def close(self) -> None:
         for env, _ in self._built.values():
@@ -93,6 +110,11 @@ class EnvSlot(gym.Env[Any, Any]):
 
     def _environment(self, task: Task) -> tuple[Adapter, Callable[[Any], str]]:
         if task.id not in self._built:
-            env = Adapter(build_environment(task, self._config), self._spec)
+            raw = build_environment(task, self._config)
+            env = Adapter(raw if self._terms is None else TermRecorder(raw, self._terms), self._spec)
             self._built[task.id] = env, layout_hasher(env)
         return self._built[task.id]
+
+    def _with_terms(self, observation: Observation) -> Observation:
+        recorder = self._env.env if self._env is not None else None
+        return {**observation, TERMS: recorder.values} if isinstance(recorder, TermRecorder) else observation

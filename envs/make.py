@@ -15,6 +15,8 @@ from envs.config import EnvConfig
 from envs.delivery import EnvSlot
 from envs.errors import UserError
 from envs.probe import probe
+from envs.rewards import RewardTerms
+from envs.shaping import TermRecorder
 from envs.spaces.actions import action_spec
 from envs.spaces.inference import infer_modalities, space_name
 from envs.spaces.leaves import leaves
@@ -55,7 +57,9 @@ def make_task_space(config: EnvConfig) -> TaskSpace:
     return TaskSpace(tuple(Task(t.id, {**t.params, "kwargs": {**t.params["kwargs"], **config.kwargs}}) for t in picked))
 
 
-def make_envs(config: EnvConfig, tasks: TaskSpace, num_envs: int | None = None, split: str = "train") -> TaskVectorEnv:
+def make_envs(
+    config: EnvConfig, tasks: TaskSpace, num_envs: int | None = None, split: str = "train", gamma: float | None = None
+) -> TaskVectorEnv:
     """Vectorised environments that play the tasks of `tasks` on layouts of `split`.
 
     Args:
@@ -63,9 +67,11 @@ def make_envs(config: EnvConfig, tasks: TaskSpace, num_envs: int | None = None, 
         tasks: the task space; observation and action spaces have to agree over it.
         num_envs: how many, `env.num_envs` if not given.
         split: `train`, `validation` or `test`; without effect if `env.holdout` is off or a task has too few layouts.
+        gamma: the learner's discount; given, the terms of `env.rewards` are measured at every step (evaluation needs none).
 
     Raises:
-        UserError: an environment that cannot be built, or spaces that cannot be mapped or do not agree.
+        UserError: an environment that cannot be built, reward terms that it does not have, or spaces that cannot be mapped or
+            do not agree.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is none of {SPLITS}")
@@ -74,8 +80,11 @@ def make_envs(config: EnvConfig, tasks: TaskSpace, num_envs: int | None = None, 
         raise UserError(f"env.num_envs={count} has to be at least 1.")
     spec = infer_spec(config, tasks)
     held_out = _held_out(config, tasks, spec) if config.holdout else frozenset()
-    slots = [partial(_build_slot, index, config, spec, split, held_out) for index in range(count)]
-    return TaskVectorEnv(slots, spec, tasks, config.vectorization, held_out)
+    terms = None if gamma is None else RewardTerms.parse(config.rewards, gamma)
+    if terms is not None:
+        _check_terms(terms, config, tasks)
+    slots = [partial(_build_slot, index, config, spec, split, held_out, terms) for index in range(count)]
+    return TaskVectorEnv(slots, spec, tasks, config.vectorization, held_out, terms)
 
 
 def infer_spec(config: EnvConfig, tasks: TaskSpace) -> EnvSpec:
@@ -99,11 +108,25 @@ def infer_spec(config: EnvConfig, tasks: TaskSpace) -> EnvSpec:
     return EnvSpec(infer_modalities(observation_space, samples, config.modalities, config.text_bytes), action_spec(action_space))
 
 
-def _build_slot(index: int, config: EnvConfig, spec: EnvSpec, split: str, held_out: frozenset[str]) -> EnvSlot:
+def _build_slot(
+    index: int, config: EnvConfig, spec: EnvSpec, split: str, held_out: frozenset[str], terms: RewardTerms | None
+) -> EnvSlot:
     if multiprocessing.parent_process() is not None:
         # Ctrl-C reaches every process of the terminal; the run's own process answers it and closes the workers in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return EnvSlot(index, config, spec, split, held_out)
+    return EnvSlot(index, config, spec, split, held_out, terms)
+
+
+def _check_terms(terms: RewardTerms, config: EnvConfig, tasks: TaskSpace) -> None:
+    """Measure the terms once in every task, so that what they name is known to be there."""
+    for task in tasks:
+        env = TermRecorder(build_environment(task, config), terms)
+        try:
+            env.action_space.seed(0)
+            env.reset(seed=0)
+            env.step(env.action_space.sample())
+        finally:
+            env.close()
 
 
 def _check_agreement(first: tuple[Task, Space, Space], task: Task, observation_space: Space, action_space: Space) -> None:

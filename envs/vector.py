@@ -9,7 +9,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from envs.delivery import TERMS
 from envs.errors import UserError
+from envs.rewards import RewardTerms
 from envs.spaces.specs import EnvSpec
 from envs.tasks import Task, TaskSpace
 
@@ -26,6 +28,7 @@ class StepResult(NamedTuple):
         terminated: bool (num_envs,): the task itself ended the episode.
         truncated: bool (num_envs,): the episode was cut off (a time limit); both may be true.
         infos: the environment's info for episodes that ended, an empty dict for the rest.
+        terms: float32 (num_envs, terms), the reward terms of `env.rewards` before weighting, where they are measured.
     """
 
     obs: Observations
@@ -33,6 +36,7 @@ class StepResult(NamedTuple):
     terminated: np.ndarray
     truncated: np.ndarray
     infos: list[dict[str, Any]]
+    terms: np.ndarray | None = None
 
 
 class TaskVectorEnv:
@@ -45,8 +49,10 @@ class TaskVectorEnv:
         tasks: TaskSpace,
         vectorization: str = "sync",
         held_out: frozenset[str] = frozenset(),
+        terms: RewardTerms | None = None,
     ) -> None:
         self.spec = spec
+        self.terms = terms  # measured at every step
         self.tasks = tasks
         self.num_envs = len(slots)
         self.held_out = held_out  # ids of the tasks whose layouts are split into train, validation and test
@@ -97,7 +103,8 @@ class TaskVectorEnv:
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(self._ended):
             infos[i] = batched["final"][i].info
-        return StepResult(self._copy(obs), reward.astype(np.float32), terminated, truncated, infos)
+        terms = obs[TERMS].copy() if self.terms is not None else None
+        return StepResult(self._copy(obs), reward.astype(np.float32), terminated, truncated, infos, terms)
 
     def layout(self, i: int) -> str:
         """The name (a hash) of the layout that environment `i` is playing."""
@@ -108,4 +115,4 @@ class TaskVectorEnv:
 
     @staticmethod
     def _copy(obs: Observations) -> Observations:
-        return {key: value.copy() for key, value in obs.items()}
+        return {key: value.copy() for key, value in obs.items() if key != TERMS}
