@@ -70,22 +70,23 @@ def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def agents_config(config: DictConfig, overrides: list[str]) -> DictConfig:
-    """This config with the environment, model and hierarchy that the agent of `checkpoint=` was trained with, but for what is
-    given now: a whole group (`env=...`) or single keys of one.
+    """This config with the environment, model, hierarchy and way of evaluation that the agent of `checkpoint=` was trained
+    with, but for what is given now: a whole group (`env=...`) or single keys of one.
 
     Raises:
         UserError: if there is no such checkpoint, or a whole recipe is given.
     """
     from agent.checkpoint import load_meta, resolve
+    from agent.loading import saved_groups
 
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
     if "experiment" in given:
         raise UserError(f"job={config.job.name} takes no experiment=: the agent brings its own env, model and hierarchy")
-    saved = load_meta(resolve(config.checkpoint)).get("config", {})
-    groups = {"env", "model", "hierarchy"} - given
+    path = resolve(config.checkpoint)
+    groups = tuple(group for group in ("env", "model", "hierarchy", "eval") if group not in given)
     whole = OmegaConf.to_container(config)
     assert isinstance(whole, dict)
-    own = {group: saved[group] for group in groups if group in saved}
+    own = saved_groups(load_meta(path), path, groups)
     return _changed({**whole, **own}, [override for override in overrides if override.lstrip("+").partition(".")[0] in groups])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -19,6 +19,10 @@ from envs.tasks import Task, TaskSpace
 POLICIES = ("sample", "greedy")
 HELD_OUT = ("test", "validation")
 DRAWS = 25  # seeds tried for a layout that has not been played yet
+
+
+class EvaluationStopped(Exception):  # noqa: N818  # not an error
+    """An evaluation was asked to stop before its end."""
 
 
 def check_evaluation(config: EvalConfig) -> None:
@@ -61,6 +65,18 @@ class TaskResult:
     layouts: int = 0
 
 
+@dataclass
+class Layouts:
+    """Which layouts of one task were played.
+
+    Attributes:
+        fresh: look for layouts that were not played yet: only where layouts are held out, and until none turns up any more.
+    """
+
+    fresh: bool
+    seen: set[str] = field(default_factory=set)
+
+
 def evaluate(
     agent: Agent,
     config: EnvConfig,
@@ -70,14 +86,16 @@ def evaluate(
     policy: str = "sample",
     seed: int = 0,
     shuffle: Sequence[str] = (),
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, TaskResult]:
     """Play `episodes` whole episodes of every task; every episode that is begun counts, so quick ones are not favoured.
 
     The modalities of `shuffle` are shown as they are in another episode (see `agent.ablation`). Sampling inside does not disturb
-    the caller's random state.
+    the caller's random state. `stopped` is asked at every step.
 
     Raises:
         UserError: `shuffle` names what is not observed.
+        EvaluationStopped: `stopped` said so.
     """
     rng = np.random.default_rng((seed, 1))
     envs = make_envs(config, tasks, min(config.num_envs, episodes), split)
@@ -86,7 +104,7 @@ def evaluate(
             check_shuffle(shuffle, envs.spec)
             rule = SuccessRule.parse(config.success)
             return {
-                task.id: _play(agent, envs, task, episodes, policy, rule, rng, Shuffle(shuffle, envs.num_envs, rng))
+                task.id: _play(agent, envs, task, episodes, policy, rule, rng, Shuffle(shuffle, envs.num_envs, rng), stopped)
                 for task in tasks
             }
     finally:
@@ -102,10 +120,11 @@ def _play(
     rule: SuccessRule,
     rng: np.random.Generator,
     shuffle: Shuffle,
+    stopped: Callable[[], bool],
 ) -> TaskResult:
     n = envs.num_envs
     result = TaskResult()
-    seen: set[str] = set()
+    layouts = Layouts(fresh=task.id in envs.held_out)
     counted = np.zeros(n, bool)  # environments whose episode is one of those asked for; the rest idle along
     first = np.ones(n, bool)
     score, length = np.zeros(n), np.zeros(n, int)
@@ -113,8 +132,10 @@ def _play(
     begun = 0
     obs: dict[str, np.ndarray] = {}
     while True:
+        if stopped():
+            raise EvaluationStopped
         if first.any():
-            obs, begun = _begin(envs, task, first, counted, begun, episodes, seen, rng)
+            obs, begun = _begin(envs, task, first, counted, begun, episodes, layouts, rng)
             score[first], length[first] = 0.0, 0
             shuffle.begin(obs, first)
         if not counted.any():
@@ -128,7 +149,7 @@ def _play(
             result.success.append(rule.judge(score[i], float(step.reward[i]), bool(step.terminated[i]), step.infos[i]))
             result.score.append(float(score[i]))
             result.length.append(int(length[i]))
-    result.layouts = len(seen)
+    result.layouts = len(layouts.seen)
     return result
 
 
@@ -139,24 +160,25 @@ def _begin(
     counted: np.ndarray,
     begun: int,
     episodes: int,
-    seen: set[str],
+    layouts: Layouts,
     rng: np.random.Generator,
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Reset the masked environments, on layouts not played yet where there are any; answers observations and episodes begun."""
+    """Reset the masked environments, on layouts not played yet while there are any; answers observations and episodes begun."""
     counted[mask] = False
     obs: dict[str, np.ndarray] = {}
     for i in np.flatnonzero(mask).tolist():
         only = np.zeros(envs.num_envs, bool)
         only[i] = True
-        everyone = begun == 0 and not seen  # the very first reset has to start all of them
-        for _ in range(DRAWS):
+        everyone = begun == 0  # the very first reset has to start all of them
+        for _ in range(DRAWS if layouts.fresh and begun < episodes else 1):
             chosen = np.ones_like(only) if everyone else only
             everyone = False
             obs = envs.reset([task.with_seed(int(rng.integers(2**31))) if c else None for c in chosen], chosen)
-            if envs.layout(i) not in seen or begun >= episodes:
+            if envs.layout(i) not in layouts.seen:
                 break
         if begun < episodes:
-            seen.add(envs.layout(i))
+            layouts.fresh = layouts.fresh and envs.layout(i) not in layouts.seen
+            layouts.seen.add(envs.layout(i))
             counted[i] = True
             begun += 1
     return obs, begun

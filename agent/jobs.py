@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -19,18 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.agent import Agent
-from agent.build import build_agent, choose_device
-from agent.checkpoint import CheckpointStore, load_meta, resolve
-from agent.checkpointing import check_spec, forget_later_shards, load_agent_weights, restore, save
+from agent.checkpoint import CheckpointStore
+from agent.checkpointing import forget_later_shards, restore, save
 from agent.config import RunConfig
 from agent.dream import draw_dream, dream, play_episode
-from agent.evaluation import check_evaluation, evaluate
+from agent.evaluation import POLICIES, EvaluationStopped, TaskResult, check_evaluation, evaluate
+from agent.loading import load_agent
 from agent.loggers import MetricLogger
 from agent.progress import Progress
 from agent.trainer import Trainer
 from envs import make_task_space
 from envs.errors import UserError
-from envs.make import infer_spec
 from envs.spaces.inference import inference_table
 from envs.spaces.specs import EnvSpec
 
@@ -70,16 +69,17 @@ def train(config: RunConfig, folder: Path) -> float:
         console=console,
     )
     try:
-        with _stop_on_signal(trainer), progress:
-            trainer.run(logger, progress, lambda: save(trainer, store))
-        save(trainer, store)
-        summary = trainer.summary()
-        if trainer.stopping:
-            _print_line(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
-        else:
-            summary["tasks"] = evaluation_summary(trainer.agent, config, trainer)
-        summary["objective"] = objective(summary, trainer.tasks.hardest.id)
-        _finish(trainer, summary, logger)
+        with _stop_on_signal(trainer):
+            with progress:
+                trainer.run(logger, progress, lambda: save(trainer, store))
+            save(trainer, store)
+            summary = trainer.summary()
+            with suppress(EvaluationStopped):
+                summary["tasks"] = evaluation_summary(trainer.agent, config, lambda: trainer.stopping)
+            if not summary["tasks"]:
+                _print_line(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
+            summary["objective"] = objective(summary, trainer.tasks.hardest.id)
+            _finish(trainer, summary, logger)
     finally:
         logger.close()
         trainer.envs.close()
@@ -88,7 +88,7 @@ def train(config: RunConfig, folder: Path) -> float:
 
 def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
     """Evaluate a trained agent on held-out layouts; writes `evaluation.json`."""
-    agent, _ = load_agent(config)
+    agent = trained_agent(config)
     tasks = make_task_space(config.env)
     results = evaluation_summary(agent, config)
     write_json(folder / "evaluation.json", {"checkpoint": config.checkpoint, "tasks": results})
@@ -98,7 +98,7 @@ def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
 
 def dream_checkpoint(config: RunConfig, folder: Path) -> float:
     """Draw what a trained agent's world model imagines beside what really happens; answers the mean absolute reward error."""
-    agent, _ = load_agent(config)
+    agent = trained_agent(config)
     error = 0.0
     tasks = make_task_space(config.env)
     for task in tasks:
@@ -117,8 +117,8 @@ def picture_dream(agent: Agent, config: RunConfig, task: str, path: Path) -> flo
     return float(np.abs(picture.reward - picture.imagined_reward).mean())
 
 
-def load_agent(config: RunConfig) -> tuple[Agent, EnvSpec]:
-    """The agent of `checkpoint=`, built by the config it was trained with, for the environment of this config.
+def trained_agent(config: RunConfig) -> Agent:
+    """The agent of `checkpoint=`, for the environment of this config.
 
     Raises:
         UserError: no checkpoint was given, or it was made for other observations or actions.
@@ -126,56 +126,54 @@ def load_agent(config: RunConfig) -> tuple[Agent, EnvSpec]:
     if not config.checkpoint:
         raise UserError(f"job={config.job.name} needs checkpoint=RUN_FOLDER, a run folder or one of its checkpoints")
     check_evaluation(config.eval)
-    path = resolve(config.checkpoint)
-    spec = infer_spec(config.env, make_task_space(config.env))
-    check_spec(load_meta(path), spec, path)
-    device = choose_device(config.device)
-    agent, _ = build_agent(config, spec, device)
-    load_agent_weights(agent.model, agent.hierarchy, path)
-    return agent, spec
+    return load_agent(config.checkpoint, config.device, config)
 
 
-def evaluation_summary(agent: Agent, config: RunConfig, trainer: Trainer | None = None) -> dict[str, dict[str, Any]]:
-    """`{task: {success, success_greedy, return, episodes, layouts}}` on held-out layouts, shown as a table."""
+def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> dict[str, dict[str, Any]]:
+    """`{task: {success, return, length, episodes, layouts, success_sample, return_sample, success_greedy, return_greedy}}` on
+    held-out layouts, the first three of `eval.policy`; shown as a table.
+
+    Raises:
+        EvaluationStopped: once `stopped` says so.
+    """
     tasks = make_task_space(config.env)
     settings = config.eval
+    if stopped():
+        raise EvaluationStopped
     console.print(f"Evaluating {settings.episodes} episodes of each task on the {settings.split} layouts ...")
-    results = {
-        policy: evaluate(agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed)
-        for policy in ("sample", "greedy")
-    }
-    chosen = results[settings.policy]
-    shuffled = {}
-    if settings.shuffle:
-        shuffled = evaluate(
-            agent, config.env, tasks, settings.episodes, settings.split, settings.policy, config.seed, settings.shuffle
+
+    def played(policy: str, shuffle: Sequence[str] = ()) -> dict[str, TaskResult]:
+        return evaluate(
+            agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed, shuffle=shuffle, stopped=stopped
         )
-    table = Table("task", "success", "greedy", "return", "steps", "episodes", "layouts")
+
+    results = {policy: played(policy) for policy in POLICIES}
+    shuffled = played(settings.policy, settings.shuffle) if settings.shuffle else {}
+    policies = sorted(POLICIES, key=lambda policy: policy != settings.policy)  # the one that counts first
+    shown = [f"{figure}_{policy}" for policy in policies for figure in ("success", "return")] + ["length"]
+    table = Table("task", *(name.replace("_", "\n") for name in shown), "episodes", "layouts")
     summary: dict[str, dict[str, Any]] = {}
     for task in tasks:
-        result = chosen[task.id]
-        summary[task.id] = {
+        result = results[settings.policy][task.id]
+        row = summary[task.id] = {
             "success": float(np.mean(result.success)),
-            "success_greedy": float(np.mean(results["greedy"][task.id].success)),
             "return": float(np.mean(result.score)),
-            "return_greedy": float(np.mean(results["greedy"][task.id].score)),
             "length": float(np.mean(result.length)),
             "episodes": len(result.success),
             "layouts": result.layouts,
         }
+        for policy in policies:
+            row[f"success_{policy}"] = float(np.mean(results[policy][task.id].success))
+            row[f"return_{policy}"] = float(np.mean(results[policy][task.id].score))
+        table.add_row(task.id, *(f"{row[name]:.2f}" for name in shown), str(row["episodes"]), str(row["layouts"]))
         if shuffled:
-            summary[task.id]["shuffled"] = {
+            other = row["shuffled"] = {
                 "modalities": list(settings.shuffle),
                 "success": float(np.mean(shuffled[task.id].success)),
                 "return": float(np.mean(shuffled[task.id].score)),
                 "length": float(np.mean(shuffled[task.id].length)),
             }
-        row = summary[task.id]
-        figures = [f"{row[key]:.2f}" for key in ("success", "success_greedy", "return", "length")]
-        table.add_row(task.id, *figures, str(row["episodes"]), str(row["layouts"]))
-        if shuffled:
-            other = row["shuffled"]
-            figures = [f"{other['success']:.2f}", "", f"{other['return']:.2f}", f"{other['length']:.2f}"]
+            figures = [f"{other['success']:.2f}", f"{other['return']:.2f}", "", "", f"{other['length']:.2f}"]
             table.add_row(f"  {', '.join(settings.shuffle)} of others", *figures, str(row["episodes"]), "")
     console.print(table)
     return summary
@@ -244,7 +242,7 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
     config, folder = trainer.config, trainer.folder
     write_json(folder / "summary.json", summary)
     logger.summary(summary)
-    if summary["tasks"]:
+    if summary["tasks"] and not trainer.stopping:
         path = folder / "media" / "dream.png"
         try:
             picture_dream(trainer.agent, config, trainer.tasks.hardest.id, path)
@@ -259,7 +257,7 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
 
 @contextmanager
 def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the loop after the step under way; a second Ctrl-C ends the program at once."""
+    """Ctrl-C and SIGTERM end training or evaluation after the step under way; a second Ctrl-C ends the program at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         if trainer.stopping:
@@ -292,4 +290,4 @@ def run_job(config: RunConfig, folder: Path) -> float:
     threads = config.train.threads
     if threads:
         torch.set_num_threads(threads)
-    return JOBS[config.job.name](replace(config), folder)
+    return JOBS[config.job.name](config, folder)

@@ -100,6 +100,11 @@ class SuccessTracker:
         recent = [list(task.recent_success)[-episodes:] for task in self.tasks.values()]
         return any(len(last) == episodes and sum(last) >= self.threshold * episodes - 1e-9 for last in recent)
 
+    def share(self) -> tuple[float, int]:
+        """Share of successes among all episodes so far, tasks together, and how many episodes those are."""
+        episodes = sum(task.episodes for task in self.tasks.values())
+        return sum(task.successes for task in self.tasks.values()) / max(episodes, 1), episodes
+
     def success(self) -> dict[str, float]:
         """Training success of every task that has finished an episode, full window or not."""
         return {name: task.success for name, task in self.tasks.items() if task.episodes}

@@ -29,6 +29,9 @@ from envs.errors import UserError
 
 log = logging.getLogger(__name__)
 
+TELLS_NOTHING = 0.95  # share of successes in random play from which a success rule tells nothing
+ENOUGH_EPISODES = 10  # of random play, to judge that by
+
 
 def check_settings(config: RunConfig) -> None:
     """Refuse at the start what would end a run in the middle.
@@ -161,6 +164,7 @@ class Trainer:
         self._began = time.perf_counter()
         if not self.collector.playing:
             self.collector.start()
+        self.learn()  # what a run that was stopped while it learned has left to do, before its next step
         while not self.finished and not self.stopping:
             self.step()
             progress.update(self.env_steps, self.learner.updates, self.collector.current_task(), self.tracker.success())
@@ -189,13 +193,31 @@ class Trainer:
             self.tracker.record(outcome, self.seconds())
         if self.env_steps < train.random_steps:
             return
-        if self.learner.updates == 0:
-            for _ in range(train.warmup_updates):
-                self._update(policy=False)
+        if self.env_steps - self.envs.num_envs < train.random_steps:
+            self._check_success_rule()
         self.owed += self.envs.num_envs / self.update_every
-        while self.owed >= 1:  # also when stopping: so a resumed run is the one that never stopped
+        self.learn()
+
+    def learn(self) -> None:
+        """The warm-up of the model, then the updates that the steps so far have earned; when stopping, the rest stays owed."""
+        train = self.config.train
+        if self.env_steps < train.random_steps:
+            return
+        while self.learner.updates < train.warmup_updates and not self.stopping:
+            self._update(policy=False)
+        while self.owed >= 1 and not self.stopping:
             self.owed -= 1
             self._update()
+
+    def _check_success_rule(self) -> None:
+        """Warn, when random play ends, of a success that anybody has."""
+        share, episodes = self.tracker.share()
+        if episodes >= ENOUGH_EPISODES and share >= TELLS_NOTHING:
+            log.warning(
+                "env.success=%s held in %.0f %% of %d episodes of random play, so it says nothing about skill: "
+                "give another rule, env.success='return>=X' or env.success=info:KEY",
+                self.config.env.success, 100 * share, episodes,
+            )  # fmt: skip
 
     @property
     def update_every(self) -> float:

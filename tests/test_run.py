@@ -193,6 +193,25 @@ def test_an_agent_is_evaluated_without_repeating_what_it_was_trained_with(finish
     assert files(finished) == before
 
 
+def test_an_agent_is_evaluated_the_way_it_was_in_training_but_for_what_is_given(finished: Path, tmp_path: Path, strata: Command):
+    path = shutil.copytree(finished / "checkpoints" / "step_000000064", tmp_path / "agent")
+    (path / "manifest.json").unlink()
+    meta = json.loads((path / "agent.json").read_text())
+    meta["config"]["eval"] |= {"policy": "greedy", "episodes": 3, "fate": 1}  # as if trained with a recipe that says so
+    (path / "agent.json").write_text(json.dumps(meta))
+
+    def evaluated(*given: str) -> dict[str, Any]:
+        answer = strata("job=evaluate", f"checkpoint={path}", *given, f"hydra.run.dir={tmp_path / 'out'}")
+        assert answer.code == 0 and "it is read without its keys eval.fate" in answer.error, answer.error
+        (result,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["tasks"].values()
+        return result
+
+    result = evaluated()
+    assert result["episodes"] == 3
+    assert (result["success"], result["return"]) == (result["success_greedy"], result["return_greedy"])
+    assert evaluated("eval.episodes=2", "eval.policy=sample")["episodes"] == 2
+
+
 def test_what_is_given_beside_a_checkpoint_counts(finished: Path, tmp_path: Path, strata: Command):
     given = ["eval.episodes=2", "env.tasks=[DoorKey-6x6]", "env.kwargs.max_steps=3", f"hydra.run.dir={tmp_path / 'out'}"]
     answer = strata("job=evaluate", f"checkpoint={finished}", *given)

@@ -13,7 +13,7 @@ import torch
 from agent.agent import Agent
 from agent.build import build_agent
 from agent.config import EvalConfig
-from agent.evaluation import check_evaluation, evaluate, seeded
+from agent.evaluation import DRAWS, EvaluationStopped, check_evaluation, evaluate, seeded
 from envs import TaskVectorEnv, make_envs, make_task_space
 from envs.config import EnvConfig
 from envs.errors import UserError
@@ -87,12 +87,29 @@ def test_every_episode_that_is_begun_counts_so_that_quick_ones_are_not_favoured(
 
 
 def test_layouts_are_not_played_twice_while_there_are_others():
-    watcher, result = watched(PHASES, 40)
+    watcher, result = watched(replace(PHASES, holdout=True), 40)
     assert result.layouts == 40 == len(set(watcher.begun[:40]))
-    _, few = watched(replace(PHASES, kwargs={"numbers": 6}), 6)
-    assert few.layouts == 6, "all there are"
-    _, fewer = watched(replace(PHASES, kwargs={"numbers": 3}), 10)
-    assert fewer.layouts == 3 and len(fewer.success) == 10
+    small = replace(PHASES, holdout=True, kwargs={"numbers": 40})
+    _, few = watched(small, 10)
+    _, all_of_them = watched(small, 100)
+    assert 2 <= few.layouts <= all_of_them.layouts < 10, "a tenth of 40, more or less"
+    assert len(few.success) == 10 and len(all_of_them.success) == 100
+
+
+def test_no_new_layouts_are_looked_for_once_there_are_none_left_and_where_none_are_held_out(monkeypatch: pytest.MonkeyPatch):
+    played = layouts_played(monkeypatch)
+    watched(replace(PHASES, holdout=True, kwargs={"numbers": 40}), 100)
+    assert 100 < len(played) < 100 + 3 * DRAWS, "at most one episode draws in vain, and a few draw some times"
+    played.clear()
+    watched(replace(PHASES, kwargs={"numbers": 3}), 20)
+    assert len(played) <= 20 + 2 * PHASES.num_envs, "every episode, and the environments that idle at the end"
+
+
+def test_an_evaluation_ends_at_once_when_it_is_told_to():
+    watcher: Any = Watcher()
+    asked = iter([False, False, True])
+    with pytest.raises(EvaluationStopped):
+        evaluate(watcher, PHASES, make_task_space(PHASES), 10**6, stopped=lambda: next(asked))
 
 
 def test_an_evaluation_is_repeatable_and_its_seed_decides():

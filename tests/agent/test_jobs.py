@@ -8,20 +8,21 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from agent import Agent, jobs
+from agent import Agent, evaluation, jobs
 from agent.checkpoint import CheckpointStore
 from agent.config import JobConfig, RunConfig
 from agent.metrics_file import read_metrics
 from agent.shards import shard_names
 from agent.trainer import Trainer
 from envs.errors import UserError
-from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, QUIET, files, tiny_config
+from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, QUIET, files, same_tensors, tiny_config
 
 CONFIG = tiny_config(DOORKEY)
 
@@ -164,6 +165,26 @@ def test_the_first_signal_asks_a_run_to_stop_and_the_second_ends_the_program_at_
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_a_run_stopped_during_its_evaluation_is_trained_but_not_finished_and_evaluates_when_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    config = replace(tiny_config(LINE, train={"env_steps": 48}), logger=replace(QUIET, report=True))
+    play = evaluation._play
+
+    def interrupted(*given: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return play(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "_play", interrupted)
+        jobs.run_job(config, tmp_path)
+    assert f"Stopped at 48 env steps; go on with: python run.py resume={tmp_path}\n" in capsys.readouterr().out
+    assert (tmp_path / "report.html").is_file() and not (tmp_path / "media").exists() and not jobs.is_finished(tmp_path)
+    assert CheckpointStore(tmp_path / "checkpoints").latest() == tmp_path / "checkpoints" / "step_000000048"
+    jobs.run_job(resuming(config, tmp_path), tmp_path)
+    assert jobs.is_finished(tmp_path)
+
+
 def test_a_picture_that_cannot_be_drawn_does_not_cost_the_run_its_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -197,7 +218,7 @@ def test_dreaming_draws_every_task(finished: Path, tmp_path: Path):
 
 def test_an_agent_loaded_from_its_folder_acts_as_the_job_would_have_it(finished: Path):
     loaded = Agent.load(finished, "cpu")
-    ours, _ = jobs.load_agent(asking("evaluate", finished))
+    ours = jobs.trained_agent(asking("evaluate", finished))
     rng = np.random.default_rng(0)
     obs = {
         "image": rng.integers(0, 3, (2, 7, 7, 3)).astype(np.uint8),
@@ -212,9 +233,27 @@ def test_an_agent_loaded_from_its_folder_acts_as_the_job_would_have_it(finished:
     assert actions[0] == actions[1]
 
 
+def test_keys_that_a_checkpoint_was_trained_with_and_that_are_gone_are_named_and_left_out(
+    run: Path, finished: Path, caplog: pytest.LogCaptureFixture
+):
+    path = run / "checkpoints" / "step_000000096"
+    (path / "manifest.json").unlink()
+    meta = json.loads((path / "agent.json").read_text())
+    meta["config"]["model"]["losses"]["prophecy"] = 2.0
+    meta["config"]["hierarchy"]["rank"] = 1
+    (path / "agent.json").write_text(json.dumps(meta))
+    agent = Agent.load(path, "cpu")
+    assert "made by another version: it is read without its keys model.losses.prophecy, hierarchy.rank" in caplog.text
+    assert same_tensors(agent.model.state_dict(), Agent.load(finished, "cpu").model.state_dict())
+    meta["config"]["model"]["width"] = "wide"
+    (path / "agent.json").write_text(json.dumps(meta))
+    with pytest.raises(UserError, match=r"made by another version: Value 'wide'"):
+        Agent.load(path, "cpu")
+
+
 def test_loading_an_agent_changes_nothing_that_is_drawn_at_random_on_disk_or_in_its_weights(finished: Path):
     before = files(finished)
-    one, other = (jobs.load_agent(asking("evaluate", finished))[0] for _ in range(2))
+    one, other = (jobs.trained_agent(asking("evaluate", finished)) for _ in range(2))
     for name, value in one.model.state_dict().items():
         assert torch.equal(value, other.model.state_dict()[name])
     assert files(finished) == before

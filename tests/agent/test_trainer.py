@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from agent.checkpoint import CheckpointStore
+from agent.checkpointing import restore, save
 from agent.config import RunConfig
 from agent.trainer import Trainer, check_settings
 from envs.errors import UserError
-from tests.agent.tiny import DOORKEY, LINE, play, same_tensors, tiny_config
+from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, play, same_tensors, tiny_config
 
 SURE = dict(id="tests.agent.tiny:Wage-v0", kwargs={"limit": 1}, success="return>=-9", holdout=False)  # one step, always a success
 
@@ -128,11 +130,53 @@ def test_it_updates_at_one_pace_until_thirty_episodes_went_well_and_at_another_f
     assert log.updates[6:16] == [0, 2, 2, 2, 3, 3, 3, 3, 4, 4]
 
 
-def test_when_stopped_it_finishes_the_step_and_the_updates_it_has_earned(tmp_path: Path):
+def test_when_stopped_between_steps_no_whole_update_is_owed(tmp_path: Path):
     trainer, log = trained(tiny_config(LINE, train={"update_every": 1.6}), tmp_path, stop_at=40)
     assert trainer.env_steps == 40 and trainer.stopping and not trainer.finished
     assert trainer.learner.updates == 2 + 7 and trainer.owed == pytest.approx(0.5)
     assert log.logged == [16, 32, 40], "what it has done since the last line is not lost"
+
+
+@pytest.mark.parametrize("updates", [1, 3, 6], ids=["in the warm-up", "in the first step's updates", "in a later step's"])
+def test_stopped_while_learning_it_ends_at_once_and_does_the_rest_when_resumed(tmp_path: Path, updates: int):
+    config = tiny_config(LINE, train={"update_every": 1.6, "env_steps": 48})
+    straight, _ = trained(config, tmp_path / "straight")
+    stopped = Trainer(config, tmp_path / "stopped")
+    update = stopped.learner.update
+
+    def stopping(*given: Any) -> Any:
+        stopped.stopping = stopped.learner.updates + 1 == updates
+        return update(*given)
+
+    stopped.learner.update = stopping  # type: ignore[method-assign, assignment]
+    log: Any = Log(stopped)
+    log.update = lambda *given: None
+    stopped.run(log, log, log.save)
+    assert stopped.learner.updates == updates and stopped.stopping
+    path = save(stopped, CheckpointStore(tmp_path / "stopped" / "checkpoints"))
+    resumed = Trainer(config, tmp_path / "stopped")
+    restore(resumed, path)
+    log = Log(resumed)
+    resumed.run(log, log, log.save)
+    assert (resumed.env_steps, resumed.learner.updates, resumed.owed) == (48, straight.learner.updates, straight.owed)
+    assert log.updates[0] >= updates
+
+
+def test_a_success_that_random_play_always_has_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    trained(tiny_config(SURE), tmp_path / "sure")
+    (said,) = [record.getMessage() for record in caplog.records if "random play" in record.getMessage()]
+    assert (
+        said.startswith("env.success=return>=-9 held in 100 % of 32 episodes of random play") and "env.success=info:KEY" in said
+    )
+    caplog.clear()
+    trained(tiny_config(SURE | {"success": "return>=0"}), tmp_path / "even")  # half of the episodes
+    trained(tiny_config(LINE | {"success": "return>=0"}), tmp_path / "few")  # all of them, but they are few
+    assert "random play" not in caplog.text
+
+
+def test_falling_over_is_no_success_of_cartpole_and_the_warning_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    trained(tiny_config(CARTPOLE | {"success": "positive_reward"}, train={"random_steps": 400, "env_steps": 400}), tmp_path)
+    assert "env.success=positive_reward held in 100 % of" in caplog.text
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_what_and_where_and_the_way_out(tmp_path: Path):
