@@ -18,7 +18,7 @@ class StateEncoder(nn.Module):
 
     def __init__(self, latents: LatentSpec, width: int, config: ActorCriticConfig) -> None:
         super().__init__()
-        self.embed = LatentEmbedding(latents, config.symbol_width, config.hidden)
+        self.embed = LatentEmbedding(latents, config.symbol_width, config.hidden, config.text_heads)
         self.history = nn.Linear(width, config.hidden)
         self.norm = nn.RMSNorm(config.hidden)
 

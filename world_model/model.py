@@ -78,7 +78,7 @@ class WorldModel(nn.Module):
             {module_name(leaf.key): modality for leaf, modality in zip(spec.observations, modalities, strict=True)}
         )
         self.latents = LatentSpec(tuple(modality.block for modality in modalities))
-        self.embed_latent = LatentEmbedding(self.latents, config.symbol_width, config.hidden)
+        self.embed_latent = LatentEmbedding(self.latents, config.symbol_width, config.hidden, config.text_heads)
         self.embed_action = make_action_embedding(spec.action, config.hidden)
         self.embed_step = nn.Sequential(nn.RMSNorm(config.hidden), nn.SiLU(), mlp([config.hidden, config.hidden, config.width]))
         self.dynamics = Dynamics(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -53,21 +54,57 @@ class BlockEmbedding(nn.Module):
         return embedded + code_levels(codes, self.classes).unsqueeze(-1) * self.direction
 
 
-class LatentEmbedding(nn.Module):
-    """A latent state z (..., G) -> one feature vector (..., out)."""
+class TextGuide(nn.Module):
+    """Text points at the cells it speaks of: words (..., words, width), cells (..., cells, width) -> features (..., out).
 
-    def __init__(self, spec: LatentSpec, symbol_width: int, out: int) -> None:
+    Attention whose queries come from the whole text and whose keys come from what a cell shows alone, so that "red ball" is
+    looked for in the same way in every place; a query may also point at nothing. The features are the places pointed at.
+    """
+
+    def __init__(self, words: int, cells: int, width: int, heads: int, out: int) -> None:
+        super().__init__()
+        self.heads, self.width = heads, width
+        self.query = nn.Linear(words * width, heads * width)
+        self.key = nn.Linear(width, heads * width)
+        self.nothing = nn.Parameter(torch.zeros(heads, width))
+        self.places = nn.Linear(heads * cells, out)
+
+    def forward(self, words: Tensor, cells: Tensor) -> Tensor:
+        query = self.query(words.flatten(-2)).unflatten(-1, (self.heads, self.width))  # (..., heads, width)
+        key = self.key(cells).unflatten(-1, (self.heads, self.width))  # (..., cells, heads, width)
+        score = torch.einsum("...hw,...chw->...hc", query, key)  # (..., heads, cells)
+        nothing = (query * self.nothing).sum(-1, keepdim=True)
+        weight = (torch.cat([score, nothing], -1) / math.sqrt(self.width)).softmax(-1)[..., :-1]
+        return self.places(weight.flatten(-2))
+
+
+class LatentEmbedding(nn.Module):
+    """A latent state z (..., G) -> one feature vector (..., out).
+
+    With `text_heads` every text also points at the cells of every grid (`TextGuide`), with so many heads.
+    """
+
+    def __init__(self, spec: LatentSpec, symbol_width: int, out: int, text_heads: int = 0) -> None:
         super().__init__()
         self.spec = spec
         self.tables = nn.ModuleDict({module_name(block.key): BlockEmbedding(block, symbol_width) for block in spec.blocks})
         self.project = nn.ModuleDict(
             {module_name(block.key): nn.Linear(block.groups * symbol_width, out) for block in spec.blocks}
         )
+        texts = [block for block in spec.blocks if block.kind == "text"] if text_heads else []
+        grids = [block for block in spec.blocks if block.layout]
+        self.pairs = [(module_name(text.key), module_name(grid.key)) for text in texts for grid in grids]
+        self.guides = nn.ModuleList(
+            TextGuide(text.groups, grid.groups, symbol_width, text_heads, out) for text in texts for grid in grids
+        )
 
     def forward(self, z: Tensor) -> Tensor:
+        symbols = {module_name(key): codes for key, codes in self.spec.split(z).items()}
+        embedded = {name: self.tables[name](codes) for name, codes in symbols.items()}  # (..., groups, symbol width)
         total: Tensor | int = 0
-        for key, codes in self.spec.split(z).items():
-            name = module_name(key)
-            total = total + self.project[name](self.tables[name](codes).flatten(-2))
+        for name, x in embedded.items():
+            total = total + self.project[name](x.flatten(-2))
+        for (text, grid), guide in zip(self.pairs, self.guides, strict=True):
+            total = total + guide(embedded[text], embedded[grid])
         assert isinstance(total, Tensor)
         return total

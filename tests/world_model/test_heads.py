@@ -10,7 +10,7 @@ from world_model.config import ModelConfig
 from world_model.heads import FlatPrior, GridPrior, OrderedPrior, TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec
 from world_model.math import sample_codes
-from world_model.networks import BlockEmbedding, LatentEmbedding
+from world_model.networks import BlockEmbedding, LatentEmbedding, TextGuide
 
 GRID = LatentBlock("image", "grid", (16,) * 9, layout=(3, 3))
 RAGGED = LatentBlock("pose", "categorical", (4, 2, 3))
@@ -115,3 +115,38 @@ def test_a_latent_spec_splits_codes_into_its_blocks():
     parts = spec.split(z[None])
     assert spec.groups == 12 and parts["pose"].tolist() == [[0, 1, 2]] and parts["image"].tolist() == [list(range(3, 12))]
     assert LatentEmbedding(spec, 4, 6)(torch.zeros(2, 7, 12, dtype=torch.int64)).shape == (2, 7, 6)
+
+
+def test_text_points_at_what_it_names_wherever_that_lies():
+    """Learned on a cell in one place, "find the symbol that is my word" holds in every other."""
+    torch.manual_seed(0)
+    blocks = (LatentBlock("view", "grid", (4,) * 4, layout=(2, 2)), LatentBlock("word", "text", (4,), static=True))
+    embedding = LatentEmbedding(LatentSpec(blocks), 8, 16, text_heads=1)
+    guide = embedding.guides[0]
+    assert isinstance(guide, TextGuide)
+    optimizer = torch.optim.Adam(embedding.parameters(), lr=3e-2)
+
+    def pointed(view: torch.Tensor, word: torch.Tensor) -> torch.Tensor:
+        places: list[torch.Tensor] = []
+        hook = guide.places.register_forward_pre_hook(lambda module, inputs: places.append(inputs[0]))
+        embedding(torch.cat([view, word], -1))
+        hook.remove()
+        return places[0]  # (N, 4 cells), one head
+
+    words = torch.tensor([[1], [2], [3]])
+    first = torch.tensor([[symbol, 0, 0, 0] for symbol in (1, 2, 3) for word in (1, 2, 3)])
+    target = torch.eye(3).flatten().unsqueeze(-1) * torch.tensor([1.0, 0, 0, 0])
+    for _ in range(100):
+        loss = (pointed(first, words.repeat(3, 1)) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    elsewhere = torch.tensor([[2, 3, 1, 0], [0, 3, 1, 2], [3, 0, 2, 1]])
+    assert pointed(elsewhere, words).argmax(-1).tolist() == [2, 3, 0]
+    absent = torch.tensor([[2, 3, 0, 0], [1, 3, 0, 0], [1, 2, 0, 0]])
+    assert pointed(absent, words).max() < 0.3, "it points at nothing where there is nothing to point at"
+
+
+def test_without_text_heads_there_is_no_guide():
+    blocks = (LatentBlock("view", "grid", (4,) * 4, layout=(2, 2)), LatentBlock("word", "text", (4,), static=True))
+    assert not LatentEmbedding(LatentSpec(blocks), 8, 16).guides
