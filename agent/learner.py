@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from agent.timing import PhaseTimer
 from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
 from hierarchy.trajectory import LatentTrajectory
-from world_model.engines.base import Engine
+from world_model.engines.base import EPS, Engine
 from world_model.imagination import ImaginationEnv, choose_starts, previous_history
 from world_model.model import ModelOutput, Sequences
 
@@ -38,7 +40,7 @@ class Learner:
         self.model = engine.inference_copy()
         self.imagination = ImaginationEnv(self.model, config.horizon, batch * config.starts, device)
         self.parameters = [p for p in hierarchy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.actor_critic.lr, eps=1e-6, fused=True)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=config.actor_critic.lr, eps=EPS, fused=True)
         self.updates = 0
 
     def sequences(self, batch: SequenceBatch) -> Sequences:
@@ -78,14 +80,18 @@ class Learner:
         with timer("policy"):
             starts = choose_starts(output, sequences, self.config.starts)
             real = real_trajectory(output, sequences, log_prob)
-            log: dict[str, Tensor | float] = {}
+            steps: list[dict[str, Tensor]] = []  # what every minibatch says, to be averaged
             for learning in self.hierarchy.learn(self.imagination, starts, real):
                 self.optimizer.zero_grad(set_to_none=True)
                 learning.loss.backward()
                 norm = nn.utils.clip_grad_norm_(self.parameters, self.config.actor_critic.grad_clip)
                 self.optimizer.step()
                 learning.after()
-                log = {"policy/grad_norm": norm}
-                for name, value in learning.metrics.items():
-                    log[f"policy/{name}"] = value
-        return log
+                steps.append({"grad_norm": norm, **learning.metrics})
+        return {f"policy/{name}": value for name, value in mean_of_each(steps).items()}
+
+
+def mean_of_each(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of every name over the steps that have it, where the tensors live: nothing waits for a GPU."""
+    names = dict.fromkeys(name for step in steps for name in step)
+    return {name: torch.stack([step[name].detach().float() for step in steps if name in step]).mean() for name in names}

@@ -109,7 +109,7 @@ class Progress:
 
     def line(self) -> str:
         """Everything on one line: `12,000/40,000 env steps (30 %) | 310 steps/s | ...`."""
-        share = 100 * self._env_steps / max(self.total, 1)
+        share = min(100 * self._env_steps / max(self.total, 1), 100)  # the last step is one of all environments
         parts = [f"{self._env_steps:,}/{self.total:,} env steps ({share:.0f} %)", *self._figures()]
         if self._task:
             parts.append(f"on {self._task}")
@@ -130,7 +130,7 @@ class Progress:
     def _bar(self) -> RenderableType:
         top = Table.grid(padding=(0, 1))
         done = Text(f"{self._env_steps:,}/{self.total:,} env steps", style="bold")
-        top.add_row(ProgressBar(total=max(self.total, 1), completed=self._env_steps, width=32), done)
+        top.add_row(ProgressBar(total=max(self.total, 1), completed=min(self._env_steps, self.total), width=32), done)
         figures = Text(" · ".join(self._figures()), style="dim")
         tasks = Text("success  " if self._success else "")
         for name, value in self._success.items():

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -238,6 +239,15 @@ def test_a_key_that_the_environment_alone_knows_needs_no_plus_sign():
         "seed=1",
     ]
     assert run.free_arguments(given) == expected
+
+
+def test_the_readme_shows_how_a_trained_agent_is_used(finished: Path):
+    blocks = re.findall(r"(?:^    .*\n|^\n)+", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    (code,) = [textwrap.dedent(block) for block in blocks if "Agent.load" in block]
+    code = code.replace('"runs/FOLDER"', repr(str(finished))).replace("while True:", "for _ in range(5):")
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["action"].shape == (1,) and set(names["step"].obs) == set(names["observation"])
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------------

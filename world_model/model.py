@@ -20,6 +20,7 @@ from world_model.math import sample_codes
 from world_model.modalities import make_modality
 from world_model.modalities.base import Modality
 from world_model.networks import LatentEmbedding, mlp
+from world_model.symbols import UNKNOWN
 
 
 @dataclass
@@ -162,6 +163,9 @@ class WorldModel(nn.Module):
                 changed = (after[key] != now[key]) & valid.unsqueeze(-1)
                 right = logits.argmax(-1) == after[key]
                 metrics[f"changed_accuracy/{key}"] = (right & changed).sum() / changed.sum().clamp(min=1)
+        for key, codes in self.latents.split(z).items():
+            if self.modality(key).has_unknown:
+                metrics[f"unknown/{key}"] = (codes == UNKNOWN).float().mean()
         losses |= {name: loss.mean() for name, loss in encoding.items()}
         losses["reward"] = mean(self.reward_head.loss(h[:, :-1], batch.reward[:, 1:]))
         alive = (~batch.terminated[:, 1:]).float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,20 +12,29 @@ from torch import nn
 UNKNOWN = 0
 ROUNDING = 16
 
+log = logging.getLogger(__name__)
+
 
 class SymbolTable(nn.Module):
     """Fixed-size table from symbols (rows of integers) to codes, in the order they were first seen.
 
     Code 0 is 'unknown': it stands for everything that comes after the table is full, or that was never seen when `grow` is off.
     The table is part of the module's state, so that a checkpoint's codes keep their meaning.
+
+    Args:
+        size: codes there are, 'unknown' among them.
+        width: integers in a symbol.
+        source: what the symbols are of, for the warning that the table is full.
+        size_key: the config key of `size`, for that warning.
     """
 
     values: torch.Tensor
     count: torch.Tensor
 
-    def __init__(self, size: int, width: int) -> None:
+    def __init__(self, size: int, width: int, source: str = "a table", size_key: str = "size") -> None:
         super().__init__()
-        self.size = size
+        self.size, self.source, self.size_key = size, source, size_key
+        self._warned = False
         self.register_buffer("values", torch.zeros(size, width, dtype=torch.int64))
         self.register_buffer("count", torch.ones((), dtype=torch.int64))
         # Odd multipliers modulo 2^64 tell rows apart with one integer; drawn once, the same in every process.
@@ -43,7 +54,13 @@ class SymbolTable(nn.Module):
             first = np.unique(keys[~known], return_index=True)[1]
             rows = symbols[~known].reshape(-1, symbols.shape[-1])[np.sort(first)]
             self._add(rows.astype(np.int64))
-            codes, _ = self._find(keys)
+            codes, known = self._find(keys)
+        if grow and not self._warned and not known.all():
+            self._warned = True
+            log.warning(
+                "%s has more distinct symbols than %s=%d holds: from now on new ones all count as 'unknown'; give a larger %s",
+                self.source, self.size_key, self.size, self.size_key,
+            )  # fmt: skip
         return codes
 
     def symbols(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from agent.learner import mean_of_each
 from agent.metrics import Averager, SuccessTracker
 from envs.tasks import Outcome
 
@@ -111,3 +112,10 @@ def test_a_tracker_goes_on_where_its_state_was_written():
 def test_an_unknown_task_is_an_error_that_names_it():
     with pytest.raises(KeyError, match="c"):
         SuccessTracker(["a"]).record(outcome(True, 1, "c"), seconds=0.0)
+
+
+def test_what_minibatches_say_is_averaged_over_those_that_say_it():
+    steps = [{"entropy": torch.tensor(1.0), "critic": torch.tensor(3.0, requires_grad=True)}, {"entropy": torch.tensor(2.0)}]
+    means = mean_of_each(steps)
+    assert {name: value.item() for name, value in means.items()} == {"entropy": 1.5, "critic": 3.0}
+    assert not means["critic"].requires_grad

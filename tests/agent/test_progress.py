@@ -102,3 +102,15 @@ def test_switched_off_it_prints_nothing():
         clock.now = 60.0
         progress.update(10, 1)
     assert out.getvalue() == ""
+
+
+def test_steps_past_the_end_are_no_more_than_all_of_them():
+    clock = Clock()
+    progress, _ = shown(False, clock)
+    progress.update(1008, 0)
+    assert progress.line().startswith("1,008/1,000 env steps (100 %)")
+    progress, out = shown(True, clock)
+    with progress:
+        progress.update(5000, 0)
+    bar = next(line for line in out.getvalue().splitlines() if "5,000/1,000" in line)
+    assert bar.count("━") <= 32

@@ -62,7 +62,17 @@ def test_there_is_a_prior_for_what_changes_a_reconstruction_for_what_is_learned_
     output = model(random_sequences(model, 2, 6))
     assert set(output.losses) == LOSSES
     assert all(value.shape == () and torch.isfinite(value) and not value.requires_grad for value in output.losses.values())
-    assert set(output.metrics) == {"changed_accuracy/image", "changed_accuracy/pose.0", "changed_accuracy/speed"}
+    accuracies = {"changed_accuracy/image", "changed_accuracy/pose.0", "changed_accuracy/speed"}
+    assert set(output.metrics) == accuracies | {"unknown/image", "unknown/mission"}
+
+
+def test_the_share_of_symbols_that_found_no_room_is_told():
+    torch.manual_seed(0)
+    model = WorldModel(SPEC, tiny_config(table_size=4, text_table_size=3))  # of nine kinds of cells, and of red, ball and no word
+    batch = random_sequences(model, 4, 8)
+    metrics = model(batch).metrics
+    assert metrics["unknown/image"] == (batch.obs["image"] == 0).float().mean() > 0.5
+    assert metrics["unknown/mission"] == pytest.approx(1 / 3)
 
 
 def test_the_total_is_the_sum_of_the_named_losses_by_their_scales(model):
@@ -241,7 +251,7 @@ def test_a_small_batch_can_be_learned_by_heart():
     for name in LOSSES:
         assert after[name] < 0.25 * before[name], (name, before[name], after[name])
     output = model(batch)
-    assert all(value > 0.9 for value in output.metrics.values()), output.metrics
+    assert all(value > 0.9 for name, value in output.metrics.items() if name.startswith("changed_accuracy")), output.metrics
     steps = ~batch.last[:, :-1]
     assert (model.reward(output.h)[:, :-1] - batch.reward[:, 1:])[steps].abs().max() < 0.3
     assert ((model.cont(output.h)[:, :-1] > 0.5) == ~batch.terminated[:, 1:])[steps].all()

@@ -97,3 +97,15 @@ def test_one_symbol_at_a_time_or_all_at_once_makes_no_difference(seed: int):
     codes = at_once.lookup(symbols)
     assert [one_by_one.lookup(symbol[None])[0] for symbol in symbols] == codes.tolist()
     assert torch.equal(at_once.values, one_by_one.values)
+
+
+def test_a_table_that_is_full_says_so_once_with_the_key_that_makes_it_larger(caplog: pytest.LogCaptureFixture):
+    table = SymbolTable(3, 2, "observation `image`", "model.table_size")
+    table.lookup(rows(A, B))
+    table.lookup(rows(C), grow=False)
+    assert caplog.text == "", "not before: what is only looked at may be unknown for other reasons"
+    assert table.lookup(rows(A, C, D)).tolist() == [1, UNKNOWN, UNKNOWN]
+    table.lookup(rows(C, D))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("observation `image` has more distinct symbols than model.table_size=3 holds")
+    assert said.endswith("give a larger model.table_size")

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from world_model.model import ModelOutput, Sequences, WorldModel
+
+# The data change as the agent learns: gradients of some hundred updates ago should no longer scale a step (PyTorch: 0.999).
+BETAS = (0.9, 0.99)
+# A symbol seldom seen has almost no second moment: without this floor its first gradient throws it far (PyTorch: 1e-8).
+EPS = 1e-6
+
+
+def make_optimizer(model: WorldModel) -> torch.optim.AdamW:
+    """AdamW as every engine uses it, so that one resumes what another saved."""
+    config = model.config
+    return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=BETAS, eps=EPS, fused=True)
 
 
 class Engine(Protocol):

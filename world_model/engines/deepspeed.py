@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from envs.errors import UserError
+from world_model.engines.base import make_optimizer
 from world_model.model import ModelOutput, Sequences, WorldModel
 
 STAGES = (0, 1, 2)
@@ -42,9 +43,7 @@ class DeepSpeedEngine:
         _join_processes(deepspeed)
         config = model.config
         self.model, self.stage = model.to(device), stage
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, eps=1e-6, betas=(0.9, 0.99), fused=True
-        )
+        self.optimizer = make_optimizer(model)
         self._parameters = list(model.parameters())  # in the order of the states that are saved
         bucket = min(sum(parameter.numel() for parameter in self._parameters), LARGEST_BUCKET)
         settings = {

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from world_model.engines.base import make_optimizer
 from world_model.model import ModelOutput, Sequences, WorldModel
 
 
@@ -15,11 +16,8 @@ class LocalEngine:
 
     def __init__(self, model: WorldModel, device: torch.device) -> None:
         self.model = model.to(device)
-        config = model.config
-        self.grad_clip = config.grad_clip
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, eps=1e-6, betas=(0.9, 0.99), fused=True
-        )
+        self.grad_clip = model.config.grad_clip
+        self.optimizer = make_optimizer(model)
 
     def train_step(self, batch: Sequences) -> tuple[ModelOutput, dict[str, float]]:
         output: ModelOutput = self.model(batch)

@@ -22,6 +22,7 @@ class Modality(nn.Module):
     """
 
     block: LatentBlock
+    has_unknown = False  # whether code 0 stands for symbols that a table has no room for
 
     def __init__(self, spec: ModalitySpec, config: ModelConfig) -> None:
         super().__init__()

@@ -18,10 +18,12 @@ from world_model.symbols import SymbolTable
 class Grid(Modality):
     """(rows, columns, channels) integers -> rows * columns groups."""
 
+    has_unknown = True
+
     def __init__(self, spec: ModalitySpec, config: ModelConfig) -> None:
         super().__init__(spec, config)
         rows, columns, channels = spec.shape
-        self.table = SymbolTable(config.table_size, channels)
+        self.table = SymbolTable(config.table_size, channels, f"observation `{spec.key}`", "model.table_size")
         self.block = LatentBlock(
             spec.key, spec.kind, (config.table_size,) * (rows * columns), static=spec.static, layout=(rows, columns)
         )

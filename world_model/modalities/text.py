@@ -25,10 +25,12 @@ class Text(Modality):
     The table keeps each word's CRC-32, so any charset works; the spelling is remembered for `detokenize` while the process lives.
     """
 
+    has_unknown = True
+
     def __init__(self, spec: ModalitySpec, config: ModelConfig) -> None:
         super().__init__(spec, config)
         self.words = config.text_words
-        self.table = SymbolTable(config.text_table_size, 1)
+        self.table = SymbolTable(config.text_table_size, 1, f"observation `{spec.key}`", "model.text_table_size")
         self.block = LatentBlock(spec.key, spec.kind, (config.text_table_size,) * self.words, static=spec.static)
         self._hashes: dict[bytes, NDArray[np.int64]] = {}
         self._spelling: dict[int, str] = {}
