@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import hydra
 import yaml
@@ -24,11 +25,22 @@ ConfigStore.instance().store(name="strata", node=RunConfig)
 
 
 FREE = tuple(f"env.{key}{sign}" for key in ("kwargs", "modalities", "rewards") for sign in ".=")  # dictionaries that take any key
+OBSERVATION = re.compile(r"env\.modalities\.(.*)=([\w:]+)", re.DOTALL)
 
 
 def free_arguments(arguments: list[str]) -> list[str]:
-    """`env.kwargs.size=6` as Hydra wants it where the key is not in the config yet: `++env.kwargs.size=6`."""
-    return [f"++{argument}" if argument.startswith(FREE) else argument for argument in arguments]
+    """`env.kwargs.size=6` as Hydra wants it where the key is not in the config yet: `++env.kwargs.size=6`.
+
+    Observations may have keys that Hydra does not take (spaces, slashes, other alphabets): these are percent-encoded.
+    """
+    return [f"++{_plain_key(argument)}" if argument.startswith(FREE) else argument for argument in arguments]
+
+
+def _plain_key(argument: str) -> str:
+    match = OBSERVATION.fullmatch(argument)
+    if match is None or re.fullmatch(r"\w+(\.\w+)*", match[1], re.ASCII):
+        return argument
+    return f"env.modalities={{{quote(match[1], safe='')}: {match[2]}}}"
 
 
 def resumed_arguments(arguments: list[str]) -> list[str]:

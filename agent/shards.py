@@ -153,7 +153,7 @@ def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
     for key, values in episode.obs.items():
         rows = max(1, min(len(values), CHUNK_BYTES // max(values[0].nbytes, 1)))
         chunks = (rows, *values.shape[1:])
-        group.create_dataset(f"observations/{key}", data=values, chunks=chunks, compression="gzip", compression_opts=1)
+        group.create_dataset(f"observations/{_name(key)}", data=values, chunks=chunks, compression="gzip", compression_opts=1)
     at_end = np.arange(steps) == steps - 1
     fields = {
         "log_probs": episode.log_prob,
@@ -173,7 +173,10 @@ def _read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
     steps = int(group.attrs["total_steps"])
     if steps < 1:
         raise ValueError(f"{name} has {steps} steps")
-    obs = {leaf.key: _read(group, f"observations/{leaf.key}", (steps + 1, *leaf.shape), leaf.dtype) for leaf in spec.observations}
+    obs = {
+        leaf.key: _read(group, f"observations/{_name(leaf.key)}", (steps + 1, *leaf.shape), leaf.dtype)
+        for leaf in spec.observations
+    }
     fields = {field: _read(group, field, (steps,), dtype) for field, dtype in STEP_FIELDS.items()}
     action = _read(group, "actions", (steps, *spec.action.shape), spec.action.agent_dtype)
     if not can_be_taken(spec.action, action):
@@ -239,6 +242,11 @@ def _difference(found: EnvSpec, expected: EnvSpec) -> str:
         if found.action == expected.action
         else f"the actions are {describe_actions(found.action)} and not {describe_actions(expected.action)}"
     )
+
+
+def _name(key: str) -> str:
+    """An observation's key as the name of a dataset: HDF5 takes slashes for folders and a lone dot for the folder itself."""
+    return "%2E" if key == "." else key.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
 
 
 def _number(name: str) -> int:

@@ -10,12 +10,15 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.spaces.actions import adapted_action_space, to_environment
-from envs.spaces.inference import integer_bounds
 from envs.spaces.leaves import leaves
+from envs.spaces.ranges import integer_ranges
 from envs.spaces.specs import EnvSpec, ModalitySpec
 
 Observation = dict[str, np.ndarray]  # modality key -> array
 Convert = Callable[[Any], np.ndarray]
+
+FAR_BELOW = -(2**31)  # a bound of an integer type, rather than a symbol's number
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Adapter(gym.Wrapper[Any, Any, Any, Any]):
@@ -66,19 +69,28 @@ def adapted_space(spec: EnvSpec) -> spaces.Dict:
 def converter(space: spaces.Space[Any], modality: ModalitySpec) -> Convert:
     """A function from a raw value of `space` to the array that `modality` promises.
 
-    Categories are shifted so that the lowest one is 0; cells of a grid only where the space allows negative ones.
+    Categories are shifted so that the lowest one is 0; cells of a grid only where the space allows (not too) negative ones.
     """
     shape, dtype = modality.shape, np.dtype(modality.dtype)
     if modality.kind == "text":
         return TextEncoder(shape[0])
+    ranges = integer_ranges(space)
     if modality.kind in ("categorical", "grid"):
-        bounds = integer_bounds(space)
-        assert bounds is not None  # inference gives these kinds to integer spaces only
-        low = bounds[0] if modality.kind == "categorical" else np.minimum(bounds[0], 0)
-        offset = np.where(np.isfinite(low), low, 0).astype(np.int64).reshape(shape)
+        assert ranges is not None  # inference gives these kinds to integer spaces only
+        low = ranges.low if modality.kind == "categorical" else np.where(ranges.low > FAR_BELOW, ranges.low.clip(max=0), 0)
+        offset = low.reshape(shape)
         if offset.any():
             return lambda value: (np.asarray(value, np.int64).reshape(shape) - offset).astype(dtype, copy=False)
-    return lambda value: np.asarray(value, dtype).reshape(shape)
+    if dtype == np.float32 and ranges is None:
+        return lambda value: _to_float32(np.asarray(value)).reshape(shape)
+    return lambda value: np.asarray(value).astype(dtype, copy=False).reshape(shape)
+
+
+def _to_float32(value: np.ndarray) -> np.ndarray:
+    """As float32; what is finite stays finite."""
+    if value.dtype.kind != "f" or value.dtype.itemsize <= 4:
+        return value.astype(np.float32, copy=False)
+    return np.where(np.isfinite(value), value.clip(-MAX_FLOAT32, MAX_FLOAT32), value).astype(np.float32)
 
 
 class TextEncoder:
@@ -91,7 +103,8 @@ class TextEncoder:
 
     def __call__(self, text: str) -> np.ndarray:
         if text != self._text:
-            data = text.encode("utf-8")[: self._size].decode("utf-8", errors="ignore").encode("utf-8")
+            # A lone surrogate, which is no character, becomes a question mark.
+            data = text.encode("utf-8", "replace")[: self._size].decode("utf-8", errors="ignore").encode("utf-8")
             self._bytes = np.frombuffer(data.ljust(self._size, b"\0"), np.uint8)
             self._text = text
         return self._bytes

@@ -17,7 +17,7 @@ class EnvConfig:
     num_envs: int = 16
     vectorization: str = "sync"  # sync | async
     wrappers: list[Any] = field(default_factory=list)  # [{name: "module:Class", kwargs: {...}}]
-    modalities: dict[str, str] = field(default_factory=dict)  # leaf key -> kind
+    modalities: dict[str, Any] = field(default_factory=dict)  # leaf key -> kind, static, changing or ignore; keys may be nested
     max_episode_steps: int | None = None
     success: str = "positive_reward"  # positive_reward | info:KEY | return>=X
     reward: str = "raw"  # what the agent learns from: raw | sign

@@ -230,6 +230,7 @@ def test_an_evaluation_may_be_written_into_the_runs_own_folder(finished: Path, t
 
 def test_a_key_that_the_environment_alone_knows_needs_no_plus_sign():
     given = ["env.kwargs.size=6", "env.modalities.image=grid", "env.kwargs={a: 1}", "+env.kwargs.a=1", "env.id=a", "seed=1"]
+    given += ["env.modalities.pair.0.choice=vector", "env.modalities.Größe 1/2=text:static"]
     expected = [
         "++env.kwargs.size=6",
         "++env.modalities.image=grid",
@@ -237,6 +238,8 @@ def test_a_key_that_the_environment_alone_knows_needs_no_plus_sign():
         "+env.kwargs.a=1",
         "env.id=a",
         "seed=1",
+        "++env.modalities.pair.0.choice=vector",
+        "++env.modalities={Gr%C3%B6%C3%9Fe%201%2F2: text:static}",
     ]
     assert run.free_arguments(given) == expected
 

@@ -45,8 +45,8 @@ class LatentBlock:
 
 
 def module_name(key: str) -> str:
-    """A modality's key as the name of a submodule: without dots, and clear of what modules call their own (`values`, `type`)."""
-    return "on_" + key.replace(".", "/")
+    """A modality's key as the name of a submodule: no dots, another for every key, and clear of what modules call their own."""
+    return "on_" + key.replace("%", "%25").replace("/", "%2F").replace(".", "/")
 
 
 def code_levels(codes: Tensor, classes: int) -> Tensor:

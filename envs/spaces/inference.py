@@ -5,8 +5,10 @@ By shape, bounds and a short probe of real observations, since a space alone doe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,14 @@ from gymnasium import spaces
 
 from envs.errors import UserError
 from envs.spaces.leaves import Leaf, leaves
+from envs.spaces.overrides import Override, read_overrides
+from envs.spaces.ranges import integer_ranges
 from envs.spaces.specs import KINDS, EnvSpec, ModalitySpec
 
+log = logging.getLogger(__name__)
+
 Samples = Mapping[str, Sequence[Sequence[Any]]]  # leaf key -> probe episodes -> raw values
+NOTHING_ASKED = Override()
 
 
 @dataclass(frozen=True)
@@ -27,19 +34,25 @@ class InferenceLimits:
         grid_cells: an integer array of more cells is no grid but a picture.
         distinct_values: as is one in which the probe met more distinct numbers than this.
         categories: a 1-d integer Box is categorical when no element has more values than this, else a vector.
+        groups: a leaf of more categories than this is a vector.
+        logits: as is one that takes more than this to predict: a Discrete of a million values is a number, not a choice.
+        logits_asked: more than this are refused, even if asked for.
         vector_size: a vector of more elements is refused unless asked for by name.
     """
 
     grid_cells: int = 32 * 32
     distinct_values: int = 64
     categories: int = 64
+    groups: int = 1024
+    logits: int = 2**14
+    logits_asked: int = 2**20
     vector_size: int = 4096
 
 
 def infer_modalities(
     space: spaces.Space[Any],
     samples: Samples,
-    kinds: Mapping[str, str] | None = None,
+    kinds: Mapping[str, Any] | None = None,
     text_bytes: int = 96,
     limits: InferenceLimits | None = None,
 ) -> tuple[ModalitySpec, ...]:
@@ -48,7 +61,7 @@ def infer_modalities(
     Args:
         space: a (nested) Gymnasium observation space.
         samples: raw values of each leaf, by probe episode (see `envs.probe`); only used where the space does not decide.
-        kinds: `env.modalities`, leaf key -> kind, for leaves on which the user knows better.
+        kinds: `env.modalities`, leaf key -> what to read it as, where the user knows better (see `envs.spaces.overrides`).
         text_bytes: length to which text is cut and padded.
         limits: thresholds, `InferenceLimits()` if not given.
 
@@ -56,15 +69,16 @@ def infer_modalities(
         UserError: an override that names no leaf or no kind, or a leaf that cannot be mapped.
     """
     limits = limits or InferenceLimits()
-    kinds = kinds or {}
     found = leaves(space)
-    keys = [leaf.key for leaf in found]
-    for key, kind in kinds.items():
-        if key not in keys:
-            raise UserError(f"env.modalities names `{key}`, which is not observed; observed are: {', '.join(keys)}.")
-        if kind not in KINDS:
-            raise UserError(f"env.modalities.{key}={kind} is no kind of modality; choose one of {', '.join(KINDS)}.")
-    return tuple(_modality(leaf, samples.get(leaf.key, ()), kinds.get(leaf.key), text_bytes, limits) for leaf in found)
+    asked = read_overrides(kinds or {}, [leaf.key for leaf in found])
+    specs = []
+    for leaf in found:
+        override = asked.get(leaf.key, NOTHING_ASKED)
+        if not override.ignored:
+            specs.append(_modality(leaf, samples.get(leaf.key, ()), override, text_bytes, limits))
+    if not specs:
+        raise UserError("env.modalities ignores all there is to observe; leave at least one part.")
+    return tuple(specs)
 
 
 def inference_table(spec: EnvSpec) -> list[tuple[str, str, str, str, str]]:
@@ -88,33 +102,64 @@ def space_name(space: spaces.Space[Any]) -> str:
 
 
 def _modality(
-    leaf: Leaf, episodes: Sequence[Sequence[Any]], asked: str | None, text_bytes: int, limits: InferenceLimits
+    leaf: Leaf, episodes: Sequence[Sequence[Any]], asked: Override, text_bytes: int, limits: InferenceLimits
 ) -> ModalitySpec:
-    kind = asked or _kind(leaf, episodes, limits)
-    space, name = leaf.space, space_name(leaf.space)
+    kind = asked.kind or _kind(leaf, episodes, limits)
+    space, name, static = leaf.space, space_name(leaf.space), bool(asked.static)
     if kind == "text" and is_text(space):
-        static = bool(episodes) and all(all(value == episode[0] for value in episode) for episode in episodes)
+        _tell_of_cuts(leaf.key, episodes, text_bytes)
+        if asked.static is None:
+            static = bool(episodes) and all(all(value == episode[0] for value in episode) for episode in episodes)
         return ModalitySpec(leaf.key, kind, (text_bytes,), "uint8", static=static, origin=name)
-    if kind == "vector" and isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Discrete):
-        return ModalitySpec(leaf.key, kind, (max(1, _size(space)),), "float32", origin=name)
-    bounds = integer_bounds(space)
-    if kind == "categorical" and bounds is not None and np.isfinite(bounds).all():
-        classes = tuple(int(n) for n in (bounds[1] - bounds[0] + 1).ravel())
-        return ModalitySpec(leaf.key, kind, (len(classes),), "int64", classes=classes, origin=name)
-    if kind == "grid" and bounds is not None and space.shape is not None and len(space.shape) in (2, 3):
+    size = int(np.prod(space.shape)) if space.shape is not None and not is_text(space) else 0
+    if kind == "vector" and size:
+        return ModalitySpec(leaf.key, kind, (size,), "float32", static=static, origin=name)
+    ranges = integer_ranges(space)
+    if kind == "categorical" and ranges is not None and size and ranges.logits <= limits.logits_asked:
+        classes = tuple(int(n) for n in ranges.count.ravel())
+        return ModalitySpec(leaf.key, kind, (len(classes),), "int64", classes=classes, static=static, origin=name)
+    if kind == "grid" and ranges is not None and size and space.shape is not None and len(space.shape) in (2, 3):
         shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
-        small = bounds[0].min() >= 0 and bounds[1].max() <= 255
-        return ModalitySpec(leaf.key, kind, tuple(shape), "uint8" if small else "int64", origin=name)
+        dtype = "uint8" if ranges.within(0, 255) else "int64"
+        return ModalitySpec(leaf.key, kind, tuple(shape), dtype, static=static, origin=name)
     if kind == "image":
         raise UserError(
             f"`{leaf.key}` ({name}) looks like an image, which no encoder here reads yet; "
             f"choose another kind by env.modalities.{leaf.key}=grid or vector, "
             "or turn it into symbols with an observation wrapper (env.wrappers)."
         )
-    raise UserError(
-        f"`{leaf.key}` ({name}) cannot be read{' as ' + asked if asked else ''}; "
-        f"choose a kind that fits by env.modalities.{leaf.key}=..., or replace it with an observation wrapper (env.wrappers)."
-    )
+    if asked.kind and kind not in KINDS and size:  # a modality that was added: it gets the numbers as they are
+        dtype = "int64" if ranges is not None else "float32"
+        return ModalitySpec(leaf.key, kind, space.shape or (1,), dtype, static=static, origin=name)
+    raise UserError(_refusal(leaf.key, name, space, asked.kind))
+
+
+def _refusal(key: str, name: str, space: spaces.Space[Any], asked: str | None) -> str:
+    """Why a leaf cannot be read, and what to do about it."""
+    leave_out = f"leave it out by env.modalities.{key}=ignore, or replace it with an observation wrapper (env.wrappers)."
+    if space.shape is None and not is_text(space):
+        return f"`{key}` ({name}) cannot be read, because its values differ in size or kind from step to step; {leave_out}"
+    if space.shape is not None and 0 in space.shape:
+        return f"`{key}` ({name}) cannot be read, because it is empty; {leave_out}"
+    ranges = integer_ranges(space)
+    if asked == "categorical" and ranges is not None:
+        return (
+            f"`{key}` ({name}) cannot be read as categorical, because it has too many values; "
+            f"choose env.modalities.{key}=vector, or {leave_out}"
+        )
+    how = f" as {asked}" if asked else ", because it is too large for a vector"
+    return f"`{key}` ({name}) cannot be read{how}; choose a kind that fits by env.modalities.{key}=KIND, {leave_out}"
+
+
+def _tell_of_cuts(key: str, episodes: Iterable[Sequence[Any]], text_bytes: int) -> None:
+    longest = max((len(str(value).encode("utf-8", "replace")) for episode in episodes for value in episode), default=0)
+    if longest > text_bytes:
+        _warn_once(f"texts of `{key}` have up to {longest} bytes or more and are cut to {text_bytes}: raise env.text_bytes")
+
+
+@lru_cache(maxsize=256)
+def _warn_once(message: str) -> None:
+    log.warning(message)
 
 
 def _kind(leaf: Leaf, episodes: Iterable[Sequence[Any]], limits: InferenceLimits) -> str:
@@ -122,10 +167,8 @@ def _kind(leaf: Leaf, episodes: Iterable[Sequence[Any]], limits: InferenceLimits
     space = leaf.space
     if is_text(space):
         return "text"
-    if isinstance(space, spaces.Discrete):
-        return "categorical"
-    bounds = integer_bounds(space)
-    if bounds is not None and space.shape is not None and len(space.shape) in (2, 3):
+    ranges = integer_ranges(space)
+    if ranges is not None and space.shape is not None and len(space.shape) in (2, 3):
         cells = int(np.prod(space.shape[:2]))
         seen = [np.asarray(value).ravel() for episode in episodes for value in episode]
         values = np.unique(np.concatenate(seen or [np.zeros(1)]))
@@ -133,34 +176,16 @@ def _kind(leaf: Leaf, episodes: Iterable[Sequence[Any]], limits: InferenceLimits
             return "grid"
         if space.dtype == np.uint8:
             return "image"
-    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
-        return "categorical"
-    if isinstance(space, spaces.Box):
-        if bounds is not None and len(space.shape) <= 1 and (bounds[1] - bounds[0]).max(initial=0) < limits.categories:
+    if ranges is not None and ranges.count.size <= limits.groups and ranges.logits <= limits.logits:
+        if not isinstance(space, spaces.Box):
             return "categorical"
-        if _size(space) <= limits.vector_size:
-            return "vector"
+        if len(space.shape) <= 1 and ranges.count.max(initial=0) <= limits.categories:
+            return "categorical"
+    if space.shape is not None and np.prod(space.shape) <= limits.vector_size:
+        return "vector"
     return "unknown"
 
 
 def is_text(space: spaces.Space[Any]) -> bool:
     """Whether a leaf's values are strings: Text, or a space of its own such as MiniGrid's missions, which is no subclass."""
     return isinstance(space, spaces.Text) or (space.dtype is not None and space.dtype.kind == "U")
-
-
-def integer_bounds(space: spaces.Space[Any]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Lowest and highest value of each element of an integer space, as float64 arrays of its shape; None for other spaces."""
-    if isinstance(space, spaces.Discrete):
-        return np.full((1,), float(space.start)), np.full((1,), float(space.start + space.n - 1))
-    if isinstance(space, spaces.MultiDiscrete):
-        start = np.asarray(space.start, np.float64)
-        return start, start + space.nvec - 1
-    if isinstance(space, spaces.MultiBinary):
-        return np.zeros(space.shape), np.ones(space.shape)
-    if isinstance(space, spaces.Box) and (np.issubdtype(space.dtype, np.integer) or space.dtype == np.bool_):
-        return space.low.astype(np.float64), space.high.astype(np.float64)
-    return None
-
-
-def _size(space: spaces.Space[Any]) -> int:
-    return int(np.prod(space.shape or ()))

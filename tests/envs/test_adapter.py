@@ -57,3 +57,19 @@ def test_long_text_is_cut_between_characters() -> None:
 def test_a_changed_text_is_encoded_anew() -> None:
     encode = TextEncoder(4)
     assert [decode_text(encode(text)) for text in ("one", "one", "two")] == ["one", "one", "two"]
+
+
+def test_what_is_finite_in_64_bits_stays_finite_in_32_and_infinity_stays_to_be_found() -> None:
+    convert = converter(spaces.Box(-np.inf, np.inf, (4,), np.float64), ModalitySpec("v", "vector", (4,), "float32"))
+    assert np.isfinite(convert(np.array([1e30, -1e300, 1e300, 1e6]))).all()
+    assert np.isinf(convert(np.array([np.inf, 0, 0, 0]))).tolist() == [True, False, False, False]
+
+
+def test_categories_far_from_zero_are_counted_exactly() -> None:
+    start = 2**60 + 1
+    convert = converter(spaces.Discrete(5, start=start), ModalitySpec("d", "categorical", (1,), "int64", classes=(5,)))
+    assert [convert(np.int64(start + n)).tolist() for n in range(5)] == [[0], [1], [2], [3], [4]]
+
+
+def test_a_text_that_is_no_unicode_does_not_fail() -> None:
+    assert decode_text(TextEncoder(4)("a\ud800b")) == "a?b"

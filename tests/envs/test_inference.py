@@ -15,6 +15,7 @@ from envs.probe import probe
 from envs.spaces.actions import action_spec, to_environment
 from envs.spaces.inference import infer_modalities, inference_table, space_name
 from envs.spaces.leaves import leaves
+from envs.spaces.ranges import integer_ranges
 from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
 from tests.envs.odd import Fixed, Odd
 
@@ -94,11 +95,20 @@ def test_the_user_knows_better_by_key() -> None:
     ("space", "overrides", "words"),
     [
         (spaces.Discrete(2), {"nose": "grid"}, r"names `nose`, which is not observed; observed are: observation"),
-        (spaces.Discrete(2), {"observation": "smell"}, r"observation=smell is no kind.*grid, categorical, text, vector, image"),
+        (
+            spaces.Discrete(2),
+            {"observation": "grid:text"},
+            r"observation=grid:text is not understood; write a kind \(grid, categorical, .*ignore",
+        ),
         (spaces.Discrete(2), {"observation": "text"}, r"`observation` \(Discrete\(2\)\) cannot be read as text"),
         (spaces.Box(-1.0, 1.0, (3,)), {"observation": "categorical"}, "cannot be read as categorical"),
         (spaces.Box(-1.0, 1.0, (100, 100)), {}, r"`observation` \(Box\(-1\.\.1, \(100, 100\), float32\)\) cannot be read"),
-        (spaces.Sequence(spaces.Discrete(2)), {}, r"`observation` \(Sequence.*cannot be read.*env\.wrappers"),
+        (spaces.Box(-1.0, 1.0, (0,)), {}, r"`observation` .* cannot be read, because it is empty"),
+        (spaces.Discrete(2**40), {"observation": "categorical"}, r"as categorical, because it has too many values.*=vector"),
+        (spaces.Sequence(spaces.Discrete(2)), {}, r"`observation` \(Sequence.*cannot be read.*=ignore.*env\.wrappers"),
+        (spaces.Sequence(spaces.Text(2)), {}, r"differ in size or kind from step to step.*observation=ignore"),
+        (spaces.Graph(spaces.Discrete(2), None), {}, r"differ in size or kind from step to step.*observation=ignore"),
+        (spaces.OneOf((spaces.Discrete(2), spaces.Text(2))), {}, r"differ in size or kind from step to step"),
     ],
 )
 def test_what_cannot_be_mapped_is_refused_with_its_key_its_space_and_a_way_out(
@@ -106,6 +116,83 @@ def test_what_cannot_be_mapped_is_refused_with_its_key_its_space_and_a_way_out(
 ) -> None:
     with pytest.raises(UserError, match=words):
         infer(space, **overrides)
+
+
+BIG = 2**40
+
+
+@pytest.mark.parametrize(
+    ("space", "kind", "shape", "dtype"),
+    [
+        (spaces.Box(0, 5, (), np.int64), "categorical", (1,), "int64"),
+        (spaces.Box(-BIG, BIG, (), np.int64), "vector", (1,), "float32"),
+        (spaces.Box(-np.inf, np.inf, (), np.float64), "vector", (1,), "float32"),
+        (spaces.Box(-1, 1, (3,), np.float16), "vector", (3,), "float32"),
+        (spaces.Box(-1.0, 1.0, (2, 3), np.float64), "vector", (6,), "float32"),
+        (spaces.Box(-1.0, 1.0, (2, 3, 4), np.float32), "vector", (24,), "float32"),
+        (spaces.Box(-np.inf, 0.0, (2, 1, 2, 2), np.float32), "vector", (8,), "float32"),
+        (spaces.Box(-30000, 30000, (4,), np.int16), "vector", (4,), "float32"),
+        (spaces.Box(0, 2**64 - 1, (2,), np.uint64), "vector", (2,), "float32"),
+        (spaces.Box(0, 1, (5,), np.bool_), "categorical", (5,), "int64"),
+        (spaces.Box(0, 1, (2, 2, 2, 2), np.bool_), "vector", (16,), "float32"),
+        (spaces.Discrete(500), "categorical", (1,), "int64"),
+        (spaces.Discrete(BIG), "vector", (1,), "float32"),
+        (spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[-1, 0], [7, 0]]), "grid", (2, 2, 1), "int64"),
+        (spaces.MultiDiscrete([BIG, 2]), "vector", (2,), "float32"),
+        (spaces.MultiBinary((2, 3)), "grid", (2, 3, 1), "uint8"),
+        (spaces.MultiBinary(3000), "vector", (3000,), "float32"),
+        (spaces.Text(20, charset="äöü"), "text", (96,), "uint8"),
+    ],
+    ids=str,
+)
+def test_spaces_of_any_rank_size_and_type_are_read(
+    space: spaces.Space[Any], kind: str, shape: tuple[int, ...], dtype: str
+) -> None:
+    modality = infer(space)
+    assert (modality.kind, modality.shape, modality.dtype) == (kind, shape, dtype)
+
+
+def test_classes_are_counted_exactly_beyond_what_a_float_holds() -> None:
+    assert infer(spaces.Discrete(5, start=2**60 + 1)).classes == (5,)
+    ranges = integer_ranges(spaces.Box(-(2**63), 2**63 - 1, (), np.int64))
+    assert ranges is not None and ranges.count == 2.0**64
+
+
+def test_what_is_ignored_is_not_observed() -> None:
+    space = spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Sequence(spaces.Discrete(2))})
+    samples = probe(Fixed(space))
+    assert [m.key for m in infer_modalities(space, samples, {"b": "ignore"})] == ["a"]
+    with pytest.raises(UserError, match="ignores all there is to observe"):
+        infer_modalities(space, samples, {"a": "ignore", "b": "ignore"})
+
+
+def test_whether_a_leaf_is_static_can_be_said_beside_its_kind_or_alone() -> None:
+    space = spaces.Dict({"mission": spaces.Text(9), "pose": spaces.Tuple((spaces.Discrete(4),))})
+    samples = {"mission": [["go"] * 3], "pose.0": [[1, 2, 3]]}
+
+    def static(overrides: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+        return {m.key: (m.kind, m.static) for m in infer_modalities(space, samples, overrides)}
+
+    assert static({}) == {"mission": ("text", True), "pose.0": ("categorical", False)}
+    assert static({"mission": "changing"})["mission"] == ("text", False)
+    assert static({"pose": {"0": "vector:static"}})["pose.0"] == ("vector", True)
+
+
+def test_keys_of_any_spelling_can_be_named() -> None:
+    space = spaces.Dict({"Größe 1/2": spaces.Discrete(2), 7: spaces.Discrete(2)})  # type: ignore[dict-item]
+    given = {"Gr%C3%B6%C3%9Fe%201%2F2": "vector", "7": "vector"}
+    assert [m.kind for m in infer_modalities(space, {}, given)] == ["vector", "vector"]
+
+
+def test_a_kind_that_was_added_gets_the_numbers_in_the_shape_of_the_space() -> None:
+    assert infer(spaces.Box(-1.0, 1.0, (2, 3), np.float64), observation="angle").shape == (2, 3)
+    whole = infer(spaces.Discrete(3), observation="angle")
+    assert (whole.kind, whole.shape, whole.dtype) == ("angle", (1,), "int64")
+
+
+def test_a_text_that_is_cut_is_told_of_with_the_key_that_keeps_more(caplog: pytest.LogCaptureFixture) -> None:
+    infer_modalities(spaces.Text(99), {"observation": [["ä" * 30]]}, text_bytes=33)
+    assert "texts of `observation` have up to 60 bytes or more and are cut to 33: raise env.text_bytes" in caplog.text
 
 
 def test_names_of_spaces_hold_no_memory_addresses() -> None:

@@ -13,7 +13,7 @@ from world_model.latents import code_levels
 from world_model.math import symlog
 from world_model.modalities import MODALITIES, make_modality
 from world_model.modalities.base import Modality
-from world_model.modalities.text import Text
+from world_model.modalities.text import Text, split_words
 from world_model.modalities.vector import Vector
 
 
@@ -86,6 +86,29 @@ def test_words_past_the_last_group_are_dropped_and_missing_ones_have_a_code_of_t
 
 def test_text_of_any_alphabet_comes_back():
     assert words(modality("mission"), text("öffne die tür", "подойди")) == ["öffne die tür", "подойди"]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "parts"),
+    [
+        ("Go to the red ball, then stop", ["go", "to", "the", "red", "ball", ",", "then", "stop"]),
+        ("lives: 12 of -5.5", ["lives", ":", "1", "2", "of", "-", "5", ".", "5"]),  # numbers never met before can be read
+        ("don't re-do key2 a_b", ["don't", "re-do", "key2", "a_b"]),
+        ("取红球 ボ", ["取", "红", "球", "ボ"]),  # no spaces between words
+        ("नमस्ते दुनिया", ["नमस्ते", "दुनिया"]),  # with combining marks
+        (" \t\n", []),
+    ],
+)
+def test_a_text_is_split_into_words_whatever_its_script(sentence: str, parts: list[str]):
+    assert split_words(sentence) == parts
+
+
+def test_words_that_are_not_read_are_told_of_once(caplog: pytest.LogCaptureFixture):
+    module = modality("mission")  # three groups
+    module.tokenize(text("one two three four", "four three two one"), grow=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "texts of `mission` have 4 words and more: those past model.text_words=3 are not read"
+    ]
 
 
 def test_a_text_that_was_cut_within_a_character_does_not_fail():
@@ -185,5 +208,5 @@ def test_a_vector_comes_back_from_its_codes_once_these_have_been_learned():
 
 
 def test_a_kind_that_nothing_encodes_is_refused_by_its_key():
-    with pytest.raises(UserError, match=r"'camera' is of kind 'image', .* env\.modalities\.camera=KIND"):
-        make_modality(ModalitySpec("camera", "image", (64, 64, 3), "uint8"), tiny_config())
+    with pytest.raises(UserError, match=r"`camera` is of kind smell, .* env\.modalities\.camera=KIND"):
+        make_modality(ModalitySpec("camera", "smell", (64, 64, 3), "uint8"), tiny_config())

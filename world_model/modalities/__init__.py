@@ -1,4 +1,4 @@
-"""One file a modality; `MODALITIES` names them by kind."""
+"""One file a modality; `MODALITIES` names them by kind. A new one is a file and a line, chosen by `env.modalities.KEY=KIND`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_modality(spec: ModalitySpec, config: ModelConfig) -> Modality:
     """
     if spec.kind not in MODALITIES:
         raise UserError(
-            f"Observation '{spec.key}' is of kind '{spec.kind}', which the world model cannot encode yet; "
-            f"choose one of {', '.join(MODALITIES)} with env.modalities.{spec.key}=KIND, or wrap the environment."
+            f"observation `{spec.key}` is of kind {spec.kind}, which is none that the world model reads: "
+            f"choose one of {', '.join(MODALITIES)} by env.modalities.{spec.key}=KIND, or add it to world_model.modalities."
         )
     return MODALITIES[spec.kind](spec, config)

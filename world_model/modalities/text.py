@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from typing import Any
 from zlib import crc32
 
@@ -16,11 +18,23 @@ from world_model.latents import LatentBlock
 from world_model.modalities.base import Modality
 from world_model.symbols import SymbolTable
 
+log = logging.getLogger(__name__)
+
 CACHED_TEXTS = 4096
+# Scripts that put no spaces between words: ideographs, kana.
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+# Punctuation; within a word, hyphens, apostrophes and underscores belong to it.
+MARKS = r"!-&(-,./:-@\[-^`{-~\u2010-\u2027\u3000-\u303f\uff00-\uff0f"
+WORD = re.compile(rf"[{UNSPACED}]|[^\s\d{UNSPACED}{MARKS}'_-][^\s{UNSPACED}{MARKS}]*|\S")
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, in lower case; each digit of a number, punctuation and ideographs are words of their own."""
+    return WORD.findall(text.lower())
 
 
 class Text(Modality):
-    """(max_bytes,) zero-padded UTF-8 -> `text_words` groups; words past the last group are dropped.
+    """(max_bytes,) zero-padded UTF-8 -> `text_words` groups; words past the last group are dropped, which is said once.
 
     The table keeps each word's CRC-32, so any charset works; the spelling is remembered for `detokenize` while the process lives.
     """
@@ -34,6 +48,7 @@ class Text(Modality):
         self.block = LatentBlock(spec.key, spec.kind, (config.text_table_size,) * self.words, static=spec.static)
         self._hashes: dict[bytes, NDArray[np.int64]] = {}
         self._spelling: dict[int, str] = {}
+        self._told = False
 
     def tokenize(self, raw: NDArray[Any], grow: bool = False) -> Tensor:
         texts = np.ascontiguousarray(raw, dtype=np.uint8)
@@ -58,7 +73,16 @@ class Text(Modality):
         if known is not None:
             return known
         hashes = np.zeros(self.words, np.int64)
-        for index, word in enumerate(data.rstrip(b"\0").decode("utf-8", "replace").lower().split()[: self.words]):
+        words = split_words(data.rstrip(b"\0").decode("utf-8", "replace"))
+        if len(words) > self.words and not self._told:
+            self._told = True
+            log.warning(
+                "texts of `%s` have %d words and more: those past model.text_words=%d are not read",
+                self.spec.key,
+                len(words),
+                self.words,
+            )
+        for index, word in enumerate(words[: self.words]):
             hashes[index] = crc32(word.encode()) + 1
             self._spelling[int(hashes[index])] = word
         if len(self._hashes) >= CACHED_TEXTS:
