@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 
-class Ranges(NamedTuple):
+@dataclass(frozen=True)
+class Ranges:
     """Of each element, in the space's shape (a Discrete has one element, shape (1,)).
 
     Attributes:
