@@ -43,6 +43,13 @@ def _plain_key(argument: str) -> str:
     return f"env.modalities={{{quote(match[1], safe='')}: {match[2]}}}"
 
 
+def recipe_arguments(arguments: list[str]) -> list[str]:
+    """`env.id=` alone means the recipe `any`: what suits the default suite must not be left to somebody's own environment."""
+    given = {argument.lstrip("+~").partition("=")[0] for argument in arguments}
+    alone = "env.id" in given and not given & {"env", "experiment", "resume", "checkpoint"}
+    return [*arguments, "experiment=any"] if alone else arguments
+
+
 def resumed_arguments(arguments: list[str]) -> list[str]:
     """A resumed run writes into its own folder.
 
@@ -177,7 +184,7 @@ def main() -> None:
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("a run uses one process for now: start it without torchrun (WORLD_SIZE is above 1)")
-        sys.argv = [sys.argv[0], *resumed_arguments(free_arguments(sys.argv[1:]))]
+        sys.argv = [sys.argv[0], *resumed_arguments(free_arguments(recipe_arguments(sys.argv[1:])))]
         compose()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(refuse(error))

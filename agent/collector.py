@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from agent.agent import Agent, AgentState
+from agent.metrics import Averager
 from agent.replay import OpenEpisode, Replay
 from agent.rewards import LearnedReward
 from curriculum import Curriculum
 from envs import SuccessRule, TaskVectorEnv
+from envs.infos import reported
 from envs.spaces.actions import no_actions
 from envs.tasks import Outcome, Task
 
@@ -19,6 +23,7 @@ class Collector:
     Attributes:
         steps: environment steps taken in the whole run.
         playing: the task each environment is on.
+        infos: means of the info entries `report` over episodes ended, `train/info/<key>/<task>`.
     """
 
     def __init__(
@@ -30,9 +35,11 @@ class Collector:
         rule: SuccessRule,
         reward: LearnedReward,
         rng: np.random.Generator,
+        report: Sequence[str] = (),
     ) -> None:
         self.envs, self.agent, self.replay, self.curriculum = envs, agent, replay, curriculum
-        self.rule, self.reward, self.rng = rule, reward, rng
+        self.rule, self.reward, self.rng, self.report = rule, reward, rng, report
+        self.infos = Averager()
         self.index = {task: i for i, task in enumerate(envs.tasks.ids)}
         self.steps = 0
         self.playing: list[Task] = []
@@ -63,6 +70,8 @@ class Collector:
         outcomes = []
         for i in np.flatnonzero(self.first).tolist():
             success = self.rule.judge(self.score[i], float(result.reward[i]), bool(result.terminated[i]), result.infos[i])
+            numbers = reported(result.infos[i], self.report)
+            self.infos.add({f"train/info/{key}/{self.playing[i].id}": value for key, value in numbers.items()})
             outcomes.append(Outcome(self.playing[i].id, float(self.score[i]), success, int(self.length[i]), self.steps))
         self.reward.finish(self.first)
         self.curriculum.update(outcomes)

@@ -14,6 +14,7 @@ from agent.agent import Agent
 from agent.config import EvalConfig
 from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs
 from envs.errors import UserError
+from envs.infos import reported
 from envs.tasks import Task, TaskSpace
 
 POLICIES = ("sample", "greedy")
@@ -56,6 +57,7 @@ class TaskResult:
 
     Attributes:
         success, score: of every episode; scores are undiscounted sums of the environment's own rewards.
+        infos: of every episode the entries of its last info that `env.report` names.
         layouts: how many different layouts were played (small tasks have few).
     """
 
@@ -63,6 +65,12 @@ class TaskResult:
     score: list[float] = field(default_factory=list)
     length: list[int] = field(default_factory=list)
     layouts: int = 0
+    infos: list[dict[str, float]] = field(default_factory=list)
+
+    def info(self) -> dict[str, float]:
+        """The mean of every reported info entry."""
+        names = dict.fromkeys(name for entries in self.infos for name in entries)
+        return {name: float(np.mean([entries[name] for entries in self.infos if name in entries])) for name in names}
 
 
 @dataclass
@@ -104,7 +112,9 @@ def evaluate(
             check_shuffle(shuffle, envs.spec)
             rule = SuccessRule.parse(config.success)
             return {
-                task.id: _play(agent, envs, task, episodes, policy, rule, rng, Shuffle(shuffle, envs.num_envs, rng), stopped)
+                task.id: _play(
+                    agent, envs, task, episodes, policy, rule, rng, Shuffle(shuffle, envs.num_envs, rng), stopped, config.report
+                )
                 for task in tasks
             }
     finally:
@@ -121,6 +131,7 @@ def _play(
     rng: np.random.Generator,
     shuffle: Shuffle,
     stopped: Callable[[], bool],
+    report: Sequence[str],
 ) -> TaskResult:
     n = envs.num_envs
     result = TaskResult()
@@ -149,6 +160,7 @@ def _play(
             result.success.append(rule.judge(score[i], float(step.reward[i]), bool(step.terminated[i]), step.infos[i]))
             result.score.append(float(score[i]))
             result.length.append(int(length[i]))
+            result.infos.append(reported(step.infos[i], report))
     result.layouts = len(layouts.seen)
     return result
 

@@ -166,6 +166,8 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
             row[f"success_{policy}"] = float(np.mean(results[policy][task.id].success))
             row[f"return_{policy}"] = float(np.mean(results[policy][task.id].score))
         table.add_row(task.id, *(f"{row[name]:.2f}" for name in shown), str(row["episodes"]), str(row["layouts"]))
+        if config.env.report:
+            row["info"] = result.info()
         if shuffled:
             other = row["shuffled"] = {
                 "modalities": list(settings.shuffle),
@@ -176,6 +178,9 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
             figures = [f"{other['success']:.2f}", f"{other['return']:.2f}", "", "", f"{other['length']:.2f}"]
             table.add_row(f"  {', '.join(settings.shuffle)} of others", *figures, str(row["episodes"]), "")
     console.print(table)
+    for name, row in summary.items():
+        if "info" in row:
+            _print_line(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in row["info"].items()))
     return summary
 
 

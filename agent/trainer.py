@@ -129,7 +129,9 @@ class Trainer:
         self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window)
         self.writer = ShardWriter(self.folder / "replay", self.envs.spec, memory.episodes_per_shard)
         self.replay = Replay(self.envs.spec, self.envs.num_envs, memory.capacity, self.tasks.ids, self.writer.add)
-        self.collector = Collector(self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng)
+        self.collector = Collector(
+            self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng, config.env.report
+        )
 
     def _setup_records(self) -> None:
         self.tracker = SuccessTracker(self.tasks.ids, threshold=self.config.train.mastery)
@@ -238,7 +240,7 @@ class Trainer:
         for name, value in values.items():
             if not np.isfinite(value):
                 raise broken_down(name, self.env_steps, self.folder)
-        values |= self.tracker.metrics() | self.reward.pop() | self.timer.metrics()
+        values |= self.tracker.metrics() | self.reward.pop() | self.collector.infos.pop() | self.timer.metrics()
         values |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
         values |= {"updates": float(self.learner.updates), "seconds": self.seconds(), "replay/steps": float(len(self.replay))}
         return values

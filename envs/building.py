@@ -9,13 +9,15 @@ import gymnasium as gym
 
 from envs.config import EnvConfig
 from envs.errors import UserError
-from envs.suites import near, register_environments
+from envs.frames import shape_frames, skip_frames
+from envs.suites import near, register_environments, require_packages
 from envs.tasks import Task
 from envs.wrappers import apply_wrappers
 
 
 def build_environment(task: Task, config: EnvConfig) -> gym.Env[Any, Any]:
-    """The environment of a task: constructed, limited to `env.max_episode_steps` if given, in the wrappers of `env.wrappers`.
+    """The environment of a task, and what config wraps it in: from the inside `env.max_episode_steps`, `env.noop_start`,
+    `env.frame_skip`, `env.wrappers`, `env.resize`, `env.frame_stack`.
 
     `max_episode_steps` replaces the limit an id is registered with; an environment that counts its steps itself
     (MiniGrid's `max_steps`) keeps its own limit as well.
@@ -31,7 +33,7 @@ def build_environment(task: Task, config: EnvConfig) -> gym.Env[Any, Any]:
     except Exception as error:  # constructors fail in many ways: wrong arguments, missing packages or files
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"environment {env_id} with env.kwargs {kwargs} cannot be built: {reason}") from error
-    return apply_wrappers(env, config.wrappers)
+    return shape_frames(apply_wrappers(skip_frames(env, config), config.wrappers), config)
 
 
 def check_id(env_id: str) -> None:
@@ -48,9 +50,10 @@ def check_id(env_id: str) -> None:
         raise UserError(f"env.id={env_id}: cannot import {module} ({error}).") from error
     register_environments(name)
     try:
-        gym.spec(name)
+        spec = gym.spec(name)
     except gym.error.Error as error:
         raise UserError(
             f"env.id={env_id} is unknown{near(name, gym.registry)}; "
             "give an id that Gymnasium knows, or module:Id for one that a module registers."
         ) from error
+    require_packages(env_id, str(spec.entry_point))

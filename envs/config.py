@@ -18,11 +18,16 @@ class EnvConfig:
     vectorization: str = "sync"  # sync | async
     wrappers: list[Any] = field(default_factory=list)  # [{name: "module:Class", kwargs: {...}}]
     modalities: dict[str, Any] = field(default_factory=dict)  # leaf key -> kind, static, changing or ignore; keys may be nested
-    max_episode_steps: int | None = None
+    max_episode_steps: int | None = None  # the environment's own steps
+    noop_start: int = 0  # at most so many idle steps at the start of an episode
+    frame_skip: int = 1  # times that every action is repeated
+    resize: list[int] | None = None  # [rows, columns] of images
+    frame_stack: int = 1  # frames observed at once
     success: str = "positive_reward"  # positive_reward | info:KEY | return>=X
     reward: str = "raw"  # what the agent learns from: raw | sign
     reward_scale: float = 1.0
     reward_clip: float | None = None  # largest size of what is left after scaling
     rewards: dict[str, Any] = field(default_factory=dict)  # term -> {kind, weight, ...}; see envs/rewards.py
+    report: list[str] = field(default_factory=list)  # info entries whose means over episodes are reported
     holdout: bool = True  # keep some layouts out of training
     text_bytes: int = 96

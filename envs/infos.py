@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+from envs.errors import UserError
 
 
 def lookup(info: Mapping[str, Any], key: str) -> Any:
@@ -33,3 +35,29 @@ def number(value: Any) -> float | None:
 def entries(info: Mapping[str, Any]) -> str:
     """The names of what an info holds, for error messages."""
     return ", ".join(sorted(map(str, info))) or "nothing"
+
+
+def reported(info: Mapping[str, Any], keys: Iterable[str]) -> dict[str, float]:
+    """The numbers of an episode's last info that `env.report` names; an entry that holds several gives them all, `key.name` each.
+
+    Raises:
+        UserError: an entry that is not there, or holds no number.
+    """
+    found: dict[str, float] = {}
+    for key in keys:
+        try:
+            values = dict(_numbers(key, lookup(info, key)))
+        except KeyError:
+            values = {}
+        if not values:
+            raise UserError(f"env.report: an episode's last info has no number {key}; it holds {entries(info)}.")
+        found |= values
+    return found
+
+
+def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            yield from _numbers(f"{key}.{name}", child)
+    elif not isinstance(value, str) and (real := number(value)) is not None:
+        yield key, real

@@ -41,7 +41,8 @@ def make_task_space(config: EnvConfig) -> TaskSpace:
     """
     if config.id is not None:  # over whatever suite the default recipe names
         check_id(config.id)
-        return TaskSpace((Task(config.id.rpartition(":")[2], {"env": config.id, "kwargs": dict(config.kwargs)}),))
+        name = config.id.rpartition(":")[2].rpartition("/")[2]  # without module and namespace: ALE/Pong-v5 is Pong-v5
+        return TaskSpace((Task(name, {"env": config.id, "kwargs": dict(config.kwargs)}),))
     if config.suite is None:
         raise UserError("give env.id=... (one environment) or env.suite=... (an ordered task space).")
     known = {task.id: task for task in suite_tasks(config.suite)}

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import run
@@ -251,6 +252,46 @@ def test_the_readme_shows_how_a_trained_agent_is_used(finished: Path):
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["action"].shape == (1,) and set(names["step"].obs) == set(names["observation"])
+
+
+def test_a_strangers_environment_is_played_by_its_id_alone(tmp_path: Path, strata: Command, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "their_package"
+    package.mkdir()
+    (package / "__init__.py").write_text(THEIRS)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = [option for option in TINY if "env.tasks" not in option and "max_steps" not in option]
+    answer = strata("env.id=their_package:TheirEnv-v0", "++env.kwargs.pay=7", *own, f"hydra.run.dir={tmp_path / 'run'}")
+    assert answer.code == 0, answer.error
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (saved["env"]["suite"], saved["env"]["tasks"], saved["env"]["reward"]) == (None, None, "raw"), "nothing of DoorKey's"
+    assert saved["env"]["holdout"] is False and saved["train"]["stop_at_mastery"] is False
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["env_steps"] == 64 and summary["tasks"]["TheirEnv-v0"]["return"] == 7.0
+
+
+def test_an_id_alone_means_the_recipe_for_any_environment_and_an_id_beside_a_recipe_does_not():
+    assert run.recipe_arguments(["env.id=a", "seed=1"]) == ["env.id=a", "seed=1", "experiment=any"]
+    for beside in ("env=cartpole", "experiment=cartpole", "resume=runs/a", "checkpoint=runs/a"):
+        assert run.recipe_arguments(["env.id=a", beside]) == ["env.id=a", beside]
+    assert run.recipe_arguments(["seed=1"]) == ["seed=1"]
+
+
+THEIRS = """
+import gymnasium as gym, numpy as np
+
+class TheirEnv(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(4)
+    def __init__(self, pay=1): self.pay = pay
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(3, np.float32), {}
+    def step(self, action):
+        self.t += 1
+        return np.full(3, self.t / 5, np.float32), float(self.pay * (self.t == 5)), self.t == 5, False, {}
+
+gym.register("TheirEnv-v0", entry_point="their_package:TheirEnv")
+"""
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +23,9 @@ SUITES: dict[str, str] = {
     "doorkey": "envs.suites.minigrid:doorkey",
     "multiroom": "envs.suites.minigrid:multiroom",
     "keycorridor": "envs.suites.minigrid:keycorridor",
+    "babyai_goto": "envs.suites.babyai:goto",
+    "babyai_pickup": "envs.suites.babyai:pickup",
+    "babyai_open": "envs.suites.babyai:opening",
 }
 
 # package that an environment's class (or a base of it) comes from
@@ -30,10 +34,27 @@ LAYOUTS: dict[str, str] = {
     "minigrid": "envs.suites.minigrid:layout_bytes",
 }
 
-# start of an environment id -> package that registers such ids when it is imported (Gymnasium finds only its own by itself)
-PACKAGES: dict[str, str] = {
-    "MiniGrid-": "minigrid",
-    "BabyAI-": "minigrid",
+
+@dataclass(frozen=True)
+class Package:
+    """Where environments come from: the package they need, the module whose import registers them, and what to install."""
+
+    needs: str
+    registers: str
+    install: str
+
+
+# start of an environment id -> package (Gymnasium finds only its own environments by itself)
+PACKAGES: dict[str, Package] = {
+    "MiniGrid-": Package("minigrid", "minigrid", "minigrid"),
+    "BabyAI-": Package("minigrid", "minigrid", "minigrid"),
+    "ALE/": Package("ale_py", "ale_py", "strata-rl[suites]"),
+    "Crafter-": Package("crafter", "envs.suites.crafter", "strata-rl[suites]"),
+}
+
+# part of the place where Gymnasium has an environment of its own -> package that it needs
+GYMNASIUM: dict[str, Package] = {
+    "gymnasium.envs.mujoco": Package("mujoco", "mujoco", "strata-rl[mujoco]"),
 }
 
 Observation = Mapping[str, np.ndarray]
@@ -72,12 +93,28 @@ def register_environments(env_id: str) -> None:
     """
     for start, package in PACKAGES.items():
         if env_id.lower().startswith(start.lower()):
-            try:
-                import_module(package)
-            except ImportError as error:
-                raise UserError(
-                    f"environment {env_id} needs a package that cannot be imported ({error}); pip install {package}."
-                ) from error
+            _import(env_id, package)
+
+
+def require_packages(env_id: str, entry_point: str) -> None:
+    """See that the package is there that one of Gymnasium's own environments needs.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    for start, package in GYMNASIUM.items():
+        if entry_point.startswith(start):
+            _import(env_id, package)
+
+
+def _import(env_id: str, package: Package) -> None:
+    try:
+        import_module(package.needs)
+        import_module(package.registers)
+    except ImportError as error:
+        raise UserError(
+            f'environment {env_id} needs {package.needs}, which cannot be imported ({error}); pip install "{package.install}".'
+        ) from error
 
 
 def near(name: str, names: Any) -> str:

@@ -1,0 +1,55 @@
+"""`env.report`: what an environment's infos say at an episode's end, in the log and in evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.evaluation import TaskResult, evaluate
+from agent.trainer import Trainer
+from envs import make_task_space
+from envs.errors import UserError
+from envs.infos import lookup, reported
+from tests.agent.tiny import LINE, play, tiny_config
+
+INFO: dict[str, Any] = {
+    "a": {"b": 2, "c": {"d": True}, "word": "x"},
+    "a.e": np.array([3.5]),
+    "map": np.zeros((2, 2)),
+    "word": "x",
+}
+
+
+def test_an_entry_is_found_by_its_name_or_by_its_parts():
+    assert lookup(INFO, "a.b") == 2 and lookup(INFO, "a.c.d") is True and lookup(INFO, "a.e") == 3.5
+    for missing in ("b", "a.c.x", "word.x"):
+        with pytest.raises(KeyError):
+            lookup(INFO, missing)
+
+
+def test_an_entry_that_holds_several_numbers_gives_them_all():
+    assert reported(INFO, ["a", "a.e"]) == {"a.b": 2.0, "a.c.d": 1.0, "a.e": 3.5}
+    assert reported(INFO, []) == {}
+
+
+@pytest.mark.parametrize("key", ["score", "word", "map"])
+def test_an_entry_without_a_number_is_refused_by_name(key: str):
+    with pytest.raises(UserError, match=rf"env\.report: an episode's last info has no number {key}; it holds a, a\.e, map, word"):
+        reported(INFO, [key])
+
+
+def test_a_mean_is_over_the_episodes_that_had_the_entry():
+    assert TaskResult(infos=[{"x": 1.0}, {"x": 2.0, "y": 5.0}]).info() == {"x": 1.5, "y": 5.0}
+    assert TaskResult().info() == {}
+
+
+def test_means_over_episodes_are_logged_and_evaluated(tmp_path: Path):
+    config = tiny_config(LINE | {"report": ["steps"]})
+    trainer = Trainer(config, tmp_path)
+    play(trainer, 64)
+    assert 3 <= trainer.metrics()["train/info/steps/Line-v0"] <= 5
+    (result,) = evaluate(trainer.agent, config.env, make_task_space(config.env), 4).values()
+    assert result.info() == {"steps": np.mean(result.length)}
