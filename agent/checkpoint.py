@@ -61,17 +61,15 @@ class TrainingState:
 
 
 class CheckpointStore:
-    """The checkpoints of one run: the last `keep` of them and the best stay, older ones are removed as new ones are saved."""
+    """The checkpoints of one run: the last `keep` of them stay, older ones are removed as new ones are saved."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         if keep < 1:
             raise UserError(f"train.keep_checkpoints={keep} would keep none: give 1 or more.")
         self.folder, self.keep = Path(folder), keep
 
-    def save(
-        self, env_steps: int, weights: Mapping[str, Tensor], meta: Mapping[str, Any], training: TrainingState, best: bool = False
-    ) -> Path:
-        """Publish a checkpoint, on disk when this returns; `best` makes it the one kept as the best so far."""
+    def save(self, env_steps: int, weights: Mapping[str, Tensor], meta: Mapping[str, Any], training: TrainingState) -> Path:
+        """Publish a checkpoint, on disk when this returns."""
         tensors = _storable(training.tensors, "tensors")
         for name, array in training.arrays.items():
             if array.dtype.hasobject:
@@ -89,10 +87,6 @@ class CheckpointStore:
         np.savez_compressed(temporary / ARRAYS, **training.arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for flags
         write_manifest(temporary)
         self._publish(temporary, path)
-        if best:
-            pointer = self.folder / "best.json"
-            write_json(pointer.with_name(".best.json.tmp"), {"name": path.name})
-            publish(pointer.with_name(".best.json.tmp"), pointer)
         self._prune(path)
         return path
 
@@ -107,18 +101,6 @@ class CheckpointStore:
                 return path
             logger.warning("passing over checkpoint %s: %s", path, found)
         return None
-
-    def best(self) -> Path | None:
-        """The checkpoint last saved as the best, where it is there and whole."""
-        path = self._best()
-        return path if path and fault(path, FILES) is None else None
-
-    def _best(self) -> Path | None:
-        try:
-            name = json.loads((self.folder / "best.json").read_text())["name"]
-            return self.folder / name if NAME.fullmatch(name) else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
 
     def _all(self, pattern: re.Pattern[str] = NAME) -> list[Path]:
         """Folders named as checkpoints, oldest first."""
@@ -137,9 +119,9 @@ class CheckpointStore:
             publish(temporary, path)
 
     def _prune(self, newest: Path) -> None:
-        """Remove what is neither among the last nor the best; damaged checkpoints are left for people to look at."""
+        """Remove what is not among the last; damaged checkpoints are left for people to look at."""
         whole = [path for path in self._all() if fault(path, FILES, checksums=False) is None]
-        kept = {newest, self._best(), *whole[-self.keep :]}
+        kept = {newest, *whole[-self.keep :]}
         for path in whole:
             if path not in kept:
                 gone = self.folder / f".{path.name}.old"

@@ -1,26 +1,29 @@
-"""Deciding: policies that learn inside the world model."""
+"""Deciding: policies that learn inside the world model.
+
+The names below load on first use, so that `hierarchy.config` can be imported without PyTorch.
+"""
 
 from __future__ import annotations
 
-from envs.errors import UserError
-from envs.spaces.specs import ActionSpec
-from hierarchy.base import Hierarchy
-from hierarchy.config import HierarchyConfig
-from hierarchy.flat import FlatPolicy
-from world_model.latents import LatentSpec
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-HIERARCHIES: dict[str, type[FlatPolicy]] = {"flat": FlatPolicy}
+if TYPE_CHECKING:
+    from hierarchy.base import Hierarchy
+    from hierarchy.build import HIERARCHIES, make_hierarchy
+    from hierarchy.config import HierarchyConfig
 
+__all__ = ["HIERARCHIES", "Hierarchy", "HierarchyConfig", "make_hierarchy"]
 
-def make_hierarchy(config: HierarchyConfig, latents: LatentSpec, width: int, actions: ActionSpec) -> Hierarchy:
-    """The hierarchy named by `config.name`.
-
-    Raises:
-        UserError: if there is none of that name.
-    """
-    if config.name not in HIERARCHIES:
-        raise UserError(f"hierarchy.name '{config.name}' is unknown; choose one of {', '.join(HIERARCHIES)}")
-    return HIERARCHIES[config.name](latents, width, actions, config)
+_HOME = {
+    "HIERARCHIES": "hierarchy.build",
+    "Hierarchy": "hierarchy.base",
+    "HierarchyConfig": "hierarchy.config",
+    "make_hierarchy": "hierarchy.build",
+}
 
 
-__all__ = ["Hierarchy", "HierarchyConfig", "make_hierarchy"]
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hierarchy' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

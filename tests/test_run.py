@@ -162,6 +162,16 @@ def test_help_says_what_there_is_and_ends_well(strata: Command):
         assert said in answer.out, said
 
 
+def test_help_and_bad_overrides_are_answered_without_loading_pytorch():
+    looking = "import sys, run\ntry: run.main()\nfinally: print('MODULES', *sorted(sys.modules))"
+    for argument, code in (("--help", 0), ("trian.env_steps=1", 2)):
+        process = start(argument, script=looking)
+        out, _ = process.communicate()
+        loaded = set(out.splitlines()[-1].split()[1:])
+        assert process.returncode == code and "agent.config" in loaded
+        assert not {"torch", "transformers", "torchrl", "gymnasium"} & loaded
+
+
 def test_a_sweep_skips_what_is_finished_and_goes_on_with_what_is_not(tmp_path: Path, strata: Command):
     sweep = ["-m", *TINY, "seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=seed-${seed}"]
     assert strata(*sweep).code == 0

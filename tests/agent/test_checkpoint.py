@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 import shutil
@@ -20,9 +19,9 @@ from agent.manifest import MANIFEST, write_manifest
 from envs.errors import UserError
 
 
-def save(folder: Path, env_steps: int = 1000, best: bool = False, keep: int = 2, value: float = 1.0) -> Path:
+def save(folder: Path, env_steps: int = 1000, keep: int = 2, value: float = 1.0) -> Path:
     state = TrainingState({"lr": 0.5, "step": torch.tensor(3)}, {"updates": 7}, {"open/0/action": np.arange(3)})
-    return CheckpointStore(folder, keep).save(env_steps, {"w": torch.full((2, 3), value)}, {"format": 1}, state, best)
+    return CheckpointStore(folder, keep).save(env_steps, {"w": torch.full((2, 3), value)}, {"format": 1}, state)
 
 
 def names(folder: Path) -> list[str]:
@@ -73,14 +72,11 @@ def test_weights_that_share_memory_or_are_views_are_stored_each(tmp_path: Path):
     assert torch.equal(weights["view"], table.T) and torch.equal(weights["row"], table[1])
 
 
-def test_the_last_two_and_the_best_are_kept(tmp_path: Path):
+def test_the_last_two_are_kept(tmp_path: Path):
     for env_steps in (100, 200, 300, 400, 500):
-        save(tmp_path, env_steps, best=env_steps == 200)
-    assert names(tmp_path) == ["best.json", "step_000000200", "step_000000400", "step_000000500"]
-    store = CheckpointStore(tmp_path)
-    assert store.latest() == tmp_path / "step_000000500" and store.best() == tmp_path / "step_000000200"
-    save(tmp_path, 600, best=True)
-    assert names(tmp_path) == ["best.json", "step_000000500", "step_000000600"]
+        save(tmp_path, env_steps)
+    assert names(tmp_path) == ["step_000000400", "step_000000500"]
+    assert CheckpointStore(tmp_path).latest() == tmp_path / "step_000000500"
 
 
 def test_what_was_just_saved_is_kept_even_where_later_ones_are_there(tmp_path: Path):
@@ -239,10 +235,3 @@ def test_an_agent_can_be_handed_on_without_its_training_state(tmp_path: Path):
     (path / MANIFEST).unlink()
     assert load_weights(resolve(path))["w"].shape == (2, 3) and load_meta(path) == {"format": 1}
     assert "is incomplete, training/tensors.pt is missing" in message(load_training, path)
-
-
-def test_a_best_pointer_that_leads_elsewhere_is_not_followed(tmp_path: Path):
-    save(tmp_path / "elsewhere", 100)
-    save(tmp_path / "checkpoints", 100)
-    (tmp_path / "checkpoints/best.json").write_text(json.dumps({"name": "../elsewhere/step_000000100"}))
-    assert CheckpointStore(tmp_path / "checkpoints").best() is None
