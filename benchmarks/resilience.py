@@ -43,6 +43,7 @@ SMALL = (
 )  # fmt: skip
 MOMENTS = ("any", "any", "checkpoint", "shard", "any", "checkpoint", "any", "shard")  # of the kills
 STEPS = 4096
+WARMUP = 2000  # updates: long enough to be stopped in
 QUICK_MOMENTS, QUICK_STEPS = ("any", "checkpoint"), 1024
 
 Cases = dict[str, tuple[list[str], Callable[[Path], object]]]
@@ -105,7 +106,7 @@ def stop_run(given: list[str], context: Context) -> dict[str, Any]:
         "training": lambda words: said_steps(words) >= 800,
         "evaluation": lambda words: "Evaluating" in words,
     }
-    arguments, before = [*given, folder_override(folder)], 0
+    arguments = [*given, folder_override(folder)]
     stops: list[dict[str, Any]] = []
     for number, (moment, reached) in enumerate((*moments.items(), ("end", None))):
         with started(arguments, folder.with_name(f"life_{number}.log"), context.threads, context.stop) as run:
@@ -126,17 +127,17 @@ def stop_run(given: list[str], context: Context) -> dict[str, Any]:
         stops.append(
             {
                 "moment": moment,
+                "in_time": summary["updates"] < WARMUP if moment == "warm-up" else not summary["tasks"],
                 "exit_code": code,
                 "seconds_to_exit": round(seconds, 2),
                 "env_steps": summary["env_steps"],
-                "updates_since": summary["updates"] - before,
+                "updates": summary["updates"],
                 "checkpoint": int(newest.removeprefix("step_")),
                 "report": report.is_file(),
                 "unreadable": unreadable(folder),
                 "traceback": "Traceback" in words,
             }
         )
-        before = summary["updates"]
         report.unlink()  # the next stop has to write its own
         arguments = [f"resume={folder}"]
     finished = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -211,6 +212,7 @@ def stops_hold(figures: dict[str, Any]) -> bool:
     """Every Ctrl-C left a checkpoint of its very step and a report, and the run came to its end."""
     sound = all(
         stop["exit_code"] == 0
+        and stop["in_time"]
         and stop["report"]
         and not stop["traceback"]
         and not stop["unreadable"]
@@ -236,7 +238,7 @@ def plan(options: Options) -> list[Run]:
     for seed in options.seeds:
         asked: dict[str, tuple[list[str], Callable[[list[str], Context], dict[str, Any]]]] = {
             "kill": ([f"train.env_steps={steps}"], partial(_kill, moments, seed)),
-            "ctrl_c": (["train.env_steps=1024", "train.warmup_updates=150", "eval.episodes=40"], stop_run),
+            "ctrl_c": (["train.env_steps=1024", f"train.warmup_updates={WARMUP}", "eval.episodes=40"], stop_run),
             "bad_input": (["train.env_steps=768"], refuse_run),
         }
         for variant, (own, execute) in asked.items():

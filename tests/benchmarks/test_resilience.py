@@ -76,7 +76,7 @@ def test_a_kill_may_cost_a_checkpoint_interval_and_no_file():
 
 def stop(**changes: Any) -> dict[str, Any]:
     counts = {"env_steps": 512, "checkpoint": 512, "resumed_at": 512}
-    row = {"exit_code": 0, "report": True, "traceback": False, "unreadable": []} | counts | changes
+    row = {"exit_code": 0, "in_time": True, "report": True, "traceback": False, "unreadable": []} | counts | changes
     return {"stops": [row], "exit_code": 0, "evaluated": True}
 
 
@@ -86,6 +86,7 @@ def test_ctrl_c_costs_no_step():
         {"checkpoint": 496},
         {"resumed_at": 496},
         {"report": False},
+        {"in_time": False},
         {"exit_code": 130},
         {"traceback": True},
     ]
