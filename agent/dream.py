@@ -106,7 +106,7 @@ def dream(agent: Agent, episode: Episode, horizon: int, seed: int = 0) -> Dream:
         planned = iter(actions[start:])
 
         def replayed(z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-            return next(planned).view(1), torch.zeros(1, device=z.device)
+            return next(planned)[None], torch.zeros(1, device=z.device)
 
         rollout = env.imagine(replayed, starts)
     codes = model.latents.split(rollout.z[0])

@@ -50,6 +50,22 @@ def test_an_episodes_rewards_are_those_that_the_agent_learned_from():
     assert set(episode_of(agent_of(config), config).reward.tolist()) <= {-1.0, 1.0}
 
 
+def test_an_episodes_rewards_hold_the_reward_terms_where_the_discount_is_known():
+    terms = {"task": {"kind": "environment"}, "clock": {"kind": "potential", "observation": "observation", "index": 1}}
+    config = tiny_config({"id": "tests.agent.tiny:Wage-v0", "holdout": False, "reward": "sign", "rewards": terms})
+    tasks, agent = make_task_space(config.env), agent_of(config)
+    shaped = play_episode(agent, config.env, tasks, "Wage-v0", "test", 3, gamma=0.5)
+    plain = play_episode(agent, config.env, tasks, "Wage-v0", "test", 3)
+    # The clock shows 0, 1, 2, and 3 where the episode terminates: 0.5*1 - 0, 0.5*2 - 1, 0 - 2.
+    assert (shaped.reward - plain.reward).tolist() == [0.5, 0.0, -2.0]
+
+
+def test_an_episode_of_continuous_actions_is_dreamt_too():
+    config = tiny_config({"id": "Pendulum-v1", "holdout": False, "max_episode_steps": 8})
+    agent = agent_of(config)
+    assert dream(agent, episode_of(agent, config), 3).imagined_reward.shape == (3,)
+
+
 def test_playing_and_dreaming_are_repeatable_and_draw_no_random_number_of_their_caller():
     agent = agent_of()
     before = torch.get_rng_state()
