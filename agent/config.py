@@ -58,6 +58,7 @@ class EvalConfig:
     split: str = "test"  # test | validation
     dream_horizon: int = 12  # steps imagined for the picture of a dream
     shuffle: list[str] = field(default_factory=list)  # modalities to show as another episode's in one more evaluation
+    random: bool = False  # report uniformly random actions beside
 
 
 @dataclass

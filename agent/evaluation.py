@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,10 +68,16 @@ class TaskResult:
     layouts: int = 0
     infos: list[dict[str, float]] = field(default_factory=list)
 
-    def info(self) -> dict[str, float]:
-        """The mean of every reported info entry."""
+    def means(self) -> dict[str, Any]:
+        """`{success, return, length}` over all episodes, and `info`, the reported info entries, where there are any."""
         names = dict.fromkeys(name for entries in self.infos for name in entries)
-        return {name: float(np.mean([entries[name] for entries in self.infos if name in entries])) for name in names}
+        info = {name: float(np.mean([entries[name] for entries in self.infos if name in entries])) for name in names}
+        figures = {
+            "success": float(np.mean(self.success)),
+            "return": float(np.mean(self.score)),
+            "length": float(np.mean(self.length)),
+        }
+        return figures | ({"info": info} if info else {})
 
 
 @dataclass

@@ -149,6 +149,7 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
 
     results = {policy: played(policy) for policy in POLICIES}
     shuffled = played(settings.policy, settings.shuffle) if settings.shuffle else {}
+    random = played("random") if settings.random else {}
     policies = sorted(POLICIES, key=lambda policy: policy != settings.policy)  # the one that counts first
     shown = [f"{figure}_{policy}" for policy in policies for figure in ("success", "return")] + ["length"]
     table = Table("task", *(name.replace("_", "\n") for name in shown), "episodes", "layouts")
@@ -156,9 +157,7 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
     for task in tasks:
         result = results[settings.policy][task.id]
         row = summary[task.id] = {
-            "success": float(np.mean(result.success)),
-            "return": float(np.mean(result.score)),
-            "length": float(np.mean(result.length)),
+            **result.means(),
             "episodes": len(result.success),
             "layouts": result.layouts,
         }
@@ -166,22 +165,24 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
             row[f"success_{policy}"] = float(np.mean(results[policy][task.id].success))
             row[f"return_{policy}"] = float(np.mean(results[policy][task.id].score))
         table.add_row(task.id, *(f"{row[name]:.2f}" for name in shown), str(row["episodes"]), str(row["layouts"]))
-        if config.env.report:
-            row["info"] = result.info()
         if shuffled:
-            other = row["shuffled"] = {
-                "modalities": list(settings.shuffle),
-                "success": float(np.mean(shuffled[task.id].success)),
-                "return": float(np.mean(shuffled[task.id].score)),
-                "length": float(np.mean(shuffled[task.id].length)),
-            }
-            figures = [f"{other['success']:.2f}", f"{other['return']:.2f}", "", "", f"{other['length']:.2f}"]
-            table.add_row(f"  {', '.join(settings.shuffle)} of others", *figures, str(row["episodes"]), "")
+            row["shuffled"] = {"modalities": list(settings.shuffle), **shuffled[task.id].means()}
+            _add_comparison(table, f"{', '.join(settings.shuffle)} of others", row["shuffled"], row["episodes"])
+        if random:
+            row["random"] = random[task.id].means()
+            _add_comparison(table, "random actions", row["random"], row["episodes"])
     console.print(table)
     for name, row in summary.items():
-        if "info" in row:
-            _print_line(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in row["info"].items()))
+        for player, means in {"": row, " at random": row.get("random", {})}.items():
+            if "info" in means:
+                _print_line(f"{name}{player}: " + ", ".join(f"{key} {value:.3g}" for key, value in means["info"].items()))
     return summary
+
+
+def _add_comparison(table: Table, name: str, means: dict[str, Any], episodes: int) -> None:
+    table.add_row(
+        f"  {name}", f"{means['success']:.2f}", f"{means['return']:.2f}", "", "", f"{means['length']:.2f}", str(episodes), ""
+    )
 
 
 def objective(summary: dict[str, Any], hardest: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from agent.evaluation import TaskResult, evaluate
+from agent.jobs import evaluation_summary
 from agent.trainer import Trainer
 from envs import make_task_space
 from envs.errors import UserError
@@ -42,8 +44,9 @@ def test_an_entry_without_a_number_is_refused_by_name(key: str):
 
 
 def test_a_mean_is_over_the_episodes_that_had_the_entry():
-    assert TaskResult(infos=[{"x": 1.0}, {"x": 2.0, "y": 5.0}]).info() == {"x": 1.5, "y": 5.0}
-    assert TaskResult().info() == {}
+    result = TaskResult([True, False], [1.0, 2.0], [3, 4], infos=[{"x": 1.0}, {"x": 2.0, "y": 5.0}])
+    assert result.means() == {"success": 0.5, "return": 1.5, "length": 3.5, "info": {"x": 1.5, "y": 5.0}}
+    assert "info" not in TaskResult([True], [1.0], [3]).means()
 
 
 def test_means_over_episodes_are_logged_and_evaluated(tmp_path: Path):
@@ -52,4 +55,17 @@ def test_means_over_episodes_are_logged_and_evaluated(tmp_path: Path):
     play(trainer, 64)
     assert 3 <= trainer.metrics()["train/info/steps/Line-v0"] <= 5
     (result,) = evaluate(trainer.agent, config.env, make_task_space(config.env), 4).values()
-    assert result.info() == {"steps": np.mean(result.length)}
+    assert result.means()["info"] == {"steps": np.mean(result.length)}
+
+
+def test_random_actions_are_reported_beside_the_agents_own(tmp_path: Path):
+    config = tiny_config(LINE | {"report": ["steps"]})
+    config = replace(config, eval=replace(config.eval, episodes=8, random=True))
+    agent = Trainer(config, tmp_path).agent
+    row = evaluation_summary(agent, config)["Line-v0"]
+    assert (
+        set(row["random"]) == {"success", "return", "length", "info"}
+        and row["random"]["info"]["steps"] == row["random"]["length"]
+    )
+    plain = evaluation_summary(agent, replace(config, eval=replace(config.eval, random=False)))["Line-v0"]
+    assert "random" not in plain and plain == {name: value for name, value in row.items() if name != "random"}
