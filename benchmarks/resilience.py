@@ -239,7 +239,7 @@ def plan(options: Options) -> list[Run]:
         asked: dict[str, tuple[list[str], Callable[[list[str], Context], dict[str, Any]]]] = {
             "kill": ([f"train.env_steps={steps}"], partial(_kill, moments, seed)),
             "ctrl_c": (["train.env_steps=1024", f"train.warmup_updates={WARMUP}", "eval.episodes=40"], stop_run),
-            "bad_input": (["train.env_steps=768"], refuse_run),
+            "bad_input": (["train.env_steps=768", "env.kwargs.max_steps=30"], refuse_run),
         }
         for variant, (own, execute) in asked.items():
             given = [*common, *own]
