@@ -190,7 +190,7 @@ def refuse_run(given: list[str], context: Context) -> dict[str, Any]:
             "exit_code": code,
             "said": said[0] if len(said) == 1 else said,
             "one_sentence": len(said) == 1,
-            "unchanged": tree_hash(folder) == before and not out.exists(),
+            "unchanged": tree_hash(folder) == before and not any(out.rglob("*")),  # Hydra makes the folder, empty
         }
         shutil.rmtree(folder)
     whole.rename(folder)
