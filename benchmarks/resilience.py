@@ -51,7 +51,7 @@ Cases = dict[str, tuple[list[str], Callable[[Path], object]]]
 
 def kill_run(given: list[str], moments: tuple[str, ...], seed: int, context: Context) -> dict[str, Any]:
     """Kill -9 and resume, again and again, up to the end; then the same run without a kill, to compare."""
-    folder, rng = context.folder, random.Random(seed)
+    folder, rng = context.folder / "run", random.Random(seed)
     arguments, at = [*given, folder_override(folder)], 0
     kills: list[dict[str, Any]] = []
     for number, moment in enumerate((*moments, None)):
@@ -100,7 +100,7 @@ def kill_run(given: list[str], moments: tuple[str, ...], seed: int, context: Con
 
 def stop_run(given: list[str], context: Context) -> dict[str, Any]:
     """Ctrl-C during the model's warm-up, in training and during evaluation; after each the run is resumed."""
-    folder = context.folder
+    folder = context.folder / "run"
     moments: dict[str, Callable[[str], bool]] = {
         "warm-up": lambda words: said_steps(words) >= 512 - ENVS,
         "training": lambda words: said_steps(words) >= 800,
@@ -174,7 +174,7 @@ def bad_input(run: Path, out: Path) -> Cases:
 
 def refuse_run(given: list[str], context: Context) -> dict[str, Any]:
     """Bad input beside a finished run: exit code, what is said, and whether the run's folder stays as it was."""
-    folder, found = context.folder, {}
+    folder, found = context.folder / "run", {}
     with started([*given, folder_override(folder)], folder.with_name("first.log"), context.threads, context.stop) as run:
         if run.ended() != 0:
             raise RunError(run.words()[-300:])
