@@ -90,6 +90,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "episodes": trainer.replay.episodes,
         "tasks": list(trainer.tasks.ids),
         "num_envs": trainer.envs.num_envs,
+        "faults": trainer.envs.faults.state_dict(),
     }
     return TrainingState(tensors, state, pack_open_episodes(trainer.replay.open_episodes()))
 
@@ -157,6 +158,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.logged = int(state["logged"])
     trainer.curriculum.load_state_dict(state["curriculum"])
     trainer.tracker.load_state_dict(state["tracker"])
+    trainer.envs.faults.load_state_dict(state.get("faults", {}))
     trainer.timer.load_state_dict(state["timer"])
     trainer.task_rng.bit_generator.state = state["task_rng"]
     trainer.replay_rng.bit_generator.state = state["replay_rng"]

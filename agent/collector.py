@@ -59,7 +59,7 @@ class Collector:
         action, log_prob, self.state = self.agent.act(self.obs, self.first, self.state, mode, grow=True)
         self.replay.act(action, log_prob)
         result = self.envs.step(action)
-        self.replay.arrive(result.obs, self.reward(result), result.terminated, result.truncated)
+        self.replay.arrive(result.obs, self.reward(result), result.terminated, result.truncated, result.dropped)
         self.obs = result.obs
         self.steps += self.envs.num_envs
         self.score += result.reward
@@ -68,12 +68,14 @@ class Collector:
         if not self.first.any():
             return []
         outcomes = []
-        for i in np.flatnonzero(self.first).tolist():
+        whole = self.first if result.dropped is None else self.first & ~result.dropped  # of what broke down nothing is known
+        for i in np.flatnonzero(whole).tolist():
             success = self.rule.judge(self.score[i], float(result.reward[i]), bool(result.terminated[i]), result.infos[i])
             numbers = reported(result.infos[i], self.report)
             self.infos.add({f"train/info/{key}/{self.playing[i].id}": value for key, value in numbers.items()})
             outcomes.append(Outcome(self.playing[i].id, float(self.score[i]), success, int(self.length[i]), self.steps))
-        self.reward.finish(self.first)
+        self.reward.finish(whole)
+        self.reward.restart(self.first)
         self.curriculum.update(outcomes)
         self._begin(self.first)
         return outcomes

@@ -163,6 +163,9 @@ def _play(
         obs, first = step.obs, step.terminated | step.truncated
         score += step.reward
         length += 1
+        if step.dropped is not None:  # another episode is played in its place
+            begun -= int((step.dropped & counted).sum())
+            counted &= ~step.dropped
         for i in np.flatnonzero(first & counted):
             result.success.append(rule.judge(score[i], float(step.reward[i]), bool(step.terminated[i]), step.infos[i]))
             result.score.append(float(score[i]))

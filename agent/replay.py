@@ -77,8 +77,18 @@ class Replay:
         self._streams.set_newest(action=action, log_prob=log_prob)
         self._acted = True
 
-    def arrive(self, obs: Observations, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray) -> None:
+    def arrive(
+        self,
+        obs: Observations,
+        reward: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        dropped: np.ndarray | None = None,
+    ) -> None:
         """What every environment answered: observations `{key: (E, *shape)}`, rewards (E,), flags (E,) bool.
+
+        Environments of `dropped` (E,) answered nothing that can be learned from: their episode ends, truncated, at the
+        observation before, and one that is broken off in its first step leaves no trace.
 
         Raises UserError for a reward or an observation that is not finite; nothing is written then.
         """
@@ -88,12 +98,26 @@ class Replay:
         self._check_finite("reward", reward, self._envs, self._task)
         self._spill()
         fields = {"reward": reward, "terminated": terminated, "truncated": truncated, "task": self._task}
-        self._streams.append(self._envs, obs, **fields)
-        self._acted = False
-        self._length += 1
         self.steps += self.num_envs
-        for env in np.flatnonzero(terminated | truncated).tolist():
+        rows = self._envs
+        if dropped is not None:
+            self._break_off(np.flatnonzero(dropped))
+            rows = np.flatnonzero(~dropped)
+            obs, fields = {key: value[rows] for key, value in obs.items()}, {name: value[rows] for name, value in fields.items()}
+        self._streams.append(rows, obs, **fields)
+        self._acted = False
+        self._length[rows] += 1
+        for env in rows[(terminated | truncated)[rows]].tolist():
             self._finish(env, bool(terminated[env]), bool(truncated[env]))
+
+    def _break_off(self, envs: np.ndarray) -> None:
+        """End the episodes of `envs` (n,) at their newest observation."""
+        begun = self._length[envs] > 1
+        self._streams.end_newest(envs[begun])
+        for env in envs[begun].tolist():
+            self._finish(env, False, True)
+        self._streams.take_back(envs[~begun])
+        self._length[envs] = 0
 
     def sample(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> SequenceBatch:
         """`batch` slices of `length` records, none over a write head. Raises ValueError while no stream is that long."""

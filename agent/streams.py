@@ -64,6 +64,16 @@ class Streams:
         for name, values in fields.items():
             self._fields[name][at] = values
 
+    def end_newest(self, rows: np.ndarray) -> None:
+        """Make the newest record of each of `rows` (n,) the last of an episode that was cut off: nothing was done at it."""
+        at = self._at(rows, self.count[rows] - 1)
+        self._fields["truncated"][at] = True
+        self._fields["action"][at], self._fields["log_prob"][at] = 0, 0.0
+
+    def take_back(self, rows: np.ndarray) -> None:
+        """Have the next record of each of `rows` (n,) written over its newest, which must hold no reward."""
+        self.count[rows] -= 1
+
     def newest(self, row: int, number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Copies of a row's last `number` records, oldest first: observations and fields."""
         at = self._at(row, np.arange(self.count[row] - number, self.count[row]))

@@ -240,7 +240,8 @@ class Trainer:
         for name, value in values.items():
             if not np.isfinite(value):
                 raise broken_down(name, self.env_steps, self.folder)
-        values |= self.tracker.metrics() | self.reward.pop() | self.collector.infos.pop() | self.timer.metrics()
+        values |= self.envs.faults.metrics() | self.tracker.metrics() | self.reward.pop() | self.collector.infos.pop()
+        values |= self.timer.metrics()
         values |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
         values |= {"updates": float(self.learner.updates), "seconds": self.seconds(), "replay/steps": float(len(self.replay))}
         return values

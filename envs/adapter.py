@@ -9,8 +9,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from envs.faults import FaultError
 from envs.spaces.actions import adapted_action_space, to_environment
-from envs.spaces.leaves import leaves
+from envs.spaces.leaves import Leaf, leaves
 from envs.spaces.ranges import integer_ranges
 from envs.spaces.specs import EnvSpec, ModalitySpec
 
@@ -22,7 +23,10 @@ MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Adapter(gym.Wrapper[Any, Any, Any, Any]):
-    """Delivers observations as `{modality key: array}` as the spec says; takes the agent's actions."""
+    """Delivers observations as `{modality key: array}` as the spec says; takes the agent's actions.
+
+    Raises a `FaultError` (`outside_space`) for an observation that cannot be brought into that form.
+    """
 
     def __init__(self, env: gym.Env[Any, Any], spec: EnvSpec) -> None:
         super().__init__(env)
@@ -30,10 +34,10 @@ class Adapter(gym.Wrapper[Any, Any, Any, Any]):
         self.action_space = adapted_action_space(spec.action)
         self._to_environment = to_environment(spec.action)
         by_key = {leaf.key: leaf for leaf in leaves(env.observation_space)}
-        self._parts: list[tuple[str, tuple[Any, ...], Convert]] = []
+        self._parts: list[tuple[Leaf, Convert]] = []
         for modality in spec.observations:
             leaf = by_key[modality.key]
-            self._parts.append((leaf.key, leaf.path, converter(leaf.space, modality)))
+            self._parts.append((leaf, converter(leaf.space, modality)))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -45,12 +49,36 @@ class Adapter(gym.Wrapper[Any, Any, Any, Any]):
 
     def _adapt(self, observation: Any) -> Observation:
         adapted = {}
-        for key, path, convert in self._parts:
-            value = observation
-            for step in path:
-                value = value[step]
-            adapted[key] = convert(value)
+        for leaf, convert in self._parts:
+            try:
+                value = observation
+                for step in leaf.path:
+                    value = value[step]
+                check_array(value, leaf.space)
+                adapted[leaf.key] = convert(value)
+            except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+                raise FaultError("outside_space", f"`{leaf.key}`: {type(error).__name__}: {error}") from error
         return adapted
+
+
+def check_array(value: Any, space: spaces.Space[Any]) -> None:
+    """See that an array of two or more axes has its space's shape, and that integers of another type fit into the space's.
+
+    Reshaping and casting would take both without a word.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    shape, dtype = space.shape, space.dtype
+    if not shape or dtype is None or (getattr(value, "dtype", None) == dtype and value.shape == shape):
+        return
+    array = np.asarray(value)
+    if len(shape) > 1 and array.shape != shape:
+        raise ValueError(f"an array of shape {array.shape} where the space has {shape}")
+    if dtype.kind in "iu" and not np.can_cast(array.dtype, dtype, "safe"):
+        with np.errstate(invalid="ignore"):
+            if not np.array_equal(array.astype(dtype), array):
+                raise ValueError(f"{array.dtype} numbers that do not fit into {dtype}")
 
 
 def adapted_space(spec: EnvSpec) -> spaces.Dict:

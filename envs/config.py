@@ -31,3 +31,5 @@ class EnvConfig:
     report: list[str] = field(default_factory=list)  # info entries whose means over episodes are reported
     holdout: bool = True  # keep some layouts out of training
     text_bytes: int = 96
+    step_timeout: float = 60.0  # seconds; 0: no limit
+    max_faults: int = 10  # breakdowns of environments that a run survives

@@ -2,119 +2,204 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
-from envs.adapter import Adapter, Observation, adapted_space
+from envs.adapter import Adapter, Observation
 from envs.building import build_environment
 from envs.config import EnvConfig
+from envs.deadline import Deadline, TimeUp
 from envs.errors import UserError
+from envs.faults import FaultError
+from envs.guards import SpaceWatch, clean_info, plain_reward
 from envs.rewards import RewardTerms
 from envs.shaping import TermRecorder
-from envs.spaces.actions import adapted_action_space
 from envs.spaces.specs import EnvSpec
 from envs.splits import MAX_DRAWS, next_seed, split_of
 from envs.suites import layout_hasher
 from envs.tasks import Task
 
-_NO_INFO: dict[str, Any] = {}
-TERMS = "/reward_terms"  # where a slot's observation carries its reward terms: no leaf can be called so
+log = logging.getLogger(__name__)
+
+RESET_FACTOR = 10  # a reset may take so many times `env.step_timeout`: many environments build a level in it
 
 
-@dataclass(frozen=True)
-class FinalInfo:
-    """An episode's last info, wrapped so that vector environments pass it on as it is instead of batching its entries."""
+class SlotStart(NamedTuple):
+    """An episode's first observation, and the name of its layout."""
 
-    info: dict[str, Any]
+    obs: Observation
+    layout: str
 
 
-class EnvSlot(gym.Env[Any, Any]):
-    """Receives `reset(options={"tasks": [...]})`, one task per slot, and plays its own; environments are built once per task.
+class SlotStep(NamedTuple):
+    """What one step brought.
 
-    Infos are dropped but for the last of an episode (`{"final": FinalInfo}`): batching them costs vector environments
-    more than stepping does.
+    Attributes:
+        info: of an episode that ended, its last info; else None.
+        odd: what was odd about that info, or nothing.
+        terms: float32 (terms,), the reward terms before weighting, where they are measured.
+    """
+
+    obs: Observation
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any] | None = None
+    odd: str = ""
+    terms: np.ndarray | None = None
+
+
+class BuiltEnv(NamedTuple):
+    """The environment of one task and what goes with it."""
+
+    env: Adapter
+    layout_of: Callable[[Any], str]
+    watch: SpaceWatch
+
+
+class EnvSlot:
+    """Plays one task at a time; environments are built once per task, and again after a fault.
+
+    A fault of an environment is an answer, not an exception: whoever steps the slots counts it and decides. Infos are dropped but
+    for the last of an episode.
 
     Args:
-        index: which entry of `options["tasks"]` is this slot's.
         config: how environments are built.
         spec: what they deliver.
         split: layouts of which split are played.
         held_out: ids of the tasks whose layouts are split; on others every layout is played.
-        terms: reward terms to measure: observations then carry them as `TERMS`, float32 (terms,), before weighting.
+        terms: reward terms to measure.
+        deadline: how long a step may take; its clock is kept ticking by whoever steps the slots.
     """
 
     def __init__(
         self,
-        index: int,
         config: EnvConfig,
         spec: EnvSpec,
         split: str = "train",
         held_out: frozenset[str] = frozenset(),
         terms: RewardTerms | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
-        self.observation_space = adapted_space(spec)
-        if terms is not None:
-            carried = spaces.Box(-np.inf, np.inf, (len(terms.terms),), np.float32)
-            self.observation_space = spaces.Dict({**self.observation_space.spaces, TERMS: carried})
-        self.action_space = adapted_action_space(spec.action)
-        self._index = index
         self._config = config
         self._spec = spec
         self._split = split
         self._held_out = held_out
         self._terms = terms
-        self._built: dict[str, tuple[Adapter, Callable[[Any], str]]] = {}
-        self._env: Adapter | None = None
+        self._deadline = deadline or Deadline(0)
+        self._built: dict[str, BuiltEnv] = {}
+        self._task = ""
+        self._env: BuiltEnv | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
-        task: Task | None = (options or {})["tasks"][self._index]
-        if task is None or task.seed is None:
-            raise ValueError(f"slot {self._index} is reset without a task that carries a seed")
-        observation, layout = self.draw(task)
-        return self._with_terms(observation), {"layout": layout}
-
-    def draw(self, task: Task) -> tuple[Observation, str]:
+    def begin(self, task: Task, afresh: bool = False) -> SlotStart | FaultError:
         """Start an episode of `task` on its seed's layout or, if not in the split, the first down `next_seed`'s chain.
 
-        Returns:
-            (first observation, layout).
+        With `afresh` the environment that was played last is thrown away first.
 
         Raises:
             UserError: no layout of the split turns up.
         """
-        self._env, layout_of = self._environment(task)
+        if afresh:
+            self._discard()
+        self._task = task.id
+        try:
+            return self._draw(task)
+        except UserError:
+            raise
+        except TimeUp:
+            return self._broken(FaultError("timeout", f"a reset took more than {RESET_FACTOR * self._deadline.seconds:g} s"))
+        except FaultError as fault:
+            return self._broken(fault)
+        except Exception as error:  # an environment may raise anything
+            return self._broken(_raised(error, "reset"))
+        finally:
+            self._deadline.stop()
+
+    def step(self, action: Any) -> SlotStep | FaultError:
+        """Take the agent's `action`."""
+        built = self._env
+        assert built is not None  # an episode is begun first
+        try:
+            self._deadline.start()
+            obs, reward, terminated, truncated, info = built.env.step(action)
+            self._deadline.stop()
+            if terminated or truncated:
+                built.watch.check()
+            reward, terminated, truncated = plain_reward(reward), bool(terminated), bool(truncated)
+        except UserError:
+            raise
+        except TimeUp:
+            return self._broken(FaultError("timeout", f"a step took more than {self._deadline.seconds:g} s"))
+        except FaultError as fault:
+            return self._broken(fault)
+        except Exception as error:
+            return self._broken(_raised(error, "step"))
+        finally:
+            self._deadline.stop()
+        recorder = built.env.env
+        terms = recorder.values if isinstance(recorder, TermRecorder) else None
+        if not (terminated or truncated):
+            return SlotStep(obs, reward, terminated, truncated, terms=terms)
+        return SlotStep(obs, reward, terminated, truncated, *clean_info(info), terms)
+
+    def close(self) -> None:
+        for task in list(self._built):
+            self._close(task)
+
+    def _draw(self, task: Task) -> SlotStart:
+        self._env = built = self._environment(task)
         seed = int(task.seed or 0)
         for _ in range(MAX_DRAWS):
-            observation, _ = self._env.reset(seed=seed)
-            layout = layout_of(observation)
+            self._deadline.start(RESET_FACTOR)
+            obs, _ = built.env.reset(seed=seed)
+            built.watch.check()
+            layout = built.layout_of(obs)
             if task.id not in self._held_out or split_of(layout) == self._split:
-                return observation, layout
+                return SlotStart(obs, layout)
             seed = next_seed(seed)
         raise UserError(f"task {task.id} shows no layout of the {self._split} split in {MAX_DRAWS} draws; set env.holdout=false.")
 
-    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        assert self._env is not None  # vector environments reset first
-        observation, reward, terminated, truncated, info = self._env.step(action)
-        final = {"final": FinalInfo(info)} if terminated or truncated else _NO_INFO
-        return self._with_terms(observation), reward, terminated, truncated, final
-
-    def close(self) -> None:
-        for env, _ in self._built.values():
-            env.close()
-        self._built.clear()
-
-    def _environment(self, task: Task) -> tuple[Adapter, Callable[[Any], str]]:
+    def _environment(self, task: Task) -> BuiltEnv:
         if task.id not in self._built:
-            raw = build_environment(task, self._config)
-            env = Adapter(raw if self._terms is None else TermRecorder(raw, self._terms), self._spec)
-            self._built[task.id] = env, layout_hasher(env)
+            try:
+                raw = build_environment(task, self._config)
+            except UserError as error:  # it could be built when the run began
+                raise FaultError("raised", str(error)) from error
+            try:
+                adapter = Adapter(raw if self._terms is None else TermRecorder(raw, self._terms), self._spec)
+            except KeyError as error:
+                raise FaultError("space_changed", f"{error} is not observed any more") from error
+            self._built[task.id] = BuiltEnv(adapter, layout_hasher(adapter), SpaceWatch(raw))
         return self._built[task.id]
 
-    def _with_terms(self, observation: Observation) -> Observation:
-        recorder = self._env.env if self._env is not None else None
-        return {**observation, TERMS: recorder.values} if isinstance(recorder, TermRecorder) else observation
+    def _broken(self, fault: FaultError) -> FaultError:
+        if self._env is not None and fault.kind in ("raised", "outside_space"):
+            try:
+                self._env.watch.check()
+            except FaultError as cause:  # what it did follows from this
+                fault = cause
+            except Exception:  # not even its spaces can be read
+                log.debug("the spaces of a broken environment cannot be read", exc_info=True)
+        self._discard()
+        return fault
+
+    def _discard(self) -> None:
+        """Throw the present task's environment away: the next episode builds another one."""
+        self._env = None
+        if self._task in self._built:
+            self._close(self._task)
+
+    def _close(self, task: str) -> None:
+        with suppress(Exception, TimeUp):  # it is broken, or no longer needed
+            self._deadline.start(RESET_FACTOR)
+            self._built.pop(task).env.close()
+        self._deadline.stop()
+
+
+def _raised(error: Exception, where: str) -> FaultError:
+    text = " ".join(str(error).split())
+    return FaultError("raised", f"{type(error).__name__} in {where}{': ' + text[:200] if text else ''}")

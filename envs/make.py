@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import signal
 from functools import partial
 from typing import Any
 
@@ -14,6 +12,7 @@ from envs.building import build_environment, check_id
 from envs.config import EnvConfig
 from envs.delivery import EnvSlot
 from envs.errors import UserError
+from envs.guards import declared_bounds
 from envs.probe import probe
 from envs.rewards import RewardTerms
 from envs.shaping import TermRecorder
@@ -79,21 +78,37 @@ def make_envs(
     count = config.num_envs if num_envs is None else num_envs
     if count < 1:
         raise UserError(f"env.num_envs={count} has to be at least 1.")
-    spec = infer_spec(config, tasks)
+    if config.step_timeout < 0 or config.max_faults < 0:
+        raise UserError(f"env.step_timeout={config.step_timeout} and env.max_faults={config.max_faults} have to be 0 or more.")
+    spec, space = _inspect(config, tasks)
     held_out = _held_out(config, tasks, spec) if config.holdout else frozenset()
     terms = None if gamma is None else RewardTerms.parse(config.rewards, gamma)
     if terms is not None:
         _check_terms(terms, config, tasks)
-    slots = [partial(_build_slot, index, config, spec, split, held_out, terms) for index in range(count)]
-    return TaskVectorEnv(slots, spec, tasks, config.vectorization, held_out, terms)
+    slots = [partial(EnvSlot, config, spec, split, held_out, terms)] * count
+    return TaskVectorEnv(
+        slots,
+        spec,
+        tasks,
+        config.vectorization,
+        held_out,
+        terms,
+        declared_bounds(space, spec),
+        config.step_timeout,
+        config.max_faults,
+    )
 
 
 def infer_spec(config: EnvConfig, tasks: TaskSpace) -> EnvSpec:
     """What the environments of a task space observe and how they are acted in, from their spaces and a short probe of each task.
 
     Raises:
-        UserError: spaces that cannot be mapped, or that do not agree over the tasks.
+        UserError: spaces that cannot be mapped, or that do not agree over the tasks; an environment that cannot even be reset.
     """
+    return _inspect(config, tasks)[0]
+
+
+def _inspect(config: EnvConfig, tasks: TaskSpace) -> tuple[EnvSpec, Space]:
     samples: dict[str, list[list[Any]]] = {}
     first: tuple[Task, Space, Space] | None = None
     for task in tasks:
@@ -101,21 +116,13 @@ def infer_spec(config: EnvConfig, tasks: TaskSpace) -> EnvSpec:
         if first is None:
             first = task, env.observation_space, env.action_space
         _check_agreement(first, task, env.observation_space, env.action_space)
-        for key, episodes in probe(env).items():
+        for key, episodes in probe(env, task.id, config.step_timeout).items():
             samples.setdefault(key, []).extend(episodes)
         env.close()
     assert first is not None  # a task space is never empty
     _, observation_space, action_space = first
-    return EnvSpec(infer_modalities(observation_space, samples, config.modalities, config.text_bytes), action_spec(action_space))
-
-
-def _build_slot(
-    index: int, config: EnvConfig, spec: EnvSpec, split: str, held_out: frozenset[str], terms: RewardTerms | None
-) -> EnvSlot:
-    if multiprocessing.parent_process() is not None:
-        # Ctrl-C reaches every process of the terminal; the run's own process answers it and closes the workers in order.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return EnvSlot(index, config, spec, split, held_out, terms)
+    spec = EnvSpec(infer_modalities(observation_space, samples, config.modalities, config.text_bytes), action_spec(action_space))
+    return spec, observation_space
 
 
 def _check_terms(terms: RewardTerms, config: EnvConfig, tasks: TaskSpace) -> None:
@@ -144,13 +151,14 @@ def _check_agreement(first: tuple[Task, Space, Space], task: Task, observation_s
 
 
 def _held_out(config: EnvConfig, tasks: TaskSpace, spec: EnvSpec) -> frozenset[str]:
-    slot = EnvSlot(0, config, spec)
+    envs = TaskVectorEnv([partial(EnvSlot, config, spec)], spec, tasks, max_faults=config.max_faults)
 
     def layout(task: Task, seed: int) -> str:
-        return slot.draw(task.with_seed(seed))[1]
+        envs.reset([task.with_seed(seed)])
+        return envs.layout(0)
 
     held_out = frozenset(task.id for task in tasks if can_hold_out(partial(layout, task)))
-    slot.close()
+    envs.close()
     for task in tasks:
         if task.id not in held_out:
             log.warning(

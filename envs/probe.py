@@ -6,16 +6,41 @@ from typing import Any
 
 import gymnasium as gym
 
+from envs.deadline import Deadline, TimeUp
+from envs.errors import UserError
 from envs.spaces.leaves import leaves
 
 PROBE_EPISODES = 2
 PROBE_STEPS = 24  # a probe episode at most
+STEPS_A_PROBE = PROBE_EPISODES * (PROBE_STEPS + 10)  # resets counted as ten steps
 
 
-def probe(env: gym.Env[Any, Any], seed: int = 0) -> dict[str, list[list[Any]]]:
-    """Play a few random steps and keep what each leaf showed: leaf key -> episodes -> raw values. The same for the same seed."""
+def probe(env: gym.Env[Any, Any], name: str = "", step_timeout: float = 0.0, seed: int = 0) -> dict[str, list[list[Any]]]:
+    """Play a few random steps and keep what each leaf showed: leaf key -> episodes -> raw values. The same for the same seed.
+
+    Where the environment breaks down in the middle, what it showed until then has to do.
+
+    Raises:
+        UserError: it shows nothing at all.
+    """
     found = leaves(env.observation_space)
     samples: dict[str, list[list[Any]]] = {leaf.key: [] for leaf in found}
+    try:
+        deadline = Deadline(STEPS_A_PROBE * step_timeout)
+        with deadline:
+            deadline.start()
+            _play(env, seed, samples)
+    except (Exception, TimeUp) as error:  # an environment may raise anything
+        if not all(samples.values()):
+            what = "takes too long" if isinstance(error, TimeUp) else f"raises {type(error).__name__}: {error}"
+            raise UserError(
+                f"environment {name} {what} before it shows an observation: mend it, or put a wrapper round it (env.wrappers)."
+            ) from error
+    return samples
+
+
+def _play(env: gym.Env[Any, Any], seed: int, samples: dict[str, list[list[Any]]]) -> None:
+    found = leaves(env.observation_space)
     env.action_space.seed(seed)
     for episode in range(PROBE_EPISODES):
         observation, _ = env.reset(seed=seed + episode)
@@ -27,4 +52,3 @@ def probe(env: gym.Env[Any, Any], seed: int = 0) -> dict[str, list[list[Any]]]:
                 samples[leaf.key][-1].append(leaf.value(observation))
             if terminated or truncated:
                 break
-    return samples

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from envs.errors import UserError
+from envs.guards import BrokenInfo
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,22 @@ class SuccessRule:
             return bool(terminated) and last_reward > 0
         if self.kind == "return":
             return episode_return >= self.threshold
+        if isinstance(info, BrokenInfo):
+            return False
         if self.key not in info:
             known = ", ".join(sorted(map(str, info))) or "nothing"
             raise UserError(
                 f"env.success=info:{self.key}: an episode's last info has no {self.key}, only {known}; choose another rule."
             )
-        return bool(info[self.key])
+        return _holds(info[self.key])
+
+
+def _holds(value: Any) -> bool:
+    """Whether an info entry says yes; what is neither true nor false (NaN, an object that will not say) does not."""
+    try:
+        array = np.asarray(value)
+        if array.ndim:
+            return array.size > 0 and bool(array.all())
+        return bool(value) and value == value
+    except Exception:  # entries may be any objects
+        return False

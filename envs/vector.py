@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from envs.delivery import TERMS
+from envs.delivery import EnvSlot, SlotStep
 from envs.errors import UserError
+from envs.faults import FaultError, FaultLedger
+from envs.guards import BatchCheck, Bounds
+from envs.pools import LocalPool, Pool, WorkerPool
 from envs.rewards import RewardTerms
 from envs.spaces.specs import EnvSpec
+from envs.splits import next_seed
 from envs.tasks import Task, TaskSpace
 
 VECTORIZATIONS = ("sync", "async")
@@ -29,6 +31,8 @@ class StepResult(NamedTuple):
         truncated: bool (num_envs,): the episode was cut off (a time limit); both may be true.
         infos: the environment's info for episodes that ended, an empty dict for the rest.
         terms: float32 (num_envs, terms), the reward terms of `env.rewards` before weighting, where they are measured.
+        dropped: bool (num_envs,): the environment broke down in this step, so the step never was: the episode ends, truncated, at
+            the observation before it, which is given once more with a reward of 0. None where nothing broke down.
     """
 
     obs: Observations
@@ -37,82 +41,156 @@ class StepResult(NamedTuple):
     truncated: np.ndarray
     infos: list[dict[str, Any]]
     terms: np.ndarray | None = None
+    dropped: np.ndarray | None = None
 
 
 class TaskVectorEnv:
-    """Slots on Gymnasium's vector environments, autoreset disabled: what ended is reset, by mask, before the next step."""
+    """Slots that are stepped together; what ended is reset, by mask, before the next step.
+
+    Faults of environments are counted in `faults`; what is faulty is built anew, within the allowance.
+
+    Args:
+        slots: builders of the slots, which take a `deadline`; picklable where they are to run in processes of their own.
+        spec: what they deliver.
+        tasks: what they can be asked to play.
+        vectorization: `sync` (one after the other, here) or `async` (a process each).
+        held_out: ids of the tasks whose layouts are split into train, validation and test.
+        terms: reward terms that are measured at every step.
+        bounds: declared bounds of vectors, to count numbers beyond them.
+        step_timeout: seconds a step may take, 0 for no limit.
+        max_faults: how many faults that cost an episode are let pass.
+    """
 
     def __init__(
         self,
-        slots: Sequence[Callable[[], gym.Env[Any, Any]]],
+        slots: Sequence[Callable[..., EnvSlot]],
         spec: EnvSpec,
         tasks: TaskSpace,
         vectorization: str = "sync",
         held_out: frozenset[str] = frozenset(),
         terms: RewardTerms | None = None,
+        bounds: Bounds | None = None,
+        step_timeout: float = 0.0,
+        max_faults: int = 0,
     ) -> None:
         self.spec = spec
-        self.terms = terms  # measured at every step
+        self.terms = terms
         self.tasks = tasks
         self.num_envs = len(slots)
-        self.held_out = held_out  # ids of the tasks whose layouts are split into train, validation and test
+        self.held_out = held_out
+        self.faults = FaultLedger(max_faults)
         if vectorization not in VECTORIZATIONS:
             raise UserError(f"env.vectorization={vectorization} is unknown; choose one of {', '.join(VECTORIZATIONS)}.")
-        # `copy=False`: Gymnasium would deep-copy every observation; ours are flat, so they are copied below.
-        vector = SyncVectorEnv if vectorization == "sync" else AsyncVectorEnv
-        self._envs: SyncVectorEnv | AsyncVectorEnv = vector(list(slots), copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        self._pool: Pool = (LocalPool if vectorization == "sync" else WorkerPool)(slots, step_timeout)
+        self._check = BatchCheck(spec, bounds)
+        self._faulty: set[int] = set()  # to be built anew before they are played again
+        self._playing = [""] * self.num_envs  # task ids
         self._started = False
         self._ended = np.ones(self.num_envs, bool)
         self._layouts = [""] * self.num_envs
-        self._obs: Observations = {}
+        self._obs: Observations = {leaf.key: np.zeros((self.num_envs, *leaf.shape), leaf.dtype) for leaf in spec.observations}
 
     def reset(self, tasks: Sequence[Task | None], mask: np.ndarray | None = None) -> Observations:
         """Start an episode of `tasks[i]`, under its own seed, in every environment of `mask` (all if not given).
 
+        Where an environment breaks down in its reset it is built anew and tried again, under the next seed of its task's chain.
+
         Returns:
             The observations of all environments, `{modality key: (num_envs, *shape)}`, those outside the mask as they were.
+
+        Raises:
+            UserError: more faults than are let pass.
         """
         mask = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask, bool)
         if len(tasks) != self.num_envs or mask.shape != (self.num_envs,):
             raise ValueError(f"needs one task and one mask entry for each of {self.num_envs} environments")
         if not self._started and not mask.all():
             raise ValueError("the first reset has to start every environment")
-        for task, chosen in zip(tasks, mask, strict=True):
-            if chosen and (task is None or task.seed is None):
+        asked: dict[int, Task] = {}
+        for i in np.flatnonzero(mask).tolist():
+            task = tasks[i]
+            if task is None or task.seed is None:
                 raise ValueError("every environment that is reset needs a task that carries a seed")
-        if mask.any():
-            obs, infos = self._envs.reset(options={"tasks": list(tasks), "reset_mask": mask})
-            self._obs = obs
-            for i in np.flatnonzero(mask):
-                self._layouts[i] = str(infos["layout"][i])
-            self._ended[mask] = False
-            self._started = True
-        return self._copy(self._obs)
+            asked[i] = task
+        self._obs = self._copy()
+        while asked:
+            asked = self._begin(asked)
+        self._started = True
+        return self._copy()
+
+    def _begin(self, asked: dict[int, Task]) -> dict[int, Task]:
+        """Try to start episodes; answers what to try next for those that could not be."""
+        again: dict[int, Task] = {}
+        afresh, self._faulty = self._faulty & asked.keys(), self._faulty - asked.keys()
+        for i, answer in self._pool.begin(asked, afresh).items():
+            task = asked[i]
+            self._playing[i] = task.id
+            fault = answer if isinstance(answer, FaultError) else self._check({k: v[None] for k, v in answer.obs.items()}).get(0)
+            if isinstance(answer, FaultError) or fault is not None:
+                assert fault is not None
+                self._drop(i, fault)
+                again[i] = task.with_seed(next_seed(int(task.seed or 0)))
+                continue
+            self._layouts[i] = answer.layout
+            self._ended[i] = False
+            for key, rows in self._obs.items():
+                rows[i] = answer.obs[key]
+        return again
 
     def step(self, actions: np.ndarray) -> StepResult:
         """Take `actions` (num_envs, *spec.action.shape), one in each environment.
 
         Raises:
             RuntimeError: an environment whose episode ended was not reset.
+            UserError: more faults than are let pass.
         """
         if self._ended.any():
             raise RuntimeError(f"environments {np.flatnonzero(self._ended).tolist()} need a reset before the next step")
-        obs, reward, terminated, truncated, batched = self._envs.step(actions)
-        self._obs = obs
-        self._ended = terminated | truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for i in np.flatnonzero(self._ended):
-            infos[i] = batched["final"][i].info
-        terms = obs[TERMS].copy() if self.terms is not None else None
-        return StepResult(self._copy(obs), reward.astype(np.float32), terminated, truncated, infos, terms)
+        answers = self._pool.step(list(actions))
+        faults = {i: answer for i, answer in enumerate(answers) if isinstance(answer, FaultError)}
+        steps = [self._nothing(i) if isinstance(answer, FaultError) else answer for i, answer in enumerate(answers)]
+        obs = {key: np.empty_like(rows) for key, rows in self._obs.items()}
+        for key, rows in obs.items():
+            for i, step in enumerate(steps):
+                rows[i] = step.obs[key]
+        reward = np.array([step.reward for step in steps], np.float32)
+        for i, detail in self._check.beyond_bounds(obs).items():
+            self.faults.note("out_of_bounds", i, self._playing[i], detail)
+        for i, fault in (self._check(obs, reward) | faults).items():
+            self._drop(i, fault)
+            faults[i], steps[i], reward[i] = fault, self._nothing(i), 0.0
+            for key, rows in obs.items():
+                rows[i] = self._obs[key][i]
+        terminated = np.array([step.terminated for step in steps])
+        truncated = np.array([step.truncated for step in steps])
+        self._obs, self._ended = obs, terminated | truncated
+        infos = [{} if step.info is None else step.info for step in steps]
+        for i, step in enumerate(steps):
+            if step.odd:
+                self.faults.note("odd_info", i, self._playing[i], step.odd)
+        dropped = np.array([i in faults for i in range(self.num_envs)]) if faults else None
+        return StepResult(self._copy(), reward, terminated, truncated, infos, self._stack_terms(steps), dropped)
 
     def layout(self, i: int) -> str:
         """The name (a hash) of the layout that environment `i` is playing."""
         return self._layouts[i]
 
     def close(self) -> None:
-        self._envs.close()
+        self._pool.close()
 
-    @staticmethod
-    def _copy(obs: Observations) -> Observations:
-        return {key: value.copy() for key, value in obs.items() if key != TERMS}
+    def _drop(self, i: int, fault: FaultError) -> None:
+        self._faulty.add(i)
+        self.faults.drop(fault, i, self._playing[i])
+
+    def _nothing(self, i: int) -> SlotStep:
+        """What stands for a step that never was."""
+        return SlotStep({key: rows[i] for key, rows in self._obs.items()}, 0.0, False, True)
+
+    def _stack_terms(self, steps: Sequence[SlotStep]) -> np.ndarray | None:
+        if self.terms is None:
+            return None
+        nothing = np.zeros(len(self.terms.terms), np.float32)
+        return np.stack([nothing if step.terms is None else step.terms for step in steps])
+
+    def _copy(self) -> Observations:
+        return {key: rows.copy() for key, rows in self._obs.items()}

@@ -99,10 +99,10 @@ def test_each_environment_plays_the_task_it_was_asked_for() -> None:
     tasks = make_task_space(DOORKEY)
     envs = make_envs(DOORKEY, tasks, 2)
     envs.reset([tasks["DoorKey-8x8"].with_seed(1), tasks["DoorKey-5x5"].with_seed(1)])
-    slots: Any = envs._envs.envs  # type: ignore[union-attr]
-    assert [slot._env.unwrapped.grid.width for slot in slots] == [8, 5]
+    pool: Any = envs._pool
+    assert [slot._env.env.unwrapped.grid.width for slot in pool.slots] == [8, 5]
     envs.reset([tasks["DoorKey-5x5"].with_seed(2), None], np.array([True, False]))
-    assert [slot._env.unwrapped.grid.width for slot in slots] == [5, 5]
+    assert [slot._env.env.unwrapped.grid.width for slot in pool.slots] == [5, 5]
 
 
 def test_an_episode_depends_on_its_task_and_seed_alone_not_on_what_was_played_before() -> None:
