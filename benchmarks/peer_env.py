@@ -117,7 +117,7 @@ class CurriculumVecEnv(VecEnv):
         self._actions = np.asarray(actions, np.int64)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        obs, reward, terminated, truncated, last_infos, _ = self._envs.step(self._actions)
+        obs, reward, terminated, truncated, last_infos = self._envs.step(self._actions)[:5]
         self.env_steps += self.num_envs
         self._scores += reward
         self._lengths += 1

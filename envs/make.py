@@ -12,7 +12,9 @@ from envs.building import build_environment, check_id
 from envs.config import EnvConfig
 from envs.delivery import EnvSlot
 from envs.errors import UserError
+from envs.faults import FaultError, FaultLedger
 from envs.guards import declared_bounds
+from envs.pools import LocalPool
 from envs.probe import probe
 from envs.rewards import RewardTerms
 from envs.shaping import TermRecorder
@@ -20,7 +22,7 @@ from envs.spaces.actions import action_spec
 from envs.spaces.inference import infer_modalities, space_name
 from envs.spaces.leaves import leaves
 from envs.spaces.specs import EnvSpec
-from envs.splits import SPLITS, can_hold_out
+from envs.splits import SPLITS, can_hold_out, next_seed
 from envs.suites import near, suite_tasks
 from envs.tasks import Task, TaskSpace
 from envs.vector import TaskVectorEnv
@@ -151,14 +153,16 @@ def _check_agreement(first: tuple[Task, Space, Space], task: Task, observation_s
 
 
 def _held_out(config: EnvConfig, tasks: TaskSpace, spec: EnvSpec) -> frozenset[str]:
-    envs = TaskVectorEnv([partial(EnvSlot, config, spec)], spec, tasks, max_faults=config.max_faults)
+    pool, faults = LocalPool([partial(EnvSlot, config, spec)], config.step_timeout), FaultLedger(config.max_faults)
 
     def layout(task: Task, seed: int) -> str:
-        envs.reset([task.with_seed(seed)])
-        return envs.layout(0)
+        while isinstance(answer := pool.begin({0: task.with_seed(seed)}, ())[0], FaultError):
+            faults.drop(answer, 0, task.id)
+            seed = next_seed(seed)
+        return answer.layout
 
     held_out = frozenset(task.id for task in tasks if can_hold_out(partial(layout, task)))
-    envs.close()
+    pool.close()
     for task in tasks:
         if task.id not in held_out:
             log.warning(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,16 @@ from envs.config import EnvConfig
 from envs.errors import UserError
 from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
 from envs.tasks import Outcome
-from tests.agent.test_collector import Stage
+from tests.agent.test_collector import ScriptedAgent, Stage
 from tests.agent.test_evaluation import watched
 from tests.agent.test_resume import assert_same_run, stop_and_resume
 from tests.agent.tiny import play, tiny_config
+
+
+class OfX(ScriptedAgent):
+    def act(self, obs: Mapping[str, np.ndarray], first: np.ndarray, state: Any, mode: str, grow: bool) -> Any:
+        return super().act({"observation": obs["x"]}, first, state, mode, grow)
+
 
 COUNTER = EnvSpec((ModalitySpec("n", "vector", (1,), "float32"),), ActionSpec("discrete", 9))
 UNIFORM = SampleMix(recent=0, rewarded=0)
@@ -85,6 +93,7 @@ def test_what_is_broken_off_after_the_row_was_filled_is_handed_over_whole():
 def test_the_curriculum_hears_nothing_of_it_and_another_episode_begins():
     env = {key: value for key, value in bad("raise", 1).items() if key != "holdout"}
     stage = Stage(env, 1, lambda env, step: 0)  # every episode breaks down in its third step
+    stage.collector.agent = stage.agent = OfX(lambda env, step: 0)  # type: ignore[assignment]
     stage.collector.start()
     outcomes = [outcome for _ in range(7) for outcome in stage.collector.step()]
     assert outcomes == [] and not any(isinstance(entry, Outcome) for entry in stage.curriculum.entries)

@@ -37,7 +37,9 @@ class Bad(gym.Env[Any, Any]):
         self._t += 1
         done = self._t == 6
         fault = self._fault if self._bad and self._t >= self._at else ""
-        obs, reward, info = self._observe(), float(done), {"is_success": done}
+        obs = self._observe()
+        reward: Any = float(done)
+        info: Any = {"is_success": done}
         if fault == "raise":
             raise ZeroDivisionError("physics\nbroke down")
         if fault == "hang":
@@ -58,14 +60,15 @@ class Bad(gym.Env[Any, Any]):
             obs["x"] = np.zeros(3, np.float32)
         if fault == "action_space":
             self.action_space = spaces.Discrete(5)
-        obs |= {
+        changes: dict[str, dict[str, Any]] = {
             "shape": {"x": np.zeros(3, np.float32)},
             "words": {"x": "nonsense"},
             "category": {"kind": 7},
             "below": {"kind": -1},
             "nan": {"x": np.array([0.0, np.nan], np.float32)},
             "bounds": {"x": np.array([0.0, 11.0], np.float32)},
-        }.get(fault, {})
+        }
+        obs |= changes.get(fault, {})
         if fault == "missing":
             del obs["kind"]
         reward = {"inf_reward": np.inf, "no_reward": None, "array_reward": np.array([0.5])}.get(fault, reward)
@@ -74,7 +77,7 @@ class Bad(gym.Env[Any, Any]):
         )
         return obs, reward, done, False, info
 
-    def _observe(self) -> dict[str, Any]:
+    def _observe(self) -> Any:
         return {"x": np.full(2, self._t, np.float32), "kind": self._t % 3}
 
 

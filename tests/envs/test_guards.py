@@ -85,7 +85,7 @@ def test_what_does_no_harm_is_counted_and_goes_on(fault: str) -> None:
     result = play(envs, 6)
     assert result.dropped is None and result.terminated.all() and result.reward.tolist() == [1.0, 1.0]
     assert envs.faults.metrics() == {f"env/faults/{HARMLESS[fault]}": 4.0 if fault == "bounds" else 1.0}
-    assert isinstance(result.infos[1], dict) and 1 not in result.infos[1]
+    assert all(isinstance(key, str) for key in result.infos[1])
 
 
 def test_an_info_that_cannot_be_sent_from_process_to_process_is_sent_without_what_is_in_the_way() -> None:
@@ -143,7 +143,7 @@ def test_an_environment_that_shows_nothing_at_all_is_refused_at_the_start() -> N
 @pytest.mark.parametrize("key", ["step_timeout", "max_faults"])
 def test_negative_limits_are_refused(key: str) -> None:
     with pytest.raises(UserError, match=f"env.{key}=-1"):
-        bad_envs("", **{key: -1})
+        bad_envs("", "sync", 2, **{key: -1})
 
 
 @pytest.mark.parametrize("value", [np.array([False, True]), np.array([]), float("nan"), None])
