@@ -57,6 +57,8 @@ class EvalConfig:
     policy: str = "sample"  # sample | greedy: the reported figure; the other is reported beside it
     split: str = "test"  # test | validation
     dream_horizon: int = 12  # steps imagined for the picture of a dream
+    video: bool = True  # film one held-out episode of each task
+    video_frames: int = 300  # of an episode that are drawn at most
     shuffle: list[str] = field(default_factory=list)  # modalities to show as another episode's in one more evaluation
     random: bool = False  # report uniformly random actions beside
 

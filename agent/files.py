@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ def publish(temporary: Path, path: Path) -> None:
     """Give a flushed file or folder its real name: readers see all of it or nothing. A file of that name is replaced."""
     temporary.replace(path)
     sync(path.parent)
+
+
+def file_name(name: str) -> str:
+    """A task's or an observation's name as part of a file name: `ALE/Pong-v5` is `ALE-Pong-v5`."""
+    return re.sub(r"[^\w.=,+-]+", "-", name).strip(".") or "-"
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

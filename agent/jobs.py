@@ -24,13 +24,15 @@ from agent.checkpointing import forget_later_shards, restore, save
 from agent.config import RunConfig
 from agent.dream import draw_dream, dream, play_episode
 from agent.evaluation import POLICIES, EvaluationStopped, TaskResult, check_evaluation, evaluate
+from agent.files import file_name
 from agent.loading import load_agent
 from agent.loggers import MetricLogger
 from agent.progress import Progress
+from agent.tables import spec_table
 from agent.trainer import Trainer
+from agent.video import record_videos
 from envs import make_task_space
 from envs.errors import UserError
-from envs.spaces.inference import inference_table
 from envs.spaces.specs import EnvSpec
 
 log = logging.getLogger(__name__)
@@ -92,6 +94,9 @@ def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
     tasks = make_task_space(config.env)
     results = evaluation_summary(agent, config)
     write_json(folder / "evaluation.json", {"checkpoint": config.checkpoint, "tasks": results})
+    if config.eval.video:
+        for _, path, _ in record_videos(agent, config.env, config.eval, config.seed, folder / "media"):
+            _print_line(f"Video: {path}")
     _print_line(f"Evaluation: {folder / 'evaluation.json'}")
     return objective({"tasks": results}, tasks.hardest.id)
 
@@ -102,8 +107,9 @@ def dream_checkpoint(config: RunConfig, folder: Path) -> float:
     error = 0.0
     tasks = make_task_space(config.env)
     for task in tasks:
-        error = picture_dream(agent, config, task.id, folder / "media" / f"dream_{task.id}.png")
-        _print_line(f"{folder / 'media' / f'dream_{task.id}.png'}")
+        path = folder / "media" / f"dream_{file_name(task.id)}.png"
+        error = picture_dream(agent, config, task.id, path)
+        _print_line(f"{path}")
     return error
 
 
@@ -224,18 +230,8 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def show_observations(spec: EnvSpec) -> None:
-    """Print what was inferred from which space."""
-    table = Table(
-        "observation",
-        "space",
-        "kind",
-        "shape",
-        "static",
-        title="What the agent observes (change a kind by env.modalities.KEY=KIND)",
-    )
-    for row in inference_table(spec):
-        table.add_row(*(str(cell) for cell in row))
-    console.print(table)
+    """Print what was inferred from which space, and what the agent can do."""
+    console.print(spec_table(spec))
 
 
 def _print_line(text: str) -> None:
@@ -255,6 +251,10 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
             logger.image(trainer.env_steps, "dream", path, "real above, imagined below")
         except (RuntimeError, ValueError, OSError) as error:
             log.warning("the dream could not be drawn: %s", error)
+    if summary["tasks"] and config.eval.video:
+        films = record_videos(trainer.agent, config.env, config.eval, config.seed, folder / "media", lambda: trainer.stopping)
+        for task, path, caption in films:
+            logger.video(trainer.env_steps, f"eval/{task}", path, caption)
     if config.logger.report:
         from agent.report import write_report
 

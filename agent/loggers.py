@@ -50,6 +50,8 @@ class Sink(Protocol):
 
     def image(self, env_steps: int, name: str, path: Path, caption: str) -> None: ...
 
+    def video(self, env_steps: int, name: str, path: Path, caption: str) -> None: ...
+
     def summary(self, values: Mapping[str, Any]) -> None: ...
 
     def close(self) -> None: ...
@@ -106,6 +108,10 @@ class MetricLogger:
         """Show a PNG of the run (a dream, decoded goals) where images can be shown."""
         self._each(lambda sink: sink.image(env_steps, name, path, caption))
 
+    def video(self, env_steps: int, name: str, path: Path, caption: str = "") -> None:
+        """Show an animated GIF of the run where films can be shown."""
+        self._each(lambda sink: sink.video(env_steps, name, path, caption))
+
     def summary(self, values: Mapping[str, Any]) -> None:
         """Hand over what `summary.json` holds, for the loggers that compare runs by it."""
         self._each(lambda sink: sink.summary(values))
@@ -150,6 +156,9 @@ class ConsoleSink:
     def image(self, env_steps: int, name: str, path: Path, caption: str) -> None:
         pass
 
+    def video(self, env_steps: int, name: str, path: Path, caption: str) -> None:
+        pass
+
     def summary(self, values: Mapping[str, Any]) -> None:
         pass
 
@@ -177,6 +186,14 @@ class TensorBoardSink:
         from matplotlib.image import imread
 
         self._writer.add_image(name, imread(path)[..., :3], env_steps, dataformats="HWC")
+
+    def video(self, env_steps: int, name: str, path: Path, caption: str) -> None:
+        from PIL import Image
+
+        summary = import_module("tensorboard.compat.proto.summary_pb2").Summary
+        with Image.open(path) as film:  # an image of TensorBoard may be animated
+            image = summary.Image(height=film.height, width=film.width, colorspace=3, encoded_image_string=path.read_bytes())
+        self._writer.file_writer.add_summary(summary(value=[summary.Value(tag=name, image=image)]), env_steps)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         pass
@@ -221,6 +238,9 @@ class WandbSink:
 
     def image(self, env_steps: int, name: str, path: Path, caption: str) -> None:
         self._run.log({"env_steps": env_steps, name: self._wandb.Image(str(path), caption=caption)})
+
+    def video(self, env_steps: int, name: str, path: Path, caption: str) -> None:
+        self._run.log({"env_steps": env_steps, name: self._wandb.Video(str(path), caption=caption, format="gif")})
 
     def summary(self, values: Mapping[str, Any]) -> None:
         self._run.summary.update({"summary": dict(values)})

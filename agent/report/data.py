@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from agent.files import file_name
 from agent.metrics_file import read_metrics
 
+VIDEO_BYTES = 6_000_000  # of films in one page
 THRESHOLD = 0.9  # the project's criterion of a mastered task, where the run's config does not say
 
 
@@ -42,7 +44,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG from `<run_folder>/media`, and what the JSON file of the same name says about it."""
+    """A PNG or a GIF from `<run_folder>/media`, and what the JSON file of the same name says about it."""
 
     name: str
     title: str
@@ -59,6 +61,7 @@ class RunData:
         metrics: log steps, oldest first.
         summary: `summary.json`; empty where the run did not get so far.
         config: `config.yaml` as data; `config_text` as it was written.
+        videos: films of evaluation episodes, the hardest task's first; `videos_left_out`: files too large to hold.
         missing: sentences about what is not there.
     """
 
@@ -68,6 +71,8 @@ class RunData:
     config: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
     pictures: list[Picture] = field(default_factory=list)
+    videos: list[Picture] = field(default_factory=list)
+    videos_left_out: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def series(self, key: str) -> Series | None:
@@ -149,7 +154,21 @@ def load_run(run_folder: Path) -> RunData:
     if run.summary and not run.table("tasks"):
         run.missing.append("The run was stopped before its evaluation, so only training figures are shown.")
     run.pictures = [_picture(path) for path in sorted((run_folder / "media").glob("*.png"))]
+    _add_videos(run, sorted((run_folder / "media").glob("eval_*.gif")))
     return run
+
+
+def _add_videos(run: RunData, paths: list[Path]) -> None:
+    """Hold the hardest tasks' films, as many as `VIDEO_BYTES` allow."""
+    order = [f"eval_{file_name(task)}" for task in run.tasks]
+    paths = sorted(paths, key=lambda path: order.index(path.stem) if path.stem in order else -1, reverse=True)
+    room = VIDEO_BYTES
+    for path in paths:
+        room -= path.stat().st_size
+        if room >= 0:
+            run.videos.append(_picture(path))
+        else:
+            run.videos_left_out.append(path.name)
 
 
 def _picture(path: Path) -> Picture:
@@ -163,5 +182,5 @@ def _picture(path: Path) -> Picture:
         title=str(text.get("title", path.stem.replace("_", " ").capitalize())),
         caption=caption,
         alt=str(text.get("alt") or caption or f"The picture {path.name}; it came without a description."),
-        uri="data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii"),
+        uri=f"data:image/{path.suffix[1:]};base64," + base64.b64encode(path.read_bytes()).decode("ascii"),
     )

@@ -45,7 +45,7 @@ def tiny_config(env: dict[str, Any], seed: int = 1, train: dict[str, Any] | None
         hierarchy=HierarchyConfig(horizon=3, starts=2, actor_critic=ActorCriticConfig(hidden=16, symbol_width=4)),
         logger=QUIET,
         train=TrainConfig(**(settings | (train or {}))),
-        eval=EvalConfig(episodes=2, dream_horizon=3),
+        eval=EvalConfig(episodes=2, dream_horizon=3, video=False),
         replay=ReplayConfig(capacity=4000, episodes_per_shard=3),
     )
 
