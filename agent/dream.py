@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from agent.evaluation import seeded
 from agent.rewards import LearnedReward
 from agent.sequences import Episode
 from envs import EnvConfig, TaskSpace, make_envs, render_grid
+from envs.spaces.images import to_colours
 from world_model.imagination import ImaginationEnv, Starts, previous_history
 from world_model.model import Sequences
 
 FRAMES = 10  # columns of the picture at most
+DRAWN: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {"grid": render_grid, "image": to_colours}
 
 
 @dataclass
@@ -121,6 +124,15 @@ def dream(agent: Agent, episode: Episode, horizon: int, seed: int = 0) -> Dream:
     )
 
 
+def difference(imagined: NDArray[Any], real: NDArray[Any], image: bool) -> str:
+    """How a dreamt frame differs from the real one, in words: in cells of a grid, in brightness of an image."""
+    if np.array_equal(imagined, real):
+        return "the same"
+    if image:
+        return f"{np.abs(imagined.astype(int) - real).mean() / 2.55:.1f} % off"
+    return f"{int((imagined != real).any(-1).sum())} cells differ"
+
+
 def draw_dream(picture: Dream, agent: Agent, episode: Episode, path: Path) -> None:
     """Draw reality above the dream, column by column, into a PNG, with a caption beside it for the report."""
     import matplotlib
@@ -128,29 +140,28 @@ def draw_dream(picture: Dream, agent: Agent, episode: Episode, path: Path) -> No
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    grids = [leaf.key for leaf in agent.model.spec.observations if leaf.kind == "grid"]
+    pictures = {leaf.key: leaf.kind for leaf in agent.model.spec.observations if leaf.kind in DRAWN}
     vectors = [leaf.key for leaf in agent.model.spec.observations if leaf.kind == "vector"]
     horizon = len(picture.reward)
     columns = np.unique(np.linspace(0, horizon, min(FRAMES, horizon + 1)).round().astype(int))
-    rows = 2 * len(grids) + len(vectors) + 1
+    rows = 2 * len(pictures) + len(vectors) + 1
     figure = plt.figure(figsize=(1.25 * len(columns) + 0.8, 1.45 * rows + 0.5), layout="constrained")
     layout = figure.add_gridspec(rows, len(columns))
-    for g, key in enumerate(grids):
+    for g, (key, kind) in enumerate(pictures.items()):
         for row, (name, frames) in enumerate((("real", picture.real[key]), ("dream", picture.imagined[key]))):
             for column, t in enumerate(columns):
                 axes = figure.add_subplot(layout[2 * g + row, column])
-                axes.imshow(render_grid(frames[t]))
+                axes.imshow(DRAWN[kind](frames[t]))
                 axes.set_xticks([])
                 axes.set_yticks([])
                 if column == 0:
                     axes.set_ylabel(f"{key}\n{name}")
                 if row == 0 and g == 0:
                     axes.set_title(f"+{t}", fontsize=9)
-                wrong = int((frames[t] != picture.real[key][t]).any(-1).sum())
                 if row == 1 and t > 0:
-                    axes.set_xlabel(f"{wrong} cells differ" if wrong else "the same", fontsize=7)
+                    axes.set_xlabel(difference(frames[t], picture.real[key][t], kind == "image"), fontsize=7)
     for v, key in enumerate(vectors):
-        axes = figure.add_subplot(layout[2 * len(grids) + v, :])
+        axes = figure.add_subplot(layout[2 * len(pictures) + v, :])
         for i in range(picture.real[key].shape[1]):
             (line,) = axes.plot(picture.real[key][:, i], label=f"{key}[{i}] real" if i < 4 else None)
             axes.plot(picture.imagined[key][:, i], "--", color=line.get_color(), label="dream" if i == 0 else None)

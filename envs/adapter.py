@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from envs.faults import FaultError
 from envs.spaces.actions import adapted_action_space, to_environment
+from envs.spaces.images import image_converter
 from envs.spaces.leaves import Leaf, leaves
 from envs.spaces.ranges import integer_ranges
 from envs.spaces.specs import EnvSpec, ModalitySpec
@@ -102,6 +103,9 @@ def converter(space: spaces.Space[Any], modality: ModalitySpec) -> Convert:
     shape, dtype = modality.shape, np.dtype(modality.dtype)
     if modality.kind == "text":
         return TextEncoder(shape[0])
+    if modality.kind == "image":
+        assert isinstance(space, spaces.Box)  # inference gives this kind to such spaces only
+        return image_converter(space, shape)
     ranges = integer_ranges(space)
     if modality.kind in ("categorical", "grid"):
         assert ranges is not None  # inference gives these kinds to integer spaces only

@@ -33,3 +33,4 @@ class EnvConfig:
     text_bytes: int = 96
     step_timeout: float = 60.0  # seconds; 0: no limit
     max_faults: int = 10  # breakdowns of environments that a run survives
+    image_size: int = 64  # pixels of an image's longer side; larger images are shrunk to it, 0: never

@@ -123,8 +123,12 @@ def _inspect(config: EnvConfig, tasks: TaskSpace) -> tuple[EnvSpec, Space]:
         env.close()
     assert first is not None  # a task space is never empty
     _, observation_space, action_space = first
-    spec = EnvSpec(infer_modalities(observation_space, samples, config.modalities, config.text_bytes), action_spec(action_space))
-    return spec, observation_space
+    if config.image_size < 0:
+        raise UserError(f"env.image_size={config.image_size} is no size: give a number of pixels, or 0 to shrink no image.")
+    observations = infer_modalities(
+        observation_space, samples, config.modalities, config.text_bytes, image_size=config.image_size
+    )
+    return EnvSpec(observations, action_spec(action_space)), observation_space
 
 
 def _check_terms(terms: RewardTerms, config: EnvConfig, tasks: TaskSpace) -> None:

@@ -35,6 +35,9 @@ class ModelConfig:
     learned_groups: int = 8
     learned_classes: int = 32
     vector_std: float = 0.1  # of the decoded vector's Gaussian, in standard deviations of the data
+    image_patch: int = 8  # pixels a side of an image's cells, one code each
+    image_codes: int = 256  # different cells that are told apart
+    image_radius: float = 0.03  # root mean square by which a cell's pixels (0 to 1) differ from all codes' for a new one
     bins: int = 127
     bin_limit: float = 12.0  # bins span symexp(-limit) .. symexp(limit)
     lr: float = 1e-3

@@ -103,7 +103,7 @@ class OrderedPrior(nn.Module):
 
 
 def make_prior(block: LatentBlock, width: int, config: ModelConfig) -> nn.Module:
-    """The prior that suits a block: spatial for grids, ordered for numbers, flat for the rest."""
+    """The prior that suits a block: spatial for what has a layout, ordered for numbers, flat for the rest."""
     if block.ordered:
         return OrderedPrior(block, width, config)
-    return (GridPrior if block.kind == "grid" else FlatPrior)(block, width, config)
+    return (GridPrior if block.layout else FlatPrior)(block, width, config)

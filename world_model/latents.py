@@ -19,7 +19,7 @@ class LatentBlock:
         learned: codes come from a learned encoder; else the symbols themselves are the codes.
         ordered: classes are evenly spaced levels of a number from -1 to 1, so that neighbours are alike.
         static: constant over an episode: carried along, never predicted.
-        layout: grids: (rows, columns), else ().
+        layout: grids and images: (rows, columns) of cells, else ().
     """
 
     key: str
@@ -41,7 +41,7 @@ class LatentBlock:
     @property
     def shared(self) -> bool:
         """All groups draw from one table of symbols, so that one embedding serves them all."""
-        return self.kind in ("grid", "text")
+        return self.kind in ("grid", "text", "image")
 
 
 def module_name(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Decide what each leaf of an observation space is: a grid, categories, text, a vector.
+"""Decide what each leaf of an observation space is: a grid, an image, categories, text, a vector.
 
 By shape, bounds and a short probe of real observations, since a space alone does not tell a symbolic grid from a small picture.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.errors import UserError
+from envs.spaces.images import MOST_CHANNELS, can_be_image, image_layout, is_brightness, shrunk_size
 from envs.spaces.leaves import Leaf, leaves
 from envs.spaces.overrides import Override, read_overrides
 from envs.spaces.ranges import integer_ranges
@@ -31,7 +32,7 @@ class InferenceLimits:
     """Where one kind ends and the next begins.
 
     Attributes:
-        grid_cells: an integer array of more cells is no grid but a picture.
+        grid_cells: an integer array of more cells is no grid but a picture; so is a float array of brightnesses.
         distinct_values: as is one in which the probe met more distinct numbers than this.
         categories: a 1-d integer Box is categorical when no element has more values than this, else a vector.
         groups: a leaf of more categories than this is a vector.
@@ -55,6 +56,7 @@ def infer_modalities(
     kinds: Mapping[str, Any] | None = None,
     text_bytes: int = 96,
     limits: InferenceLimits | None = None,
+    image_size: int = 0,
 ) -> tuple[ModalitySpec, ...]:
     """One `ModalitySpec` per leaf of `space`.
 
@@ -64,6 +66,7 @@ def infer_modalities(
         kinds: `env.modalities`, leaf key -> what to read it as, where the user knows better (see `envs.spaces.overrides`).
         text_bytes: length to which text is cut and padded.
         limits: thresholds, `InferenceLimits()` if not given.
+        image_size: pixels of an image's longer side that larger ones are shrunk to; 0: none is.
 
     Raises:
         UserError: an override that names no leaf or no kind, or a leaf that cannot be mapped.
@@ -75,7 +78,7 @@ def infer_modalities(
     for leaf in found:
         override = asked.get(leaf.key, NOTHING_ASKED)
         if not override.ignored:
-            specs.append(_modality(leaf, samples.get(leaf.key, ()), override, text_bytes, limits))
+            specs.append(_modality(leaf, samples.get(leaf.key, ()), override, text_bytes, limits, image_size))
     if not specs:
         raise UserError("env.modalities ignores all there is to observe; leave at least one part.")
     return tuple(specs)
@@ -102,7 +105,7 @@ def space_name(space: spaces.Space[Any]) -> str:
 
 
 def _modality(
-    leaf: Leaf, episodes: Sequence[Sequence[Any]], asked: Override, text_bytes: int, limits: InferenceLimits
+    leaf: Leaf, episodes: Sequence[Sequence[Any]], asked: Override, text_bytes: int, limits: InferenceLimits, image_size: int
 ) -> ModalitySpec:
     kind = asked.kind or _kind(leaf, episodes, limits)
     space, name, static = leaf.space, space_name(leaf.space), bool(asked.static)
@@ -122,11 +125,16 @@ def _modality(
         shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
         dtype = "uint8" if ranges.within(0, 255) else "int64"
         return ModalitySpec(leaf.key, kind, tuple(shape), dtype, static=static, origin=name)
+    if kind == "image" and can_be_image(space):
+        layout = image_layout(space.shape or ())
+        assert layout is not None
+        shape = (*shrunk_size(layout.height, layout.width, image_size), layout.channels)
+        return ModalitySpec(leaf.key, kind, shape, "uint8", static=static, origin=name)
     if kind == "image":
         raise UserError(
-            f"`{leaf.key}` ({name}) looks like an image, which no encoder here reads yet; "
-            f"choose another kind by env.modalities.{leaf.key}=grid or vector, "
-            "or turn it into symbols with an observation wrapper (env.wrappers)."
+            f"`{leaf.key}` ({name}) cannot be read as an image, which is a bounded Box of shape (H, W), (H, W, C), (C, H, W) or "
+            f"a stack of such frames with at most {MOST_CHANNELS} channels in all; choose another kind by "
+            f"env.modalities.{leaf.key}=..., or reshape it with an observation wrapper (env.wrappers)."
         )
     if asked.kind and kind not in KINDS and size:  # a modality that was added: it gets the numbers as they are
         dtype = "int64" if ranges is not None else "float32"
@@ -168,14 +176,15 @@ def _kind(leaf: Leaf, episodes: Iterable[Sequence[Any]], limits: InferenceLimits
     if is_text(space):
         return "text"
     ranges = integer_ranges(space)
+    pixels = _pixels(space) if is_brightness(space) else 0
     if ranges is not None and space.shape is not None and len(space.shape) in (2, 3):
         cells = int(np.prod(space.shape[:2]))
-        seen = [np.asarray(value).ravel() for episode in episodes for value in episode]
-        values = np.unique(np.concatenate(seen or [np.zeros(1)]))
-        if cells <= limits.grid_cells and len(values) <= limits.distinct_values:
+        if max(cells, pixels) <= limits.grid_cells and _distinct(episodes) <= limits.distinct_values:
             return "grid"
         if space.dtype == np.uint8:
             return "image"
+    if pixels > limits.grid_cells:
+        return "image"
     if ranges is not None and ranges.count.size <= limits.groups and ranges.logits <= limits.logits:
         if not isinstance(space, spaces.Box):
             return "categorical"
@@ -184,6 +193,17 @@ def _kind(leaf: Leaf, episodes: Iterable[Sequence[Any]], limits: InferenceLimits
     if space.shape is not None and np.prod(space.shape) <= limits.vector_size:
         return "vector"
     return "unknown"
+
+
+def _pixels(space: spaces.Space[Any]) -> int:
+    layout = image_layout(space.shape or ())
+    return layout.height * layout.width if layout else 0
+
+
+def _distinct(episodes: Iterable[Sequence[Any]]) -> int:
+    """How many different numbers the probe met."""
+    seen = [np.asarray(value).ravel() for episode in episodes for value in episode]
+    return len(np.unique(np.concatenate(seen or [np.zeros(1)])))
 
 
 def is_text(space: spaces.Space[Any]) -> bool:

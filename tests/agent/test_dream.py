@@ -11,15 +11,17 @@ import torch
 
 from agent.agent import Agent
 from agent.build import build_agent
-from agent.dream import draw_dream, dream, play_episode
+from agent.dream import difference, draw_dream, dream, play_episode
 from agent.sequences import Episode
 from envs import make_envs, make_task_space
+from envs.spaces.images import to_colours
 from envs.splits import split_of
 from tests.agent.test_evaluation import layouts_played
 from tests.agent.tiny import CARTPOLE, DOORKEY, tiny_config
 
 CPU = torch.device("cpu")
 DOOR, POLE = tiny_config(DOORKEY), tiny_config(CARTPOLE)
+DRAWN = tiny_config(DOORKEY, wrappers=[{"name": "minigrid.wrappers:RGBImgPartialObsWrapper", "kwargs": {"tile_size": 4}}])
 
 
 def agent_of(config=DOOR) -> Agent:
@@ -102,7 +104,7 @@ def test_a_dream_follows_the_episodes_own_actions():
     assert not np.array_equal(one.imagined["image"], other.imagined["image"])
 
 
-@pytest.mark.parametrize("config", [DOOR, POLE], ids=["grid", "vector"])
+@pytest.mark.parametrize("config", [DOOR, POLE, DRAWN], ids=["grid", "vector", "image"])
 def test_a_dream_is_drawn_with_words_for_those_who_cannot_see_it(tmp_path: Path, config):
     agent = agent_of(config)
     episode = episode_of(agent, config)
@@ -111,3 +113,18 @@ def test_a_dream_is_drawn_with_words_for_those_who_cannot_see_it(tmp_path: Path,
     assert path.read_bytes().startswith(b"\x89PNG")
     words = json.loads(path.with_suffix(".json").read_text())
     assert {"caption", "alt", "title"} == set(words) and episode.task in words["alt"] and "3 steps" in words["caption"]
+
+
+def test_how_a_frame_differs_is_said_in_cells_of_a_grid_and_in_brightness_of_an_image():
+    real = np.zeros((2, 2, 3), np.uint8)
+    dreamt = real.copy()
+    dreamt[0, 1] = 255
+    assert difference(real, real, image=False) == difference(real, real, image=True) == "the same"
+    assert difference(dreamt, real, image=False) == "1 cells differ"
+    assert difference(dreamt, real, image=True) == difference(real, dreamt, image=True) == "25.0 % off"
+
+
+def test_images_of_any_number_of_channels_are_shown_in_colour():
+    frame = np.arange(2 * 2 * 12, dtype=np.uint8).reshape(2, 2, 12)
+    assert to_colours(frame)[0, 0].tolist() == [9, 10, 11], "the last frame of a stack"
+    assert to_colours(frame[..., :1])[0, 0].tolist() == [0, 0, 0] and to_colours(frame[..., :4])[0, 0].tolist() == [0, 1, 2]

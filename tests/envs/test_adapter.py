@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from gymnasium import spaces
 
 from envs.adapter import Adapter, TextEncoder, converter, decode_text
@@ -73,3 +74,35 @@ def test_categories_far_from_zero_are_counted_exactly() -> None:
 
 def test_a_text_that_is_no_unicode_does_not_fail() -> None:
     assert decode_text(TextEncoder(4)("a\ud800b")) == "a?b"
+
+
+def picture(space: spaces.Box, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return converter(space, ModalitySpec("p", "image", shape, "uint8"))(value)
+
+
+def test_channels_come_last_whichever_way_round_they_were() -> None:
+    value = np.arange(3 * 20 * 30, dtype=np.uint8).reshape(3, 20, 30)
+    first = picture(spaces.Box(0, 255, (3, 20, 30), np.uint8), value, (20, 30, 3))
+    last = picture(spaces.Box(0, 255, (20, 30, 3), np.uint8), value.transpose(1, 2, 0), (20, 30, 3))
+    assert np.array_equal(first, last) and np.array_equal(first[..., 1], value[1])
+
+
+def test_frames_of_a_stack_become_channels_oldest_first() -> None:
+    value = np.stack([np.full((20, 30, 3), shade, np.uint8) for shade in (10, 20)])
+    stacked = picture(spaces.Box(0, 255, (2, 20, 30, 3), np.uint8), value, (20, 30, 6))
+    assert stacked[0, 0].tolist() == [10, 10, 10, 20, 20, 20]
+
+
+def test_brightness_within_any_bounds_spans_all_bytes() -> None:
+    half = picture(spaces.Box(0.0, 1.0, (1, 3)), np.array([[0.0, 0.5, 1.0]]), (1, 3, 1))
+    assert half.ravel().tolist() == [0, 128, 255]
+    both = picture(spaces.Box(-1.0, 1.0, (1, 3)), np.array([[-1.0, 0.0, 2.0]]), (1, 3, 1))
+    assert both.ravel().tolist() == [0, 128, 255], "what is out of bounds is cut off"
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_shrinking_averages_over_areas(channels: int) -> None:
+    """Four pixels of 0, 100, 200 and 100 become one of 100; a fourth channel is a channel like the others."""
+    value = np.tile(np.array([[0, 100], [200, 100]], np.uint8)[..., None], (10, 20, channels))
+    small = picture(spaces.Box(0, 255, value.shape, np.uint8), value, (10, 20, channels))
+    assert small.shape == (10, 20, channels) and (small == 100).all()

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from minigrid.wrappers import RGBImgPartialObsWrapper
 
 from envs.errors import UserError
 from envs.probe import probe
@@ -70,15 +72,77 @@ def test_a_small_uint8_box_with_few_distinct_values_is_a_grid_and_keeps_its_chan
     assert (modality.kind, modality.shape, modality.dtype) == ("grid", (7, 7, 3), "uint8")
 
 
-def test_a_small_uint8_box_with_many_distinct_values_is_no_grid() -> None:
-    with pytest.raises(UserError, match=r"`observation` .*looks like an image.*env\.modalities\.observation.*env\.wrappers"):
-        infer(spaces.Box(0, 255, (8, 8, 3), np.uint8))
+def test_a_small_uint8_box_with_many_distinct_values_is_an_image() -> None:
+    modality = infer(spaces.Box(0, 255, (8, 8, 3), np.uint8))
+    assert (modality.kind, modality.shape, modality.dtype) == ("image", (8, 8, 3), "uint8")
 
 
 def test_a_large_uint8_box_is_an_image_even_when_it_shows_few_values() -> None:
     space = spaces.Box(0, 255, (84, 84, 3), np.uint8)
-    with pytest.raises(UserError, match="looks like an image"):
-        infer_modalities(space, {"observation": [[np.zeros((84, 84, 3), np.uint8)]]})
+    (modality,) = infer_modalities(space, {"observation": [[np.zeros((84, 84, 3), np.uint8)]]})
+    assert (modality.kind, modality.shape) == ("image", (84, 84, 3))
+
+
+def test_what_a_minigrid_agent_sees_is_a_grid_as_symbols_and_an_image_as_a_picture() -> None:
+    env = gym.make("MiniGrid-DoorKey-5x5-v0")
+    kinds = {leaf.key: leaf.kind for leaf in infer_modalities(env.observation_space, probe(env))}
+    drawn = RGBImgPartialObsWrapper(env, tile_size=8)
+    pictures = {leaf.key: leaf.kind for leaf in infer_modalities(drawn.observation_space, probe(drawn))}
+    assert (kinds["image"], pictures["image"]) == ("grid", "image")
+
+
+@pytest.mark.parametrize(
+    ("space", "shape"),
+    [
+        (spaces.Box(0, 255, (24, 40), np.uint8), (24, 40, 1)),
+        (spaces.Box(0, 255, (24, 40, 1), np.uint8), (24, 40, 1)),
+        (spaces.Box(0, 255, (3, 84, 96), np.uint8), (84, 96, 3)),  # channels first
+        (spaces.Box(0, 255, (4, 84, 84), np.uint8), (84, 84, 4)),  # four grey frames
+        (spaces.Box(0, 255, (84, 84, 12), np.uint8), (84, 84, 12)),  # four coloured ones
+        (spaces.Box(0, 255, (4, 84, 80, 3), np.uint8), (84, 80, 12)),
+        (spaces.Box(0, 255, (4, 3, 84, 80), np.uint8), (84, 80, 12)),
+        (spaces.Box(0.0, 1.0, (64, 48, 3), np.float32), (64, 48, 3)),
+        (spaces.Box(0.0, 255.0, (1, 64, 48), np.float64), (64, 48, 1)),
+        (spaces.Box(0, 255, (48, 64, 3), np.int64), (48, 64, 3)),
+    ],
+    ids=lambda value: str(getattr(value, "shape", "")),
+)
+def test_images_are_told_by_shape_and_brightness_and_become_height_width_channels(
+    space: spaces.Space[Any], shape: tuple[int, ...]
+) -> None:
+    modality = infer(space)
+    assert (modality.kind, modality.shape, modality.dtype) == ("image", shape, "uint8")
+
+
+def test_numbers_that_are_no_brightnesses_or_too_few_for_a_picture_are_a_vector() -> None:
+    assert infer(spaces.Box(-1.0, 1.0, (60, 60))).kind == "vector"
+    assert infer(spaces.Box(0.0, 1.0, (8, 8))).kind == "vector"
+    assert infer(spaces.Box(0.0, 1.0, (8, 8)), observation="image").shape == (8, 8, 1)
+    assert infer(spaces.Box(-1.0, 1.0, (60, 60)), observation="image").shape == (60, 60, 1)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Box(-np.inf, np.inf, (32, 32)), spaces.Box(0, 255, (20, 84, 84), np.uint8), spaces.Box(0.0, 1.0, (9,))]
+)
+def test_what_cannot_be_an_image_is_refused_in_one_sentence(space: spaces.Space[Any]) -> None:
+    with pytest.raises(UserError, match=r"^`observation` .*cannot be read as an image, .*env\.modalities\.observation=.*\.$"):
+        infer(space, observation="image")
+
+
+@pytest.mark.parametrize(
+    ("shape", "longest", "shrunk"),
+    [
+        ((210, 160, 3), 64, (64, 49, 3)),
+        ((64, 64, 3), 64, (64, 64, 3)),
+        ((24, 40, 1), 64, (24, 40, 1)),
+        ((210, 160), 0, (210, 160, 1)),
+    ],
+)
+def test_images_larger_than_asked_for_are_shrunk_in_proportion(
+    shape: tuple[int, ...], longest: int, shrunk: tuple[int, ...]
+) -> None:
+    space = spaces.Box(0, 255, shape, np.uint8)
+    assert infer_modalities(space, probe(Fixed(space)), image_size=longest)[0].shape == shrunk
 
 
 def test_boolean_planes_are_a_grid() -> None:

@@ -16,6 +16,7 @@ SPEC = EnvSpec(
         ModalitySpec("pose.0", "categorical", (2,), "int64", classes=(4, 2)),
         ModalitySpec("mission", "text", (24,), "uint8", static=True),
         ModalitySpec("speed", "vector", (3,), "float32"),
+        ModalitySpec("camera", "image", (6, 10, 1), "uint8"),
     ),
     ActionSpec("discrete", 5),
 )
@@ -24,11 +25,13 @@ SPEC = EnvSpec(
 def tiny_config(**changes: object) -> ModelConfig:
     sizes = dict(width=32, layers=2, heads=2, hidden=32, symbol_width=8, cell_width=8, window=6, table_size=16)
     sizes |= dict(text_words=3, text_table_size=8, learned_groups=4, learned_classes=4)
+    sizes |= dict(image_patch=4, image_codes=16)
     return ModelConfig(**(sizes | changes))  # type: ignore[arg-type]
 
 
 def random_observations(shape: tuple[int, ...], seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
+    shades = rng.integers(0, 3, (*shape, 2, 3)) * 100  # of 2 x 3 cells, of which 6 x 10 pixels are seen
     mission = np.zeros((*shape, 24), np.uint8)
     mission[..., :8] = np.frombuffer(b"red ball", np.uint8)
     return {
@@ -36,6 +39,7 @@ def random_observations(shape: tuple[int, ...], seed: int = 0) -> dict[str, np.n
         "pose.0": rng.integers(0, (4, 2), (*shape, 2)),
         "mission": mission,
         "speed": rng.normal(size=(*shape, 3)).astype(np.float32),
+        "camera": shades.repeat(4, -2).repeat(4, -1)[..., :6, :10, None].astype(np.uint8),
     }
 
 

@@ -15,7 +15,7 @@ from tests.world_model.conftest import SPEC, random_observations, random_sequenc
 from world_model.config import LossScales
 from world_model.model import Sequences, WorldModel
 
-LOSSES = {"prior/image", "prior/pose.0", "prior/speed", "reconstruction/speed", "reward", "cont"}
+LOSSES = {"prior/image", "prior/pose.0", "prior/speed", "prior/camera", "reconstruction/speed", "reward", "cont"}
 
 
 def losses(model: WorldModel, batch: Sequences) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def test_there_is_a_prior_for_what_changes_a_reconstruction_for_what_is_learned_
     output = model(random_sequences(model, 2, 6))
     assert set(output.losses) == LOSSES
     assert all(value.shape == () and torch.isfinite(value) and not value.requires_grad for value in output.losses.values())
-    accuracies = {"changed_accuracy/image", "changed_accuracy/pose.0", "changed_accuracy/speed"}
+    accuracies = {"changed_accuracy/image", "changed_accuracy/pose.0", "changed_accuracy/speed", "changed_accuracy/camera"}
     assert set(output.metrics) == accuracies | {"unknown/image", "unknown/mission"}
 
 

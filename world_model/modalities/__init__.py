@@ -8,10 +8,17 @@ from world_model.config import ModelConfig
 from world_model.modalities.base import Modality
 from world_model.modalities.categorical import Categorical
 from world_model.modalities.grid import Grid
+from world_model.modalities.image import Image
 from world_model.modalities.text import Text
 from world_model.modalities.vector import Vector
 
-MODALITIES: dict[str, type[Modality]] = {"grid": Grid, "categorical": Categorical, "text": Text, "vector": Vector}
+MODALITIES: dict[str, type[Modality]] = {
+    "grid": Grid,
+    "categorical": Categorical,
+    "text": Text,
+    "vector": Vector,
+    "image": Image,
+}
 
 
 def make_modality(spec: ModalitySpec, config: ModelConfig) -> Modality:
