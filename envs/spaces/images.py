@@ -69,7 +69,8 @@ def can_be_image(space: spaces.Space[Any]) -> bool:
 def image_converter(space: spaces.Box, shape: tuple[int, ...]) -> Callable[[Any], np.ndarray]:
     """A function from a raw value of `space` to a uint8 array of `shape` (H, W, C): lowest bound 0, highest 255.
 
-    Shrinking averages over areas (Pillow's box filter), so that a thin line grows faint but does not vanish.
+    Shrinking averages over areas (Pillow's box filter), so that a thin line grows faint but does not vanish. The function raises
+    ValueError for pixels that are not finite, which no byte could show.
     """
     layout = image_layout(space.shape)
     assert layout is not None  # inference gives this kind to such spaces only
@@ -81,6 +82,8 @@ def image_converter(space: spaces.Box, shape: tuple[int, ...]) -> Callable[[Any]
     def convert(value: Any) -> np.ndarray:
         pixels = np.asarray(value).transpose(layout.order).reshape(whole)
         if not as_it_is:
+            if not np.isfinite(pixels).all():
+                raise ValueError("an image with pixels that are not finite")
             pixels = ((pixels.astype(np.float32) - low) * scale).round().clip(0, 255).astype(np.uint8)
         return pixels if whole == shape else _shrink(pixels, shape)
 

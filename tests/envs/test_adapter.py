@@ -106,3 +106,8 @@ def test_shrinking_averages_over_areas(channels: int) -> None:
     value = np.tile(np.array([[0, 100], [200, 100]], np.uint8)[..., None], (10, 20, channels))
     small = picture(spaces.Box(0, 255, value.shape, np.uint8), value, (10, 20, channels))
     assert small.shape == (10, 20, channels) and (small == 100).all()
+
+
+def test_pixels_that_are_not_finite_are_refused_rather_than_made_bytes() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        picture(spaces.Box(0.0, 1.0, (1, 3)), np.array([[0.0, np.nan, 1.0]]), (1, 3, 1))
