@@ -48,7 +48,7 @@ OBSERVATIONS: dict[str, tuple[spaces.Space[Any], str]] = {
     "Discrete of 2^40": (spaces.Discrete(2**40, start=-7), "vector"),
     "Discrete far off": (spaces.Discrete(3, start=2**60 + 1), "categorical"),
     "MultiDiscrete": (spaces.MultiDiscrete([2, 5, 3]), "categorical"),
-    "MultiDiscrete, 2-d from an offset": (spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[-1, 0], [7, 2]]), "grid"),
+    "MultiDiscrete, 2-d, offset": (spaces.MultiDiscrete(np.array([[2, 3], [4, 5]]), start=np.array([[-1, 0], [7, 2]])), "grid"),
     "MultiDiscrete, 3-d": (spaces.MultiDiscrete(np.full((2, 2, 2), 3)), "grid"),
     "MultiBinary": (spaces.MultiBinary(6), "categorical"),
     "MultiBinary, 2-d": (spaces.MultiBinary((2, 3)), "grid"),
@@ -89,7 +89,7 @@ ACTIONS: dict[str, spaces.Space[Any]] = {
     "Discrete": spaces.Discrete(3),
     "Discrete from -1": spaces.Discrete(3, start=-1),
     "MultiDiscrete": spaces.MultiDiscrete([2, 3]),
-    "MultiDiscrete, 2-d from an offset": spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[1, -1], [0, 5]]),
+    "MultiDiscrete, 2-d, offset": spaces.MultiDiscrete(np.array([[2, 3], [4, 2]]), start=np.array([[1, -1], [0, 5]])),
     "MultiBinary": spaces.MultiBinary(3),
     "Box": spaces.Box(-1.0, 1.0, (2,)),
     "Box, 0-d": spaces.Box(-2.0, 2.0, ()),
@@ -109,7 +109,7 @@ OVERRIDES = {"a static vector": {"goal": "static"}}
 
 
 class AnySpace(gym.Env[Any, Any]):
-    """Shows samples of a space and pays for what they and the action are; five steps long. It takes no action outside its space."""
+    """Shows samples of a space and pays for what they and the action are, five steps long. Takes no action outside its space."""
 
     def __init__(self, observation: str = "Discrete", action: str = "Discrete") -> None:
         self.observation_space = (OBSERVATIONS | IMAGES)[observation][0]
@@ -241,7 +241,7 @@ def test_images_of_any_size_and_channels_go_all_the_way(name: str, tmp_path: Pat
 @pytest.mark.parametrize("name", ACTIONS)
 def test_every_action_space_goes_all_the_way(name: str, tmp_path: Path):
     spec = drive(tmp_path, action=name).envs.spec
-    assert int(np.prod(spec.action.shape)) == (1 if spec.action.kind == "discrete" else int(np.prod(ACTIONS[name].shape)))
+    assert int(np.prod(spec.action.shape)) == (1 if spec.action.kind == "discrete" else int(np.prod(ACTIONS[name].shape or ())))
 
 
 def test_observations_and_actions_of_many_kinds_go_together(tmp_path: Path):

@@ -197,11 +197,11 @@ BIG = 2**40
         (spaces.Box(-np.inf, 0.0, (2, 1, 2, 2), np.float32), "vector", (8,), "float32"),
         (spaces.Box(-30000, 30000, (4,), np.int16), "vector", (4,), "float32"),
         (spaces.Box(0, 2**64 - 1, (2,), np.uint64), "vector", (2,), "float32"),
-        (spaces.Box(0, 1, (5,), np.bool_), "categorical", (5,), "int64"),
-        (spaces.Box(0, 1, (2, 2, 2, 2), np.bool_), "vector", (16,), "float32"),
+        (spaces.Box(0, 1, (5,), np.bool_), "categorical", (5,), "int64"),  # type: ignore[arg-type]
+        (spaces.Box(0, 1, (2, 2, 2, 2), np.bool_), "vector", (16,), "float32"),  # type: ignore[arg-type]
         (spaces.Discrete(500), "categorical", (1,), "int64"),
         (spaces.Discrete(BIG), "vector", (1,), "float32"),
-        (spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[-1, 0], [7, 0]]), "grid", (2, 2, 1), "int64"),
+        (spaces.MultiDiscrete(np.array([[2, 3], [4, 5]]), start=np.array([[-1, 0], [7, 0]])), "grid", (2, 2, 1), "int64"),
         (spaces.MultiDiscrete([BIG, 2]), "vector", (2,), "float32"),
         (spaces.MultiBinary((2, 3)), "grid", (2, 3, 1), "uint8"),
         (spaces.MultiBinary(3000), "vector", (3000,), "float32"),
@@ -232,7 +232,7 @@ def test_what_is_ignored_is_not_observed() -> None:
 
 def test_whether_a_leaf_is_static_can_be_said_beside_its_kind_or_alone() -> None:
     space = spaces.Dict({"mission": spaces.Text(9), "pose": spaces.Tuple((spaces.Discrete(4),))})
-    samples = {"mission": [["go"] * 3], "pose.0": [[1, 2, 3]]}
+    samples: dict[str, list[list[Any]]] = {"mission": [["go"] * 3], "pose.0": [[1, 2, 3]]}
 
     def static(overrides: dict[str, Any]) -> dict[str, tuple[str, bool]]:
         return {m.key: (m.kind, m.static) for m in infer_modalities(space, samples, overrides)}
