@@ -31,7 +31,7 @@ class ModelConfig:
     table_size: int = 64  # distinct symbols a grid's table holds; code 0 is 'unknown'
     text_words: int = 16  # words kept of a text
     text_table_size: int = 256
-    text_heads: int = 0  # heads with which a text points at the cells of a grid; 0: none
+    text_heads: int = 0  # similarities of a text to the cells of a grid; 0: none
     learned_groups: int = 8
     learned_classes: int = 32
     vector_std: float = 0.1  # of the decoded vector's Gaussian, in standard deviations of the data

@@ -135,7 +135,7 @@ def test_text_points_at_what_it_names_wherever_that_lies():
 
     words = torch.tensor([[1], [2], [3]])
     first = torch.tensor([[symbol, 0, 0, 0] for symbol in (1, 2, 3) for word in (1, 2, 3)])
-    target = torch.eye(3).flatten().unsqueeze(-1) * torch.tensor([1.0, 0, 0, 0])
+    target = torch.eye(3).flatten().unsqueeze(-1) * torch.tensor([1.0, 0, 0, 0])  # similar where it is named, else not
     for _ in range(100):
         loss = (pointed(first, words.repeat(3, 1)) - target).square().mean()
         optimizer.zero_grad()
@@ -144,7 +144,7 @@ def test_text_points_at_what_it_names_wherever_that_lies():
     elsewhere = torch.tensor([[2, 3, 1, 0], [0, 3, 1, 2], [3, 0, 2, 1]])
     assert pointed(elsewhere, words).argmax(-1).tolist() == [2, 3, 0]
     absent = torch.tensor([[2, 3, 0, 0], [1, 3, 0, 0], [1, 2, 0, 0]])
-    assert pointed(absent, words).max() < 0.3, "it points at nothing where there is nothing to point at"
+    assert pointed(absent, words).max() < 0.3, "and nothing is like it where it is not"
 
 
 def test_without_text_heads_there_is_no_guide():
