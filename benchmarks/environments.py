@@ -2,7 +2,7 @@
 
     python -m benchmarks.environments [--only pendulum gotolocal ...] [--seeds 1 2 3] [--quick] [--jobs N] [overrides...]
 
-A case is `python run.py experiment=NAME`; its summary says how it did.
+A case is one command line of `run.py`; the summary of its run says how it did.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ CASES: dict[str, Case] = {
     ),
     "gotoobject": Case(("experiment=gotoobject",), "", None, missions),
     "doorkey_pixels": Case(("experiment=doorkey_pixels",), "", None, successes),
+    "doorkey_symbols": Case(("env.tasks=[DoorKey-5x5,DoorKey-6x6]",), "", None, successes),  # what pixels are measured against
 }
 
 
@@ -107,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def case_run(name: str, seed: int, overrides: tuple[str, ...]) -> Run:
-    """`python run.py experiment=NAME OVERRIDES seed=SEED`."""
+    """`python run.py CASE OVERRIDES seed=SEED`."""
     case = CASES[name]
     given = [*case.overrides, *overrides]
     config = composed_config(given)
