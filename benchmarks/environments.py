@@ -82,9 +82,9 @@ def successes(summary: Summary) -> dict[str, float | None]:
 
 
 def reads_its_mission(summary: Summary) -> bool:
-    """0.95 success with the right mission, and episodes at least a quarter longer with another's."""
+    """0.95 success with the right mission, and episodes longer by more than a tenth with another's."""
     task = hardest(summary)
-    return bool(task["success"] >= 0.95 and task["shuffled"]["length"] >= 1.25 * task["length"])
+    return bool(task["success"] >= 0.95 and task["shuffled"]["length"] > 1.1 * task["length"])
 
 
 CASES: dict[str, Case] = {
