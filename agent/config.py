@@ -15,7 +15,7 @@ from world_model.config import ModelConfig, ShardingConfig
 class JobConfig:
     """What `run.py` does."""
 
-    name: str = "train"  # train | evaluate | dream
+    name: str = "train"  # train | evaluate | dream | check
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The jobs of `run.py`: train, evaluate, dream. Each answers its objective, a float."""
+"""The jobs of `run.py`: train, evaluate, dream, check. Each answers its objective, a float."""
 
 from __future__ import annotations
 
@@ -15,28 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from agent.agent import Agent
+from agent.check import check_environment
 from agent.checkpoint import CheckpointStore
 from agent.checkpointing import forget_later_shards, restore, save
 from agent.config import RunConfig
+from agent.console import console, print_line, show_observations
 from agent.dream import draw_dream, dream, play_episode
 from agent.evaluation import POLICIES, EvaluationStopped, TaskResult, check_evaluation, evaluate
 from agent.files import file_name
 from agent.loading import load_agent
 from agent.loggers import MetricLogger
 from agent.progress import Progress
-from agent.tables import spec_table
 from agent.trainer import Trainer
 from agent.video import record_videos
 from envs import make_task_space
 from envs.errors import UserError
-from envs.spaces.specs import EnvSpec
 
 log = logging.getLogger(__name__)
-console = Console()
 CONFIG = "config.yaml"
 
 
@@ -58,7 +56,7 @@ def train(config: RunConfig, folder: Path) -> float:
     elif config.resume:
         forget_later_shards(trainer, [])
         log.info("%s was stopped before its first checkpoint: it starts from the beginning", folder)
-    logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if config.resume else None, _print_line)
+    logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if config.resume else None, print_line)
     # Only now: a run that cannot start leaves no trace of one. A resumed run keeps what was changed for the next time.
     write_text(folder / CONFIG, yaml.safe_dump(asdict(replace(config, resume=None)), sort_keys=False))
     progress = Progress(
@@ -79,7 +77,7 @@ def train(config: RunConfig, folder: Path) -> float:
             with suppress(EvaluationStopped):
                 summary["tasks"] = evaluation_summary(trainer.agent, config, lambda: trainer.stopping)
             if not summary["tasks"]:
-                _print_line(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
+                print_line(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
             summary["objective"] = objective(summary, trainer.tasks.hardest.id)
             _finish(trainer, summary, logger)
     finally:
@@ -96,8 +94,8 @@ def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
     write_json(folder / "evaluation.json", {"checkpoint": config.checkpoint, "tasks": results})
     if config.eval.video:
         for _, path, _ in record_videos(agent, config.env, config.eval, config.seed, folder / "media"):
-            _print_line(f"Video: {path}")
-    _print_line(f"Evaluation: {folder / 'evaluation.json'}")
+            print_line(f"Video: {path}")
+    print_line(f"Evaluation: {folder / 'evaluation.json'}")
     return objective({"tasks": results}, tasks.hardest.id)
 
 
@@ -109,7 +107,7 @@ def dream_checkpoint(config: RunConfig, folder: Path) -> float:
     for task in tasks:
         path = folder / "media" / f"dream_{file_name(task.id)}.png"
         error = picture_dream(agent, config, task.id, path)
-        _print_line(f"{path}")
+        print_line(f"{path}")
     return error
 
 
@@ -181,7 +179,7 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
     for name, row in summary.items():
         for player, means in {"": row, " at random": row.get("random", {})}.items():
             if "info" in means:
-                _print_line(f"{name}{player}: " + ", ".join(f"{key} {value:.3g}" for key, value in means["info"].items()))
+                print_line(f"{name}{player}: " + ", ".join(f"{key} {value:.3g}" for key, value in means["info"].items()))
     return summary
 
 
@@ -229,16 +227,6 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2) + "\n")
 
 
-def show_observations(spec: EnvSpec) -> None:
-    """Print what was inferred from which space, and what the agent can do."""
-    console.print(spec_table(spec))
-
-
-def _print_line(text: str) -> None:
-    """A line as it is: neither wrapped, so that paths can be copied, nor coloured."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
 def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> None:
     """Write summary, dream and report; a picture that fails must not cost the run its results."""
     config, folder = trainer.config, trainer.folder
@@ -258,7 +246,7 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
     if config.logger.report:
         from agent.report import write_report
 
-        _print_line(f"Report: {write_report(folder)}")
+        print_line(f"Report: {write_report(folder)}")
 
 
 @contextmanager
@@ -282,7 +270,7 @@ def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-JOBS = {"train": train, "evaluate": evaluate_checkpoint, "dream": dream_checkpoint}
+JOBS = {"train": train, "evaluate": evaluate_checkpoint, "dream": dream_checkpoint, "check": check_environment}
 
 
 def run_job(config: RunConfig, folder: Path) -> float:

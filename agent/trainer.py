@@ -206,10 +206,10 @@ class Trainer:
         if self.env_steps < train.random_steps:
             return
         while self.learner.updates < train.warmup_updates and not self.stopping:
-            self._update(policy=False)
+            self.update(policy=False)
         while self.owed >= 1 and not self.stopping:
             self.owed -= 1
-            self._update()
+            self.update()
 
     def _check_success_rule(self) -> None:
         """Warn, when random play ends, of a success that anybody has."""
@@ -227,7 +227,7 @@ class Trainer:
         train = self.config.train
         return train.update_every if self.tracker.solved_lately() else train.update_every_first
 
-    def _update(self, policy: bool = True) -> None:
+    def update(self, policy: bool = True) -> None:
         train = self.config.train
         with self.timer("sampling"):
             batch = self.replay.sample(train.batch, train.length, self.replay_rng, self.mix)
