@@ -184,6 +184,8 @@ def main() -> None:
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("a run uses one process for now: start it without torchrun (WORLD_SIZE is above 1)")
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # environments, suites and wrappers of the folder that the command is given in
         sys.argv = [sys.argv[0], *resumed_arguments(free_arguments(recipe_arguments(sys.argv[1:])))]
         compose()
     except (UserError, HydraException, OmegaConfBaseException) as error:

@@ -61,14 +61,25 @@ Observation = Mapping[str, np.ndarray]
 
 
 def suite_tasks(name: str) -> tuple[Task, ...]:
-    """The tasks of a suite, from easy to hard.
+    """The tasks of a suite, from easy to hard. Of your own, `name` is `module:function`.
 
     Raises:
         UserError: there is no such suite.
     """
-    if name not in SUITES:
-        raise UserError(f"env.suite={name} is unknown{near(name, SUITES)}; suites are: {', '.join(SUITES)}.")
-    return tuple(_load(SUITES[name])())
+    if name in SUITES:
+        return tuple(_load(SUITES[name])())
+    if ":" not in name:
+        known = ", ".join(SUITES)
+        raise UserError(f"env.suite={name} is unknown{near(name, SUITES)}; suites are: {known}, or module:function for your own.")
+    try:
+        tasks = tuple(_load(name)())
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"env.suite={name}: there is no such function that takes nothing and answers tasks ({error}).") from error
+    if not tasks or not all(isinstance(task, Task) and "env" in task.params for task in tasks):
+        raise UserError(
+            f'env.suite={name} answers no tasks; let it answer Task("NAME", {{"env": ID, "kwargs": {{}}}}), one or more.'
+        )
+    return tasks
 
 
 def layout_hasher(env: gym.Env[Any, Any]) -> Callable[[Observation], str]:
