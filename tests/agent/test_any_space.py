@@ -20,7 +20,6 @@ from agent.trainer import Trainer
 from envs import make_envs, make_task_space
 from tests.agent.tiny import tiny_config
 from world_model.imagination import ImaginationEnv, choose_starts
-from world_model.modalities import MODALITIES
 
 INF = np.inf
 U8 = np.uint8
@@ -83,6 +82,8 @@ IMAGES: dict[str, tuple[spaces.Space[Any], str]] = {
     "image, 24x40": (spaces.Box(0, 255, (24, 40), U8), "image"),
     "image, 64x64x3": (spaces.Box(0, 255, (64, 64, 3), U8), "image"),
     "image, 40x24x4": (spaces.Box(0, 255, (40, 24, 4), U8), "image"),
+    "image, channels first": (spaces.Box(0, 255, (3, 40, 48), U8), "image"),
+    "image, floats up to 1": (spaces.Box(0.0, 1.0, (40, 40, 3)), "image"),
     "image beside text": (spaces.Dict({"see": spaces.Box(0, 255, (24, 40, 3), U8), "say": spaces.Text(8)}), "image text"),
 }
 ACTIONS: dict[str, spaces.Space[Any]] = {
@@ -231,7 +232,6 @@ def test_every_observation_space_goes_all_the_way(name: str, tmp_path: Path):
     assert " ".join(sorted(leaf.kind for leaf in spec.observations)) == OBSERVATIONS[name][1]
 
 
-@pytest.mark.skipif("image" not in MODALITIES, reason="images are not read yet")
 @pytest.mark.parametrize("name", IMAGES)
 def test_images_of_any_size_and_channels_go_all_the_way(name: str, tmp_path: Path):
     spec = drive(tmp_path, observation=name).envs.spec
