@@ -43,7 +43,7 @@ SMALL = (
 )  # fmt: skip
 MOMENTS = ("any", "any", "checkpoint", "shard", "any", "checkpoint", "any", "shard")  # of the kills
 STEPS = 4096
-WARMUP = 2000  # updates: long enough to be stopped in
+WARMUP = 8000  # long enough for the first line of progress to come before its end
 QUICK_MOMENTS, QUICK_STEPS = ("any", "checkpoint"), 1024
 
 Cases = dict[str, tuple[list[str], Callable[[Path], object]]]
