@@ -25,23 +25,30 @@ def check_shuffle(keys: Sequence[str], spec: EnvSpec) -> None:
 
 
 class Shuffle:
-    """Replaces some modalities by what another environment showed at its episode's start, for the whole of an episode.
+    """Replaces some modalities by what another episode showed at its start, for the whole of an episode.
 
     Made for what stays the same over an episode, as a mission does: the agent then follows another episode's mission, and does
-    clearly worse if it reads it. The other is drawn among those that show something else, where there is any.
+    clearly worse if it reads it. The other is drawn among all that episodes have begun with so far and that differ.
+
+    Attributes:
+        unchanged: episodes that were shown their own, because nothing else had been seen yet.
     """
 
     def __init__(self, keys: Sequence[str], num_envs: int, rng: np.random.Generator) -> None:
         self.keys, self.num_envs, self.rng = tuple(keys), num_envs, rng
+        self.unchanged = 0
         self._shown: Observations = {}
+        self._seen: dict[str, dict[bytes, np.ndarray]] = {key: {} for key in self.keys}
 
     def begin(self, obs: Mapping[str, np.ndarray], mask: np.ndarray) -> None:
         """Draw anew for the environments of `mask` (num_envs,), whose episodes begin with `obs` {key: (num_envs, *shape)}."""
-        for key in self.keys:
+        for key, seen in self._seen.items():
             shown = self._shown.setdefault(key, obs[key].copy())
+            seen.update({obs[key][i].tobytes(): obs[key][i].copy() for i in np.flatnonzero(mask)})
             for i in np.flatnonzero(mask):
-                others = [j for j in range(self.num_envs) if not np.array_equal(obs[key][j], obs[key][i])]
-                shown[i] = obs[key][self.rng.choice(others)] if others else obs[key][i]
+                others = [value for data, value in seen.items() if data != obs[key][i].tobytes()]
+                self.unchanged += not others
+                shown[i] = others[self.rng.integers(len(others))] if others else obs[key][i]
 
     def __call__(self, obs: Observations) -> Observations:
         """What the agent is shown in place of `obs`."""

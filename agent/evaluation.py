@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs
 from envs.errors import UserError
 from envs.infos import reported
 from envs.tasks import Task, TaskSpace
+
+log = logging.getLogger(__name__)
 
 POLICIES = ("sample", "greedy")
 HELD_OUT = ("test", "validation")
@@ -120,12 +123,19 @@ def evaluate(
         with seeded(seed, agent.device):
             check_shuffle(shuffle, envs.spec)
             rule = SuccessRule.parse(config.success)
-            return {
-                task.id: _play(
-                    agent, envs, task, episodes, policy, rule, rng, Shuffle(shuffle, envs.num_envs, rng), stopped, config.report
-                )
-                for task in tasks
-            }
+            results = {}
+            for task in tasks:
+                # With draws of its own, so that the same layouts are played as without it.
+                other = Shuffle(shuffle, envs.num_envs, np.random.default_rng((seed, 2)))
+                results[task.id] = _play(agent, envs, task, episodes, policy, rule, rng, other, stopped, config.report)
+                if other.unchanged:
+                    log.warning(
+                        "eval.shuffle: %d episodes of %s were shown their own %s, as nothing else had been seen yet",
+                        other.unchanged,
+                        task.id,
+                        ", ".join(shuffle),
+                    )
+            return results
     finally:
         envs.close()
 

@@ -158,7 +158,12 @@ def assert_same_run(left: Path, right: Path, checkpoint: str) -> None:
 def test_help_says_what_there_is_and_ends_well(strata: Command):
     answer = strata("--help")
     assert answer.code == 0 and answer.error == ""
-    for said in ("job: check, dream, evaluate, train", "python run.py resume=runs/FOLDER", "env_steps: 40000", "model: base, debug"):
+    for said in (
+        "job: check, dream, evaluate, train",
+        "python run.py resume=runs/FOLDER",
+        "env_steps: 40000",
+        "model: base, debug",
+    ):
         assert said in answer.out, said
 
 

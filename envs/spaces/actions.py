@@ -66,7 +66,7 @@ def to_environment(spec: ActionSpec) -> Callable[[Any], Any]:
 
     def stretch(action: Any) -> np.ndarray:
         share = (np.clip(np.asarray(action, np.float64), -1, 1) + 1) / 2
-        value = low + share * (high - low)
+        value = np.clip(low + share * (high - low), low, high)  # rounding must not carry it over a bound
         return (value if dtype.kind == "f" else value.round()).astype(dtype).reshape(shape)
 
     return stretch

@@ -33,14 +33,24 @@ def test_every_environment_is_shown_a_mission_that_is_not_its_own_until_its_epis
     later = {"mission": np.array([[1], [9], [3], [1]]), "view": np.arange(4)}
     shuffle.begin(later, np.array([False, True, False, False]))
     again = shuffle(later)["mission"]
-    assert again[1] in (1, 3) and np.array_equal(again[[0, 2, 3]], shown["mission"][[0, 2, 3]])
+    assert again[1] in (1, 2, 3) and np.array_equal(again[[0, 2, 3]], shown["mission"][[0, 2, 3]])
 
 
-def test_where_all_missions_are_the_same_that_one_is_shown():
+def test_where_all_missions_are_the_same_that_one_is_shown_and_counted():
     shuffle = Shuffle(["mission"], 3, np.random.default_rng(0))
     obs = {"mission": np.full((3, 1), 7)}
     shuffle.begin(obs, np.ones(3, bool))
-    assert shuffle(obs)["mission"].ravel().tolist() == [7, 7, 7]
+    assert shuffle(obs)["mission"].ravel().tolist() == [7, 7, 7] and shuffle.unchanged == 3
+
+
+def test_one_environment_is_shown_the_missions_of_its_own_earlier_episodes():
+    shuffle = Shuffle(["mission"], 1, np.random.default_rng(0))
+    shown = []
+    for mission in (1, 2, 1):
+        obs = {"mission": np.full((1, 1), mission)}
+        shuffle.begin(obs, np.ones(1, bool))
+        shown.append(int(shuffle(obs)["mission"].item()))
+    assert shown == [1, 1, 2] and shuffle.unchanged == 1
 
 
 def test_without_keys_nothing_is_shuffled():
