@@ -44,9 +44,11 @@ def _plain_key(argument: str) -> str:
 
 
 def recipe_arguments(arguments: list[str]) -> list[str]:
-    """`env.id=` alone means the recipe `any`: what suits the default suite must not be left to somebody's own environment."""
-    given = {argument.lstrip("+~").partition("=")[0] for argument in arguments}
-    alone = "env.id" in given and not given & {"env", "experiment", "resume", "checkpoint"}
+    """`env.id=`, or `env.suite=module:function`, alone means the recipe `any`: what suits the default suite must not be left to
+    somebody's own environment."""
+    given = dict(argument.lstrip("+~").partition("=")[::2] for argument in arguments)
+    own = "env.id" in given or ":" in given.get("env.suite", "")
+    alone = own and not given.keys() & {"env", "experiment", "resume", "checkpoint"}
     return [*arguments, "experiment=any"] if alone else arguments
 
 

@@ -289,6 +289,9 @@ def test_an_id_alone_means_the_recipe_for_any_environment_and_an_id_beside_a_rec
     for beside in ("env=cartpole", "experiment=cartpole", "resume=runs/a", "checkpoint=runs/a"):
         assert run.recipe_arguments(["env.id=a", beside]) == ["env.id=a", beside]
     assert run.recipe_arguments(["seed=1"]) == ["seed=1"]
+    assert run.recipe_arguments(["env.suite=mine:tasks"]) == ["env.suite=mine:tasks", "experiment=any"]
+    for shipped in (["env.suite=multiroom"], ["env.suite=mine:tasks", "env=any"]):
+        assert run.recipe_arguments(shipped) == shipped
 
 
 THEIRS = """

@@ -57,12 +57,13 @@ def config_of(recipe: str) -> RunConfig:
 
     import run
 
-    arguments = [argument for argument in shlex.split(COMMANDS[recipe])[2:] if argument.startswith("env.")]
+    arguments = run.free_arguments(run.recipe_arguments(shlex.split(COMMANDS[recipe])[2:]))
     with initialize_config_dir(version_base=None, config_dir=str(ROOT / "configs")):
-        env = compose("config", overrides=["env=any", *run.free_arguments(arguments)]).env
+        config = compose("config", overrides=arguments)
+    assert config.curriculum.name == ("sequential" if "curriculum=sequential" in arguments else "target_only")
     from omegaconf import OmegaConf
 
-    given = OmegaConf.to_container(env)
+    given = OmegaConf.to_container(config.env)
     assert isinstance(given, dict)
     return tiny_config({str(key): value for key, value in given.items()}, num_envs=2)
 
