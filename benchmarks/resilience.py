@@ -43,7 +43,7 @@ SMALL = (
 )  # fmt: skip
 MOMENTS = ("any", "any", "checkpoint", "shard", "any", "checkpoint", "any", "shard")  # of the kills
 STEPS = 4096
-WARMUP = 8000  # long enough for the first line of progress to come before its end
+WARMUP = 3000  # updates: long enough to be stopped in
 QUICK_MOMENTS, QUICK_STEPS = ("any", "checkpoint"), 1024
 
 Cases = dict[str, tuple[list[str], Callable[[Path], object]]]
@@ -102,7 +102,7 @@ def stop_run(given: list[str], context: Context) -> dict[str, Any]:
     """Ctrl-C during the model's warm-up, in training and during evaluation; after each the run is resumed."""
     folder = context.folder / "run"
     moments: dict[str, Callable[[str], bool]] = {
-        "warm-up": lambda words: said_steps(words) >= 512 - ENVS,
+        "warm-up": lambda words: said_steps(words) >= 400,  # the last line before it: the next one follows it
         "training": lambda words: said_steps(words) >= 800,
         "evaluation": lambda words: "Evaluating" in words,
     }
@@ -112,7 +112,7 @@ def stop_run(given: list[str], context: Context) -> dict[str, Any]:
         with started(arguments, folder.with_name(f"life_{number}.log"), context.threads, context.stop) as run:
             if reached is not None:
                 run.until(lambda: reached(run.words()))  # noqa: B023
-                time.sleep(0.5)  # into the warm-up, the evaluation
+                time.sleep(2.0 if moment == "warm-up" else 0.5)  # into the warm-up, the evaluation
                 run.send(signal.SIGINT)
             asked = time.monotonic()
             code = run.ended()
@@ -127,7 +127,7 @@ def stop_run(given: list[str], context: Context) -> dict[str, Any]:
         stops.append(
             {
                 "moment": moment,
-                "in_time": summary["updates"] < WARMUP if moment == "warm-up" else not summary["tasks"],
+                "in_time": 0 < summary["updates"] < WARMUP if moment == "warm-up" else not summary["tasks"],
                 "exit_code": code,
                 "seconds_to_exit": round(seconds, 2),
                 "env_steps": summary["env_steps"],
