@@ -102,7 +102,7 @@ def stop_run(given: list[str], context: Context) -> dict[str, Any]:
     """Ctrl-C during the model's warm-up, in training and during evaluation; after each the run is resumed."""
     folder = context.folder / "run"
     moments: dict[str, Callable[[str], bool]] = {
-        "warm-up": lambda words: said_steps(words) >= 400,  # the last line before it: the next one follows it
+        "warm-up": lambda words: logged_steps(folder) >= 512 - ENVS,  # nothing is printed before it, but logged
         "training": lambda words: said_steps(words) >= 800,
         "evaluation": lambda words: "Evaluating" in words,
     }
