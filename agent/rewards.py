@@ -63,7 +63,7 @@ class LearnedReward:
         values[:, self._environment] = own[:, None]
         if count:
             for i, counts in self._counts.items():
-                values[:, i] = counts.visit(result.obs)
+                values[:, i] = counts.visit(result.obs, result.dropped)
         weighted = values * self.terms.weights
         if count:
             self._sums += weighted
@@ -90,15 +90,15 @@ class LearnedReward:
         return self._means.pop()
 
     def state_dict(self) -> dict[str, Any]:
-        """Sums of the episodes under way and all counts, as tensors."""
+        """Names of the terms, sums of the episodes under way and all counts, as tensors."""
         names = self.terms.names if self.terms else ()
         counts = {names[i]: counts.state_dict() for i, counts in self._counts.items()}
-        return {"sums": torch.from_numpy(self._sums.copy()), "counts": counts}
+        return {"names": list(names), "sums": torch.from_numpy(self._sums.copy()), "counts": counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` wrote; terms that are new start from nothing."""
-        sums = state["sums"].numpy()
-        if sums.shape == self._sums.shape:
+        sums, names = state["sums"].numpy(), list(self.terms.names) if self.terms else []
+        if sums.shape == self._sums.shape and state.get("names") == names:
             self._sums = sums.copy()
         for i, counts in self._counts.items():
             assert self.terms is not None
@@ -122,13 +122,18 @@ class VisitCounts:
         self._key, self._resolution = term.key, term.resolution
         self._visits: dict[int, int] = {}
 
-    def visit(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Count the newest observations `{key: (B, *shape)}`; answers 1 / sqrt(visits), this one included, (B,)."""
+    def visit(self, obs: Mapping[str, np.ndarray], dropped: np.ndarray | None = None) -> np.ndarray:
+        """Count the newest observations `{key: (B, *shape)}`; answers 1 / sqrt(visits), this one included, (B,).
+
+        Rows of `dropped` (bool (B,)) repeat an observation that was counted before: they count and pay nothing.
+        """
         values = obs[self._key]
         if self._resolution is not None:
             values = np.floor(values / self._resolution).astype(np.int64)
         bonus = np.zeros(len(values), np.float32)
         for i, value in enumerate(values):
+            if dropped is not None and dropped[i]:
+                continue
             digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=8).digest()
             name = int.from_bytes(digest, "little", signed=True)
             self._visits[name] = visits = self._visits.get(name, 0) + 1

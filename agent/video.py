@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -120,7 +121,8 @@ def with_camera(env: EnvConfig, task_id: str, film: Film) -> tuple[EnvConfig, st
     """The config of an environment that is filmed, or as it was with the reason why it cannot be."""
     plain = build_environment(make_task_space(env)[task_id], env)
     modes = plain.metadata.get("render_modes") or []
-    plain.close()
+    with suppress(Exception):  # it is no longer needed
+        plain.close()
     if "rgb_array" not in modes:
         return replace(env, vectorization="sync"), "the environment does not render pictures"
     camera = {"name": f"{Camera.__module__}:{Camera.__name__}", "kwargs": {"film": film}}
@@ -128,9 +130,11 @@ def with_camera(env: EnvConfig, task_id: str, film: Film) -> tuple[EnvConfig, st
         env, kwargs={**env.kwargs, "render_mode": "rgb_array"}, wrappers=[*env.wrappers, camera], vectorization="sync"
     )
     try:
-        build_environment(make_task_space(filmed)[task_id], filmed).close()
+        tried = build_environment(make_task_space(filmed)[task_id], filmed)
     except UserError as error:
         return replace(env, vectorization="sync"), f"the environment refuses to render ({error})"
+    with suppress(Exception):
+        tried.close()
     return filmed, ""
 
 

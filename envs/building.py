@@ -23,7 +23,7 @@ def build_environment(task: Task, config: EnvConfig) -> gym.Env[Any, Any]:
     (MiniGrid's `max_steps`) keeps its own limit as well.
 
     Raises:
-        UserError: unknown id, a missing package, or constructor arguments that the environment refuses.
+        UserError: unknown id, a missing package, constructor arguments that the environment refuses, or spaces that it lacks.
     """
     env_id = str(task.params["env"])
     kwargs = dict(task.params.get("kwargs", {}))
@@ -33,7 +33,11 @@ def build_environment(task: Task, config: EnvConfig) -> gym.Env[Any, Any]:
     except Exception as error:  # constructors fail in many ways: wrong arguments, missing packages or files
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"environment {env_id} with env.kwargs {kwargs} cannot be built: {reason}") from error
-    return shape_frames(apply_wrappers(skip_frames(env, config), config.wrappers), config)
+    env = apply_wrappers(skip_frames(env, config), config.wrappers)
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), gym.spaces.Space):
+            raise UserError(f"environment {env_id} has no {name} of gymnasium.spaces; define one, or put a wrapper round it.")
+    return shape_frames(env, config)
 
 
 def check_id(env_id: str) -> None:
@@ -46,8 +50,8 @@ def check_id(env_id: str) -> None:
     try:
         if module:
             import_module(module)
-    except ImportError as error:
-        raise UserError(f"env.id={env_id}: cannot import {module} ({error}).") from error
+    except Exception as error:  # a module may raise anything on import
+        raise UserError(f"env.id={env_id}: cannot import {module} ({type(error).__name__}: {error}).") from error
     register_environments(name)
     try:
         spec = gym.spec(name)

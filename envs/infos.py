@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from envs.errors import UserError
+from envs.guards import BrokenInfo
 
 
 def lookup(info: Mapping[str, Any], key: str) -> Any:
@@ -39,11 +40,14 @@ def entries(info: Mapping[str, Any]) -> str:
 
 def reported(info: Mapping[str, Any], keys: Iterable[str]) -> dict[str, float]:
     """The numbers of an episode's last info that `env.report` names; an entry that holds several gives them all, `key.name` each.
+    Numbers that are not finite are left out, and an info that was no dict reports nothing.
 
     Raises:
         UserError: an entry that is not there, or holds no number.
     """
     found: dict[str, float] = {}
+    if isinstance(info, BrokenInfo):
+        return found
     for key in keys:
         try:
             values = dict(_numbers(key, lookup(info, key)))
@@ -51,7 +55,7 @@ def reported(info: Mapping[str, Any], keys: Iterable[str]) -> dict[str, float]:
             values = {}
         if not values:
             raise UserError(f"env.report: an episode's last info has no number {key}; it holds {entries(info)}.")
-        found |= values
+        found |= {name: value for name, value in values.items() if np.isfinite(value)}
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,8 @@ from gymnasium import spaces
 
 from envs.building import build_environment, check_id
 from envs.config import EnvConfig
-from envs.delivery import EnvSlot
+from envs.deadline import Deadline, TimeUp
+from envs.delivery import RESET_FACTOR, EnvSlot
 from envs.errors import UserError
 from envs.faults import FaultError, FaultLedger
 from envs.guards import declared_bounds
@@ -56,7 +58,7 @@ def make_task_space(config: EnvConfig) -> TaskSpace:
         if chosen.count(name) > 1:
             raise UserError(f"env.tasks: {name} is given twice; name each task once.")
     picked = [known[name] for name in chosen]
-    return TaskSpace(tuple(Task(t.id, {**t.params, "kwargs": {**t.params["kwargs"], **config.kwargs}}) for t in picked))
+    return TaskSpace(tuple(Task(t.id, {**t.params, "kwargs": {**t.params.get("kwargs", {}), **config.kwargs}}) for t in picked))
 
 
 def make_envs(
@@ -120,7 +122,8 @@ def _inspect(config: EnvConfig, tasks: TaskSpace) -> tuple[EnvSpec, Space]:
         _check_agreement(first, task, env.observation_space, env.action_space)
         for key, episodes in probe(env, task.id, config.step_timeout).items():
             samples.setdefault(key, []).extend(episodes)
-        env.close()
+        with suppress(Exception):  # it is no longer needed
+            env.close()
     assert first is not None  # a task space is never empty
     _, observation_space, action_space = first
     if config.image_size < 0:
@@ -132,15 +135,29 @@ def _inspect(config: EnvConfig, tasks: TaskSpace) -> tuple[EnvSpec, Space]:
 
 
 def _check_terms(terms: RewardTerms, config: EnvConfig, tasks: TaskSpace) -> None:
-    """Measure the terms once in every task, so that what they name is known to be there."""
+    """Measure the terms once in every task, so that what they name is known to be there.
+
+    An environment that breaks down meanwhile is let pass: its faults are counted when it is played.
+
+    Raises:
+        UserError: a term that does not fit.
+    """
     for task in tasks:
         env = TermRecorder(build_environment(task, config), terms)
         try:
-            env.action_space.seed(0)
-            env.reset(seed=0)
-            env.step(env.action_space.sample())
+            deadline = Deadline((RESET_FACTOR + 1) * config.step_timeout)
+            with deadline:
+                deadline.start()
+                env.action_space.seed(0)
+                env.reset(seed=0)
+                env.step(env.action_space.sample())
+        except UserError:
+            raise
+        except (Exception, TimeUp) as error:  # an environment may raise anything
+            log.debug("the reward terms of task %s could not be tried: %r", task.id, error)
         finally:
-            env.close()
+            with suppress(Exception):
+                env.close()
 
 
 def _check_agreement(first: tuple[Task, Space, Space], task: Task, observation_space: Space, action_space: Space) -> None:

@@ -89,6 +89,8 @@ class _InfoEntry:
 
     def __call__(self, observation: Any, info: Mapping[str, Any]) -> float:
         term = self._term
+        if not isinstance(info, Mapping):  # the environment's fault
+            raise TypeError(f"an info of type {type(info).__name__}")
         try:
             value = lookup(info, term.key)
         except KeyError:
@@ -125,16 +127,25 @@ class _Function:
         module, _, name = term.key.partition(":")
         try:
             function = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # a module may raise anything on import
+            reason = f"{type(error).__name__}: {error}"
             raise UserError(
-                f"env.rewards.{term.name}.function={term.key} cannot be found ({error}); write module:function."
+                f"env.rewards.{term.name}.function={term.key} cannot be found ({reason}); write module:function."
             ) from error
         if not callable(function):
             raise UserError(f"env.rewards.{term.name}.function={term.key} is no function.")
         self._term, self._function = term, function
 
     def __call__(self, observation: Any, info: Mapping[str, Any]) -> float:
-        return _finite(self._term, self._function(observation, info))
+        term = self._term
+        try:
+            value = self._function(observation, info)
+        except Exception as error:  # the user's own code may raise anything
+            if not isinstance(info, Mapping):  # the environment's fault
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"env.rewards.{term.name}: the function {term.key} raises {reason}; mend it.") from error
+        return _finite(term, value)
 
 
 def _finite(term: RewardTerm, value: Any) -> float:

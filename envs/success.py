@@ -10,6 +10,7 @@ import numpy as np
 
 from envs.errors import UserError
 from envs.guards import BrokenInfo
+from envs.infos import entries, lookup
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class SuccessRule:
     Attributes:
         kind: `positive_reward` (it terminated, and its last reward was positive), `info` (an entry of its last info is true)
             or `return` (it earned enough).
-        key: info only: the entry.
+        key: info only: the entry, or its parts joined by dots.
         threshold: return only: the least undiscounted return that counts.
     """
 
@@ -60,12 +61,14 @@ class SuccessRule:
             return episode_return >= self.threshold
         if isinstance(info, BrokenInfo):
             return False
-        if self.key not in info:
-            known = ", ".join(sorted(map(str, info))) or "nothing"
+        try:
+            value = lookup(info, self.key)
+        except KeyError:
+            known = entries(info)
             raise UserError(
                 f"env.success=info:{self.key}: an episode's last info has no {self.key}, only {known}; choose another rule."
-            )
-        return _holds(info[self.key])
+            ) from None
+        return _holds(value)
 
 
 def _holds(value: Any) -> bool:

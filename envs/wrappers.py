@@ -40,8 +40,8 @@ def find_wrapper(name: str) -> type[gym.Wrapper[Any, Any, Any, Any]]:
     module_name = module_name if colon else "gymnasium.wrappers"
     try:
         module = import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"env.wrappers: {name}: cannot import {module_name} ({error}).") from error
+    except Exception as error:  # a module may raise anything on import
+        raise UserError(f"env.wrappers: {name}: cannot import {module_name} ({type(error).__name__}: {error}).") from error
     wrapper = getattr(module, class_name, None)
     if not isinstance(wrapper, type):
         known = [key for key, value in vars(module).items() if isinstance(value, type)]

@@ -75,6 +75,8 @@ def suite_tasks(name: str) -> tuple[Task, ...]:
         tasks = tuple(_load(name)())
     except (ImportError, AttributeError, TypeError) as error:
         raise UserError(f"env.suite={name}: there is no such function that takes nothing and answers tasks ({error}).") from error
+    except Exception as error:  # the user's own code may raise anything
+        raise UserError(f"env.suite={name} raises {type(error).__name__}: {error}; mend it.") from error
     if not tasks or not all(isinstance(task, Task) and "env" in task.params for task in tasks):
         raise UserError(
             f'env.suite={name} answers no tasks; let it answer Task("NAME", {{"env": ID, "kwargs": {{}}}}), one or more.'

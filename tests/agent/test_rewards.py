@@ -69,6 +69,23 @@ def test_a_bonus_falls_with_the_square_root_of_visits_of_all_environments():
     assert bonus(result([0, 0], [[0], [0]], [there, here])).tolist() == pytest.approx([4, 4 / np.sqrt(3)])
 
 
+def test_a_step_that_never_was_counts_no_visit():
+    bonus = learned(rewards={"new": NEW})
+    here = [[1.0, 1.0]]
+    assert bonus(result([0], [[0]], here)).tolist() == [1]
+    assert bonus(result([0], [[0]], here)._replace(dropped=np.array([True]))).tolist() == [0]
+    assert bonus(result([0], [[0]], here)).tolist() == pytest.approx([2**-0.5])
+
+
+def test_sums_of_other_terms_are_not_taken_up():
+    one, other, same = (learned(rewards={name: STEPS}) for name in ("a", "b", "a"))
+    one(result([0.0], [[3.0]]))
+    for taken in (other, same):
+        taken.load_state_dict(one.state_dict())
+        taken.finish(np.array([True]))
+    assert (other.pop(), same.pop()) == ({"reward/b": 0.0}, {"reward/a": 3.0})
+
+
 def test_numbers_that_round_down_to_the_same_count_as_the_same():
     bonus = learned(2, rewards={"new": {**NEW, "resolution": 0.5}})
     assert bonus(result([0, 0], [[0], [0]], [[0.6, 1.0], [0.9, 1.4]])).tolist() == pytest.approx([1, 1 / np.sqrt(2)])

@@ -111,6 +111,25 @@ def test_environments_that_cannot_be_made_are_refused_in_one_sentence(changes: d
         make_envs(config, make_task_space(config))
 
 
+def failing_suite() -> list[Task]:
+    raise ValueError("no levels")
+
+
+def bare_suite() -> list[Task]:
+    return [Task("A", {"env": "CartPole-v1"})]
+
+
+def test_a_suite_that_raises_is_refused_and_constructor_arguments_may_be_left_out() -> None:
+    with pytest.raises(UserError, match=r"failing_suite raises ValueError: no levels"):
+        make_task_space(EnvConfig(suite=f"{__name__}:failing_suite"))
+    assert make_task_space(EnvConfig(suite=f"{__name__}:bare_suite")).hardest.params["kwargs"] == {}
+
+
+def test_an_environment_without_spaces_is_refused() -> None:
+    with pytest.raises(UserError, match=r"has no observation_space of gymnasium\.spaces"):
+        make_envs(EnvConfig(), TaskSpace((fixed("none", None),)))  # type: ignore[arg-type]
+
+
 def fixed(name: str, observation: spaces.Space[Any], action: spaces.Space[Any] | None = None) -> Task:
     return Task(name, {"env": "tests.envs.odd:Fixed-v0", "kwargs": {"observation": observation, "action": action}})
 

@@ -40,6 +40,16 @@ def middle(observation: np.ndarray, info: Mapping[str, Any]) -> float:
     return -abs(float(observation[0]) - 2)
 
 
+def failing(observation: np.ndarray, info: Mapping[str, Any]) -> float:
+    return float(info["not there"])
+
+
+def test_what_an_environment_does_while_its_terms_are_tried_is_let_pass():
+    terms = {"right": {"kind": "observation", "key": "x", "index": 0}}
+    for fault in ("raise", "list"):
+        envs_with(terms, "tests.envs.bad:Bad-v0", kwargs={"fault": fault, "at": 1, "odds": 1}).close()
+
+
 def test_the_environments_reward_and_an_observations_element_are_told_apart():
     terms = {
         "task": {"kind": "environment"},
@@ -183,6 +193,7 @@ def test_without_a_discount_nothing_is_measured():
         ({"kind": "potential", "info": "a", "function": "b"}, "needs one of"),
         ({"kind": "potential", "function": "nowhere.to:find"}, r"function=nowhere\.to:find cannot be found"),
         ({"kind": "potential", "function": f"{__name__}:LINE"}, "is no function"),
+        ({"kind": "potential", "function": f"{__name__}:failing"}, r"env\.rewards\.x: the function .*failing raises KeyError"),
         ({"kind": "potential", "function": "builtins:print"}, "is None, which is no finite number"),
         ({"kind": "count", "key": "observation", "resolution": 0}, r"resolution=0 has to be above 0"),
     ],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from envs import SuccessRule, UserError
+from envs.guards import BrokenInfo
+from envs.infos import reported
 
 
 def test_positive_reward_asks_for_an_end_that_was_rewarded() -> None:
@@ -19,6 +21,15 @@ def test_an_info_entry_can_decide() -> None:
     rule = SuccessRule.parse("info:is_success")
     assert rule.judge(0.0, 0.0, False, {"is_success": 1})
     assert not rule.judge(9.0, 9.0, True, {"is_success": False})
+
+
+def test_an_info_entry_may_lie_deep_inside() -> None:
+    assert SuccessRule.parse("info:achievements.won").judge(0.0, 0.0, True, {"achievements": {"won": True}})
+
+
+def test_an_odd_info_and_numbers_that_are_not_finite_are_not_reported() -> None:
+    assert reported(BrokenInfo(), ["lives"]) == {}
+    assert reported({"lives": float("nan"), "score": 2}, ["lives", "score"]) == {"score": 2.0}
 
 
 def test_an_info_entry_that_is_missing_is_named() -> None:
