@@ -73,13 +73,18 @@ def train(config: RunConfig, folder: Path) -> float:
             with progress:
                 trainer.run(logger, progress, lambda: save(trainer, store))
             save(trainer, store)
-            summary = trainer.summary()
-            with suppress(EvaluationStopped):
-                summary["tasks"] = evaluation_summary(trainer.agent, config, lambda: trainer.stopping)
+            summary, failure = trainer.summary(), None
+            try:
+                with suppress(EvaluationStopped):
+                    summary["tasks"] = evaluation_summary(trainer.agent, config, lambda: trainer.stopping)
+            except UserError as error:  # the environment breaks down in the evaluation: the training still has its summary and report
+                failure = error
             if not summary["tasks"]:
                 print_line(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
             summary["objective"] = objective(summary, trainer.tasks.hardest.id)
             _finish(trainer, summary, logger)
+            if failure is not None:
+                raise failure
     finally:
         logger.close()
         trainer.envs.close()
@@ -237,7 +242,7 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
         try:
             picture_dream(trainer.agent, config, trainer.tasks.hardest.id, path)
             logger.image(trainer.env_steps, "dream", path, "real above, imagined below")
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # whatever goes wrong in the environment or in drawing
             log.warning("the dream could not be drawn: %s", error)
     if summary["tasks"] and config.eval.video:
         films = record_videos(trainer.agent, config.env, config.eval, config.seed, folder / "media", lambda: trainer.stopping)
