@@ -66,7 +66,7 @@ class Agent:
             first: (B,) bool, an episode starts with this observation.
             state: what the last call answered.
             mode: `sample`, `greedy` or `random` (uniform).
-            grow: let symbol tables take in new symbols (training only).
+            grow: let symbol tables and codebooks take in what is new (training only).
 
         Returns:
             actions (B, *action shape), their log-probabilities (B,), the next state.

@@ -8,6 +8,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from envs import make_envs, make_task_space
 from envs.building import build_environment
 from envs.deadline import Deadline, TimeUp
 from envs.errors import UserError
+from envs.faults import FaultLedger
 from envs.spaces.actions import no_actions
 from envs.spaces.specs import EnvSpec
 from envs.tasks import Outcome, Task
@@ -52,7 +54,7 @@ def check_environment(config: RunConfig, folder: Path) -> float:
     tasks = make_task_space(config.env)
     for task in tasks:
         show_checker(task, run_checker(task, config))
-    steps_alone, spec = one_alone(config)
+    steps_alone, spec, alone = one_alone(config)
     show_observations(spec)
     show_memory(config, spec)  # before it is taken
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,14 +66,16 @@ def check_environment(config: RunConfig, folder: Path) -> float:
                 f"Speed: {steps_alone:,.0f} env steps/s of one environment, {steps_together:,.0f} of {config.env.num_envs}"
             )
             show_time(config, steps_together, seconds_per_update(trainer))
-            faults = trainer.envs.faults.metrics()
         finally:
             trainer.envs.close()
+    together = trainer.envs.faults
+    faults = alone.counts + together.counts
     if faults:
-        print_line("Faults: " + ", ".join(f"{name.rpartition('/')[2]} {count:.0f} times" for name, count in faults.items()))
-    print_line(
-        "Verdict: it can be trained on" + (", though it breaks down at times" if trainer.envs.faults.dropped else "") + "."
-    )
+        print_line("Faults: " + ", ".join(f"{kind} {count} times" for kind, count in faults.items()))
+    doubts = ["it breaks down at times"] if alone.dropped or together.dropped else []
+    if not outcomes:
+        doubts.append("no episode ended: give env.max_episode_steps=... to cut them off")
+    print_line("Verdict: it can be trained on" + (f", though {' and '.join(doubts)}" if doubts else "") + ".")
     return success
 
 
@@ -90,6 +94,9 @@ def run_checker(task: Task, config: RunConfig) -> CheckerReport:
         except Exception as error:  # assertions, and whatever the environment raises
             report.failure = one_line(f"{type(error).__name__}: {error}")
         finally:
+            with suppress(Exception, TimeUp):  # it may be broken, or hang here too
+                deadline.start()
+                env.close()
             deadline.stop()
     report.notes = list(dict.fromkeys(one_line(str(note.message)) for note in caught))
     return report
@@ -102,8 +109,8 @@ def show_checker(task: Task, report: CheckerReport) -> None:
         print_line(f"  - {note}")
 
 
-def one_alone(config: RunConfig) -> tuple[float, EnvSpec]:
-    """Env steps per second of one environment that plays at random, and what it observes."""
+def one_alone(config: RunConfig) -> tuple[float, EnvSpec, FaultLedger]:
+    """Env steps per second of one environment that plays at random, what it observes, and its faults."""
     tasks = make_task_space(config.env)
     envs = make_envs(config.env, tasks, 1)
     rng = np.random.default_rng(config.seed)
@@ -115,7 +122,7 @@ def one_alone(config: RunConfig) -> tuple[float, EnvSpec]:
             steps += 1
             if result.terminated[0] or result.truncated[0]:
                 envs.reset([tasks.hardest.with_seed(steps)])
-        return steps / (time.perf_counter() - began), envs.spec
+        return steps / (time.perf_counter() - began), envs.spec, envs.faults
     finally:
         envs.close()
 

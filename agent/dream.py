@@ -23,6 +23,7 @@ from world_model.imagination import ImaginationEnv, Starts, previous_history
 from world_model.model import Sequences
 
 FRAMES = 10  # columns of the picture at most
+PATIENCE = 10_000  # env steps that an episode is followed for
 DRAWN: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {"grid": render_grid, "image": to_colours}
 
 
@@ -46,9 +47,18 @@ class Dream:
 
 
 def play_episode(
-    agent: Agent, config: EnvConfig, tasks: TaskSpace, task_id: str, split: str, seed: int, gamma: float | None = None
+    agent: Agent,
+    config: EnvConfig,
+    tasks: TaskSpace,
+    task_id: str,
+    split: str,
+    seed: int,
+    gamma: float | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Episode:
     """One episode of the agent on one task, on a layout of `split`; its rewards are those that the agent learns from.
+
+    One that goes on for `PATIENCE` steps, or till `stopped` says so, is left there, neither terminated nor truncated.
 
     With the learner's discount `gamma` they hold the terms of `env.rewards`, bonuses of counts apart: those are of the run.
     """
@@ -66,7 +76,7 @@ def play_episode(
                 observed.append(obs)
                 actions.append(action[0])
                 rewards.append(float(learned.replayed(step)[0]))
-                if step.terminated[0] or step.truncated[0]:
+                if step.terminated[0] or step.truncated[0] or len(actions) >= PATIENCE or stopped():
                     break
     finally:
         envs.close()

@@ -77,7 +77,7 @@ def train(config: RunConfig, folder: Path) -> float:
             try:
                 with suppress(EvaluationStopped):
                     summary["tasks"] = evaluation_summary(trainer.agent, config, lambda: trainer.stopping)
-            except UserError as error:  # the environment breaks down in the evaluation: the training still has its summary and report
+            except UserError as error:  # the environment breaks down: training keeps its summary and report
                 failure = error
             if not summary["tasks"]:
                 print_line(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
@@ -116,11 +116,11 @@ def dream_checkpoint(config: RunConfig, folder: Path) -> float:
     return error
 
 
-def picture_dream(agent: Agent, config: RunConfig, task: str, path: Path) -> float:
+def picture_dream(agent: Agent, config: RunConfig, task: str, path: Path, stopped: Callable[[], bool] = lambda: False) -> float:
     """One dream of one held-out episode as a picture; answers the mean absolute error of its rewards."""
     tasks = make_task_space(config.env)
     gamma = config.hierarchy.actor_critic.gamma
-    episode = play_episode(agent, config.env, tasks, task, config.eval.split, config.seed, gamma)
+    episode = play_episode(agent, config.env, tasks, task, config.eval.split, config.seed, gamma, stopped)
     picture = dream(agent, episode, config.eval.dream_horizon, config.seed)
     draw_dream(picture, agent, episode, path)
     return float(np.abs(picture.reward - picture.imagined_reward).mean())
@@ -240,7 +240,7 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
     if summary["tasks"] and not trainer.stopping:
         path = folder / "media" / "dream.png"
         try:
-            picture_dream(trainer.agent, config, trainer.tasks.hardest.id, path)
+            picture_dream(trainer.agent, config, trainer.tasks.hardest.id, path, lambda: trainer.stopping)
             logger.image(trainer.env_steps, "dream", path, "real above, imagined below")
         except Exception as error:  # whatever goes wrong in the environment or in drawing
             log.warning("the dream could not be drawn: %s", error)

@@ -66,6 +66,9 @@ def _check_ranges(config: RunConfig) -> None:
         "model.layers": model.layers,
         "model.heads": model.heads,
         "model.window": model.window,
+        "model.text_words": model.text_words,
+        "model.image_patch": model.image_patch,
+        "model.image_codes": model.image_codes,
         "hierarchy.horizon": hierarchy.horizon,
         "hierarchy.starts": hierarchy.starts,
         "hierarchy.actor_critic.epochs": learning.epochs,
@@ -83,6 +86,19 @@ def _check_ranges(config: RunConfig) -> None:
     for key, bins in {"model.bins": model.bins, "hierarchy.actor_critic.bins": learning.bins}.items():
         if bins < 3 or bins % 2 == 0:
             raise UserError(f"{key}={bins} has to be odd and at least 3, so that one bin is zero")
+    magnitudes = {
+        "model.text_heads": model.text_heads,
+        "model.image_radius": model.image_radius,
+        "hierarchy.actor_critic.text_heads": learning.text_heads,
+    }
+    for key, number in magnitudes.items():
+        if not number >= 0:
+            raise UserError(f"{key}={number} is too small: give 0 or more")
+    if not 0 < learning.min_std <= learning.max_std:
+        raise UserError(
+            f"hierarchy.actor_critic.min_std={learning.min_std} has to be above 0 "
+            f"and at most hierarchy.actor_critic.max_std={learning.max_std}"
+        )
     if not 0 < learning.gamma <= 1:
         raise UserError(f"hierarchy.actor_critic.gamma={learning.gamma} has to be above 0 and at most 1")
     if model.width % model.heads:

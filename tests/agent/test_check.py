@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import jobs
+from agent import check, jobs
 from agent.check import record_bytes
 from agent.config import JobConfig, RunConfig
 from envs.errors import UserError
 from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
-from tests.agent.tiny import CARTPOLE, tiny_config
+from tests.agent.tiny import CARTPOLE, Drift, tiny_config
 
 
 def checked(env: dict[str, object], folder: Path, **keys: object) -> float:
@@ -38,6 +38,15 @@ def test_a_good_environment_is_reported_and_leaves_no_file(tmp_path: Path, capsy
 def test_a_rule_by_which_random_play_succeeds_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert checked(bad(""), tmp_path) == 1.0  # every episode ends with a reward
     assert "choose another env.success" in capsys.readouterr().out
+
+
+def test_the_verdict_on_one_that_never_ends_names_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(Drift, "limit", 10**9)
+    monkeypatch.setattr(check, "PLAY_SECONDS", 0.1)
+    assert checked({"id": "tests.agent.tiny:Drift-v0", "holdout": False}, tmp_path) == 0.0
+    assert "Verdict: it can be trained on, though no episode ended: give env.max_episode_steps=" in capsys.readouterr().out
 
 
 def test_one_that_breaks_down_at_times_can_be_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import agent.dream as dreams
 from agent.agent import Agent
 from agent.build import build_agent
 from agent.dream import difference, draw_dream, dream, play_episode
@@ -17,7 +18,7 @@ from envs import make_envs, make_task_space
 from envs.spaces.images import to_colours
 from envs.splits import split_of
 from tests.agent.test_evaluation import layouts_played
-from tests.agent.tiny import CARTPOLE, DOORKEY, tiny_config
+from tests.agent.tiny import CARTPOLE, DOORKEY, Drift, tiny_config
 
 CPU = torch.device("cpu")
 DOOR, POLE = tiny_config(DOORKEY), tiny_config(CARTPOLE)
@@ -45,6 +46,14 @@ def test_an_episode_is_played_to_its_end_on_a_held_out_layout(monkeypatch: pytes
     assert split_of(played[-1]) == "test"
     assert len(episode) == len(episode.reward) == 20 and len(episode.obs["image"]) == 21
     assert episode.truncated and not episode.terminated and episode.task == "DoorKey-5x5"
+
+
+def test_an_episode_without_an_end_is_left(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Drift, "limit", 10**9)
+    monkeypatch.setattr(dreams, "PATIENCE", 9)
+    config = tiny_config({"id": "tests.agent.tiny:Drift-v0", "holdout": False})
+    episode = episode_of(agent_of(config), config)
+    assert len(episode) == 9 and not episode.terminated and not episode.truncated
 
 
 def test_an_episodes_rewards_are_those_that_the_agent_learned_from():

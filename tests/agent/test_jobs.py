@@ -185,21 +185,6 @@ def test_a_run_stopped_during_its_evaluation_is_trained_but_not_finished_and_eva
     assert jobs.is_finished(tmp_path)
 
 
-def test_a_run_whose_environment_breaks_down_in_the_evaluation_keeps_its_summary_and_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def broken(*given: Any) -> Any:
-        raise UserError("the environment broke down")
-
-    monkeypatch.setattr(evaluation, "_play", broken)
-    config = replace(tiny_config(LINE, train={"env_steps": 32}), logger=replace(QUIET, report=True))
-    with pytest.raises(UserError, match="broke down"):
-        jobs.run_job(config, tmp_path)
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["tasks"] == {} and summary["env_steps"] == 32 and not jobs.is_finished(tmp_path)
-    assert (tmp_path / "report.html").is_file()
-
-
 @pytest.mark.parametrize("error", [RuntimeError, UserError])
 def test_a_picture_that_cannot_be_drawn_does_not_cost_the_run_its_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[Exception]

@@ -15,6 +15,7 @@ from agent.checkpointing import restore, save
 from agent.config import RunConfig
 from agent.trainer import Trainer, check_settings
 from envs.errors import UserError
+from hierarchy.config import ActorCriticConfig
 from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, play, same_tensors, tiny_config
 
 SURE = dict(id="tests.agent.tiny:Wage-v0", kwargs={"limit": 1}, success="return>=-9", holdout=False)  # one step, always a success
@@ -223,6 +224,12 @@ def changed(config: RunConfig, **changes: Mapping[str, Any]) -> RunConfig:
         ({"replay": {"capacity": 31}}, r"replay\.capacity=31 .* give 32 or more"),
         ({"hierarchy": {"starts": 9}}, r"hierarchy\.starts=9 cannot be more than train\.length=8"),
         ({"eval": {"policy": "best"}}, r"eval\.policy=best is unknown"),
+        ({"model": {"image_patch": 0}}, r"model\.image_patch=0 is too few: give 1 or more"),
+        ({"model": {"image_codes": 0}}, r"model\.image_codes=0 is too few: give 1 or more"),
+        ({"model": {"text_words": 0}}, r"model\.text_words=0 is too few: give 1 or more"),
+        ({"model": {"text_heads": -1}}, r"model\.text_heads=-1 is too small: give 0 or more"),
+        ({"model": {"image_radius": -0.1}}, r"model\.image_radius=-0\.1 is too small: give 0 or more"),
+        ({"hierarchy": {"actor_critic": ActorCriticConfig(min_std=2.0)}}, r"actor_critic\.min_std=2\.0 .*max_std=1\.0"),
     ],
 )
 def test_numbers_that_do_not_fit_together_are_refused_before_anything_begins(
