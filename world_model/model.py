@@ -96,7 +96,7 @@ class WorldModel(nn.Module):
         return module
 
     def tokenize(self, obs: dict[str, NDArray[Any]], grow: bool = False) -> dict[str, Tensor]:
-        """Adapted observations {key: (..., *shape)} -> tensors as `Sequences.obs` holds them; on the CPU, but for images' codes."""
+        """Adapted observations {key: (..., *shape)} -> tensors as in `Sequences.obs`: on the CPU, but for the codes of images."""
         return {leaf.key: self.modality(leaf.key).tokenize(obs[leaf.key], grow) for leaf in self.spec.observations}
 
     def posterior(self, obs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
