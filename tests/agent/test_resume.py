@@ -22,6 +22,9 @@ from envs.errors import UserError
 from tests.agent.streams_data import assert_same
 from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, play, same_tensors, tiny_config
 
+PIXELS = DOORKEY | {"wrappers": [{"name": "minigrid.wrappers:RGBImgPartialObsWrapper", "kwargs": {"tile_size": 8}}]}
+PENDULUM = dict(id="Pendulum-v1", success="return>=-250", holdout=False)  # actions are numbers
+
 
 def checkpoint(trainer: Trainer) -> Path:
     return save(trainer, CheckpointStore(trainer.folder / "checkpoints"))
@@ -75,7 +78,7 @@ def assert_same_run(left: Trainer, right: Trainer) -> None:
     assert_same(batches[0], batches[1])
 
 
-@pytest.mark.parametrize("env", [DOORKEY, CARTPOLE], ids=["doorkey", "cartpole"])
+@pytest.mark.parametrize("env", [DOORKEY, PIXELS, CARTPOLE, PENDULUM], ids=["doorkey", "pixels", "cartpole", "pendulum"])
 @pytest.mark.parametrize("at", [20, 56], ids=["before learning", "while learning"])
 def test_a_resumed_run_equals_the_one_that_never_stopped_bit_for_bit(tmp_path: Path, env: dict[str, Any], at: int):
     config = tiny_config(env)
