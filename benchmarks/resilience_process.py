@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from agent.checkpoint import FILES, CheckpointStore, load_meta
 from agent.manifest import fault
 from agent.shards import ShardReader, shard_names
 from benchmarks.provenance import ROOT, scrub
-from benchmarks.training import RunError, StoppedError, environment, read_metrics
+from benchmarks.training import RunError, StoppedError, read_metrics, start_process
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 
@@ -33,16 +32,7 @@ class Process:
     def __init__(self, arguments: Sequence[str], log: Path, threads: int, stop: threading.Event) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log, self.stop = log, stop
-        with log.open("w", encoding="utf-8") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "run.py"), *arguments],
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                cwd=ROOT,
-                env=environment(threads),
-                start_new_session=True,
-            )
+        self.process = start_process([sys.executable, str(ROOT / "run.py"), *arguments], log, threads)
 
     def until(self, holds: Callable[[], bool], poll: float = 0.02) -> None:
         """Wait for something to hold.

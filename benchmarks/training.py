@@ -57,6 +57,23 @@ def train_run(
     return run_process(command, folder, threads, report, stop)
 
 
+def start_process(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[Any]:
+    """Start a command that prints into `log`.
+
+    In a session of its own: Ctrl-C in the terminal reaches this process alone, which then ends its runs in order.
+    """
+    with log.open("w", encoding="utf-8") as output:
+        return subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=environment(threads),
+            start_new_session=True,
+        )
+
+
 def run_process(
     command: Sequence[str],
     folder: Path,
@@ -68,22 +85,12 @@ def run_process(
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.parent / f"{folder.name}.log"
     stop = stop or threading.Event()
-    with log.open("w", encoding="utf-8") as output:
-        # A session of its own: Ctrl-C in the terminal reaches this process alone, which then ends its runs in order.
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=output,
-            stdin=subprocess.DEVNULL,
-            cwd=ROOT,
-            env=environment(threads),
-            start_new_session=True,
-        )
-        try:
-            _watch(process, folder, report, stop)
-        except BaseException:
-            _end(process)
-            raise
+    process = start_process(command, log, threads)
+    try:
+        _watch(process, folder, report, stop)
+    except BaseException:
+        _end(process)
+        raise
     if process.returncode != 0:
         raise RunError(f"exit code {process.returncode}: {_last_words(log)}")
     try:

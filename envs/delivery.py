@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from envs.suites import layout_hasher
 from envs.tasks import Task
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 RESET_FACTOR = 10  # a reset may take so many times `env.step_timeout`: many environments build a level in it
 
@@ -106,49 +108,45 @@ class EnvSlot:
         if afresh:
             self._discard()
         self._task = task.id
-        try:
-            return self._draw(task)
-        except UserError:
-            raise
-        except TimeUp:
-            return self._broken(FaultError("timeout", f"a reset took more than {RESET_FACTOR * self._deadline.seconds:g} s"))
-        except FaultError as fault:
-            return self._broken(fault)
-        except Exception as error:  # an environment may raise anything
-            return self._broken(_raised(error, "reset"))
-        finally:
-            self._deadline.stop()
+        return self._guarded(self._draw, task, "reset", RESET_FACTOR)
 
     def step(self, action: Any) -> SlotStep | FaultError:
         """Take the agent's `action`."""
-        built = self._env
-        assert built is not None  # an episode is begun first
+        return self._guarded(self._step, action, "step", 1)
+
+    def close(self) -> None:
+        for task in list(self._built):
+            self._close(task)
+
+    def _guarded(self, call: Callable[[Any], Answer], argument: Any, name: str, factor: int) -> Answer | FaultError:
+        """What a call into the environment answers, or what it did instead; then the environment is thrown away."""
         try:
-            self._deadline.start()
-            obs, reward, terminated, truncated, info = built.env.step(action)
-            self._deadline.stop()
-            if terminated or truncated:
-                built.watch.check()
-            reward, terminated, truncated = plain_reward(reward), bool(terminated), bool(truncated)
+            return call(argument)
         except UserError:
             raise
         except TimeUp:
-            return self._broken(FaultError("timeout", f"a step took more than {self._deadline.seconds:g} s"))
+            return self._broken(FaultError("timeout", f"a {name} took more than {factor * self._deadline.seconds:g} s"))
         except FaultError as fault:
             return self._broken(fault)
-        except Exception as error:
-            return self._broken(_raised(error, "step"))
+        except Exception as error:  # an environment may raise anything
+            return self._broken(_raised(error, name))
         finally:
             self._deadline.stop()
+
+    def _step(self, action: Any) -> SlotStep:
+        built = self._env
+        assert built is not None  # an episode is begun first
+        self._deadline.start()
+        obs, reward, terminated, truncated, info = built.env.step(action)
+        self._deadline.stop()
+        if terminated or truncated:
+            built.watch.check()
+        reward, terminated, truncated = plain_reward(reward), bool(terminated), bool(truncated)
         recorder = built.env.env
         terms = recorder.values if isinstance(recorder, TermRecorder) else None
         if not (terminated or truncated):
             return SlotStep(obs, reward, terminated, truncated, terms=terms)
         return SlotStep(obs, reward, terminated, truncated, *clean_info(info), terms)
-
-    def close(self) -> None:
-        for task in list(self._built):
-            self._close(task)
 
     def _draw(self, task: Task) -> SlotStart:
         self._env = built = self._environment(task)

@@ -59,7 +59,7 @@ class TextGuide(nn.Module):
 
     Queries come from the whole text and keys from what a cell shows alone, so that "red ball" is looked for in the same way in
     every place. The features are the similarities themselves, place by place: a softmax over the cells, as attention has it,
-    starts near uniform and learns several times more slowly which words mean which symbols.
+    starts near uniform, and learned more slowly in trials which words mean which symbols.
     """
 
     def __init__(self, words: int, cells: int, width: int, heads: int, out: int) -> None:
