@@ -54,6 +54,7 @@ class EvalConfig:
     """Evaluation on layouts that training never sees."""
 
     episodes: int = 100  # per task at the end
+    max_episode_steps: int = 30_000  # after which an episode is cut off
     policy: str = "sample"  # sample | greedy: the reported figure; the other is reported beside it
     split: str = "test"  # test | validation
     dream_horizon: int = 12  # steps imagined for the picture of a dream

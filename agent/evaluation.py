@@ -42,6 +42,8 @@ def check_evaluation(config: EvalConfig) -> None:
         raise UserError(f"eval.split={config.split} is unknown; choose one of {', '.join(HELD_OUT)}")
     if config.episodes < 1:
         raise UserError(f"eval.episodes={config.episodes} is too few: give 1 or more")
+    if config.max_episode_steps < 1:
+        raise UserError(f"eval.max_episode_steps={config.max_episode_steps} is too few: give 1 or more")
     if config.dream_horizon < 1:
         raise UserError(f"eval.dream_horizon={config.dream_horizon} is too short: give 1 or more")
     if config.video_frames < 1:
@@ -97,6 +99,28 @@ class Layouts:
     seen: set[str] = field(default_factory=set)
 
 
+@dataclass
+class StepLimit:
+    """After how many of the agent's steps an episode is cut off. The first one is told in the log, at once: it takes its time.
+
+    Attributes:
+        told: whether that has been said; an evaluation of several policies shares the limit, so that it is said once.
+    """
+
+    steps: int = EvalConfig.max_episode_steps
+    told: bool = False
+
+    def tell(self, task: Task) -> None:
+        if not self.told:
+            log.warning(
+                "an episode of %s was cut off after eval.max_episode_steps=%d steps, as any will be that takes so long: "
+                "give more, or env.max_episode_steps=N if it has no end",
+                task.id,
+                self.steps,
+            )
+        self.told = True
+
+
 def evaluate(
     agent: Agent,
     config: EnvConfig,
@@ -107,8 +131,11 @@ def evaluate(
     seed: int = 0,
     shuffle: Sequence[str] = (),
     stopped: Callable[[], bool] = lambda: False,
+    limit: StepLimit | None = None,
 ) -> dict[str, TaskResult]:
     """Play `episodes` whole episodes of every task; every episode that is begun counts, so quick ones are not favoured.
+
+    One that goes on beyond `limit` is cut off there, so it did not terminate.
 
     The modalities of `shuffle` are shown as they are in another episode (see `agent.ablation`). Sampling inside does not disturb
     the caller's random state. `stopped` is asked at every step.
@@ -118,7 +145,8 @@ def evaluate(
         EvaluationStopped: `stopped` said so.
     """
     rng = np.random.default_rng((seed, 1))
-    envs = make_envs(config, tasks, min(config.num_envs, episodes), split)
+    limit = limit or StepLimit()
+    envs = make_envs(config, tasks, min(config.num_envs, episodes), split, max_steps=limit.steps)
     try:
         with seeded(seed, agent.device):
             check_shuffle(shuffle, envs.spec)
@@ -127,7 +155,7 @@ def evaluate(
             for task in tasks:
                 # With draws of its own, so that the same layouts are played as without it.
                 other = Shuffle(shuffle, envs.num_envs, np.random.default_rng((seed, 2)))
-                results[task.id] = _play(agent, envs, task, episodes, policy, rule, rng, other, stopped, config.report)
+                results[task.id] = _play(agent, envs, task, episodes, policy, rule, rng, other, stopped, config.report, limit)
                 if other.unchanged:
                     log.warning(
                         "eval.shuffle: %d episodes of %s were shown their own %s, as nothing else had been seen yet",
@@ -151,6 +179,7 @@ def _play(
     shuffle: Shuffle,
     stopped: Callable[[], bool],
     report: Sequence[str],
+    limit: StepLimit,
 ) -> TaskResult:
     n = envs.num_envs
     result = TaskResult()
@@ -182,6 +211,8 @@ def _play(
             result.success.append(rule.judge(score[i], float(step.reward[i]), bool(step.terminated[i]), step.infos[i]))
             result.score.append(float(score[i]))
             result.length.append(int(length[i]))
+            if length[i] == limit.steps and not step.terminated[i]:
+                limit.tell(task)
             result.infos.append(reported(step.infos[i], report))
     result.layouts = len(layouts.seen)
     return result

@@ -24,7 +24,7 @@ from agent.checkpointing import forget_later_shards, restore, save
 from agent.config import RunConfig
 from agent.console import console, print_line, show_observations
 from agent.dream import draw_dream, dream, play_episode
-from agent.evaluation import POLICIES, EvaluationStopped, TaskResult, check_evaluation, evaluate
+from agent.evaluation import POLICIES, EvaluationStopped, StepLimit, TaskResult, check_evaluation, evaluate
 from agent.files import file_name
 from agent.loading import load_agent
 from agent.loggers import MetricLogger
@@ -151,10 +151,13 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
         raise EvaluationStopped
     console.print(f"Evaluating {settings.episodes} episodes of each task on the {settings.split} layouts ...")
 
+    limit = StepLimit(settings.max_episode_steps)
+
     def played(policy: str, shuffle: Sequence[str] = ()) -> dict[str, TaskResult]:
         return evaluate(
-            agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed, shuffle=shuffle, stopped=stopped
-        )
+            agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed,
+            shuffle=shuffle, stopped=stopped, limit=limit,
+        )  # fmt: skip
 
     results = {policy: played(policy) for policy in POLICIES}
     shuffled = played(settings.policy, settings.shuffle) if settings.shuffle else {}
@@ -252,6 +255,15 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
         from agent.report import write_report
 
         print_line(f"Report: {write_report(folder)}")
+
+
+def _unevaluated(trainer: Trainer, failure: UserError | None) -> str:
+    """What is said of a run that ends without evaluation, and how it is gone on with."""
+    command = f"python run.py resume={trainer.folder}"
+    if not trainer.finished:
+        return f"Stopped at {trainer.env_steps} env steps; go on with: {command}"
+    what = "was stopped" if failure is None else "broke down, as said below"
+    return f"Training ended at {trainer.env_steps} env steps, but its evaluation {what}; to evaluate it again: {command}"
 
 
 @contextmanager

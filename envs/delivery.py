@@ -76,6 +76,7 @@ class EnvSlot:
         held_out: ids of the tasks whose layouts are split; on others every layout is played.
         terms: reward terms to measure.
         deadline: how long a step may take; its clock is kept ticking by whoever steps the slots.
+        max_steps: of the agent, after which an episode is cut off; 0 for no limit.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class EnvSlot:
         held_out: frozenset[str] = frozenset(),
         terms: RewardTerms | None = None,
         deadline: Deadline | None = None,
+        max_steps: int = 0,
     ) -> None:
         self._config = config
         self._spec = spec
@@ -93,6 +95,8 @@ class EnvSlot:
         self._held_out = held_out
         self._terms = terms
         self._deadline = deadline or Deadline(0)
+        self._max_steps = max_steps
+        self._steps = 0  # of the episode
         self._built: dict[str, BuiltEnv] = {}
         self._task = ""
         self._env: BuiltEnv | None = None
@@ -139,9 +143,11 @@ class EnvSlot:
         self._deadline.start()
         obs, reward, terminated, truncated, info = built.env.step(action)
         self._deadline.stop()
+        self._steps += 1
+        reward, terminated = plain_reward(reward), bool(terminated)
+        truncated = bool(truncated) or self._steps == self._max_steps
         if terminated or truncated:
             built.watch.check()
-        reward, terminated, truncated = plain_reward(reward), bool(terminated), bool(truncated)
         recorder = built.env.env
         terms = recorder.values if isinstance(recorder, TermRecorder) else None
         if not (terminated or truncated):
@@ -150,6 +156,7 @@ class EnvSlot:
 
     def _draw(self, task: Task) -> SlotStart:
         self._env = built = self._environment(task)
+        self._steps = 0
         seed = int(task.seed or 0)
         for _ in range(MAX_DRAWS):
             self._deadline.start(RESET_FACTOR)

@@ -62,7 +62,12 @@ def make_task_space(config: EnvConfig) -> TaskSpace:
 
 
 def make_envs(
-    config: EnvConfig, tasks: TaskSpace, num_envs: int | None = None, split: str = "train", gamma: float | None = None
+    config: EnvConfig,
+    tasks: TaskSpace,
+    num_envs: int | None = None,
+    split: str = "train",
+    gamma: float | None = None,
+    max_steps: int = 0,
 ) -> TaskVectorEnv:
     """Vectorised environments that play the tasks of `tasks` on layouts of `split`.
 
@@ -72,6 +77,7 @@ def make_envs(
         num_envs: how many, `env.num_envs` if not given.
         split: `train`, `validation` or `test`; without effect if `env.holdout` is off or a task has too few layouts.
         gamma: the learner's discount; given, the terms of `env.rewards` are measured at every step (evaluation needs none).
+        max_steps: of the agent, after which an episode is cut off; 0 for no limit but the environment's own.
 
     Raises:
         UserError: an environment that cannot be built, reward terms that it does not have, or spaces that cannot be mapped or
@@ -89,7 +95,7 @@ def make_envs(
     terms = None if gamma is None else RewardTerms.parse(config.rewards, gamma)
     if terms is not None:
         _check_terms(terms, config, tasks)
-    slots = [partial(EnvSlot, config, spec, split, held_out, terms)] * count
+    slots = [partial(EnvSlot, config, spec, split, held_out, terms, max_steps=max_steps)] * count
     return TaskVectorEnv(
         slots,
         spec,

@@ -13,7 +13,7 @@ import torch
 from agent.agent import Agent
 from agent.build import build_agent
 from agent.config import EvalConfig
-from agent.evaluation import DRAWS, EvaluationStopped, check_evaluation, evaluate, seeded
+from agent.evaluation import DRAWS, EvaluationStopped, StepLimit, check_evaluation, evaluate, seeded
 from envs import TaskVectorEnv, make_envs, make_task_space
 from envs.config import EnvConfig
 from envs.errors import UserError
@@ -112,6 +112,28 @@ def test_an_evaluation_ends_at_once_when_it_is_told_to():
         evaluate(watcher, PHASES, make_task_space(PHASES), 10**6, stopped=lambda: next(asked))
 
 
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_an_episode_without_an_end_is_cut_off_and_that_is_told_once(vectorization: str, caplog: pytest.LogCaptureFixture):
+    limit = StepLimit(9)
+    config = EnvConfig(id="tests.agent.tiny:Endless-v0", num_envs=2, vectorization=vectorization, holdout=False, report=["steps"])
+    for _ in range(2):
+        _, result = watched(replace(config, success="info:alive"), 5, limit=limit)
+        assert result.length == [9] * 5 and result.success == [True] * 5, "its last info is that of the step it was cut off at"
+        assert [info["steps"] for info in result.infos] == [9] * 5
+    _, result = watched(config, 1, limit=limit)
+    assert result.success == [False], "it did not terminate, whatever its last reward"
+    assert [record.message for record in caplog.records if "eval.max_episode_steps=9" in record.message] == [
+        "an episode of Endless-v0 was cut off after eval.max_episode_steps=9 steps, as any will be that takes so long: "
+        "give more, or env.max_episode_steps=N if it has no end"
+    ]
+
+
+def test_an_episode_that_ends_by_itself_at_the_limit_is_none_that_was_cut_off(caplog: pytest.LogCaptureFixture):
+    _, result = watched(PHASES, 30, limit=StepLimit(7))
+    assert max(result.length) == 7 and not caplog.records
+    assert watched(PHASES, 30)[1] == result
+
+
 def test_an_evaluation_is_repeatable_and_its_seed_decides():
     first, again, other = (watched(PHASES, 12, seed=seed)[1] for seed in (1, 1, 2))
     assert first == again != other
@@ -155,6 +177,7 @@ def test_a_seeded_stretch_gives_the_random_state_back_even_when_it_fails():
     [
         (EvalConfig(policy="best"), "eval.policy=best is unknown; choose one of sample, greedy"),
         (EvalConfig(split="train"), "eval.split=train is unknown; choose one of test, validation"),
+        (EvalConfig(max_episode_steps=0), "eval.max_episode_steps=0 is too few"),
         (EvalConfig(episodes=0), "eval.episodes=0 is too few"),
         (EvalConfig(dream_horizon=0), "eval.dream_horizon=0 is too short"),
     ],

@@ -157,5 +157,22 @@ class Phases(gym.Env[Any, Any]):
         return np.array([self._number], np.float32), float(ended and self._number % 2 == 0), ended, False, {}
 
 
-for _name in ("Drift", "Wage", "Phases"):
+class Endless(gym.Env[Any, Any]):
+    """Pays 1 a step and never ends. Infos: `steps` taken, `alive`."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, np.inf, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        return np.full(1, self._steps, np.float32), 1.0, False, False, {"steps": self._steps, "alive": True}
+
+
+for _name in ("Drift", "Wage", "Phases", "Endless"):
     gym.register(f"{_name}-v0", entry_point=f"{__name__}:{_name}")
