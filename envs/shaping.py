@@ -10,6 +10,8 @@ import gymnasium as gym
 import numpy as np
 
 from envs.errors import UserError
+from envs.faults import FaultError
+from envs.guards import plain_reward
 from envs.infos import entries, lookup, number
 from envs.rewards import RewardTerm, RewardTerms
 from envs.spaces.leaves import leaves
@@ -48,7 +50,7 @@ class TermRecorder(gym.Wrapper[Any, Any, Any, Any]):
         values = np.zeros(len(self._measures), np.float32)
         for i, (term, measure) in enumerate(zip(self._terms.terms, self._measures, strict=True)):
             if term.kind == "environment":
-                values[i] = float(reward)
+                values[i] = plain_reward(reward)
             elif term.kind == "potential":
                 assert measure is not None
                 potential = NOTHING_FOLLOWS if terminated else measure(observation, info)
@@ -74,7 +76,8 @@ def measure_of(term: RewardTerm, env: gym.Env[Any, Any]) -> Measure | None:
     """A function from a raw observation and its info to the number that a term looks at; None where it looks at neither.
 
     Raises:
-        UserError: what it names is not there. The function itself raises it for a value that is no finite number.
+        UserError: what it names is not there. The function itself raises it for a value that is no number; for NaN and infinity,
+            and for an observation that is not what its space says, it raises a `FaultError`.
     """
     if term.source == "info":
         return _InfoEntry(term)
@@ -111,15 +114,24 @@ class _Element:
                 f"env.rewards.{term.name} names `{term.key}`, which is not observed; observed are: {', '.join(found)}."
             )
         self._term, self._leaf = term, found[term.key]
-
-    def __call__(self, observation: Any, info: Mapping[str, Any]) -> float:
-        term, value = self._term, np.asarray(self._leaf.value(observation))
+        shape = self._leaf.space.shape
+        if shape is None:
+            raise UserError(f"env.rewards.{term.name}: `{term.key}` holds no numbers; look at something else.")
         try:
-            return _finite(term, value[term.index])
+            _number(term, np.zeros(shape)[term.index])
         except IndexError:
             raise UserError(
-                f"env.rewards.{term.name}.index={list(term.index)} is outside of `{term.key}`, whose shape is {value.shape}."
+                f"env.rewards.{term.name}.index={list(term.index)} is outside of `{term.key}`, whose shape is {shape}."
             ) from None
+        self._shape = shape
+
+    def __call__(self, observation: Any, info: Mapping[str, Any]) -> float:
+        term, value = self._term, self._leaf.value(observation)
+        try:
+            element = float(np.asarray(value).reshape(self._shape)[term.index])
+        except (TypeError, ValueError) as error:
+            raise FaultError("outside_space", f"`{term.key}`: {error}") from error
+        return _finite(term, element)
 
 
 class _Function:
@@ -152,12 +164,20 @@ def _finite(term: RewardTerm, value: Any) -> float:
     """The value as a float.
 
     Raises:
-        UserError: it is no finite number.
+        FaultError: it is NaN or infinite.
+        UserError: it is no number.
     """
+    found = _number(term, value)
+    if not np.isfinite(found):
+        raise FaultError("not_finite", f"{term.key} is {found}, which env.rewards.{term.name} looks at")
+    return found
+
+
+def _number(term: RewardTerm, value: Any) -> float:
     found = number(value)
-    if found is None or not np.isfinite(found):
+    if found is None:
         shape = np.shape(value)
         way_out = f"give env.rewards.{term.name}.index" if shape else "look at something else"
         what = f"an array of shape {shape}" if shape else f"{value!r}"
-        raise UserError(f"env.rewards.{term.name}: {term.key} is {what}, which is no finite number; {way_out}.")
+        raise UserError(f"env.rewards.{term.name}: {term.key} is {what}, which is no number; {way_out}.")
     return found

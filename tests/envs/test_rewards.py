@@ -50,6 +50,80 @@ def test_what_an_environment_does_while_its_terms_are_tried_is_let_pass():
         envs_with(terms, "tests.envs.bad:Bad-v0", kwargs={"fault": fault, "at": 1, "odds": 1}).close()
 
 
+FOUND = {"raise": "raised", "nan": "not_finite", "words": "outside_space", "shape": "outside_space", "no_reward": "not_finite"}
+LOOKS_AT_X = {
+    "an observation's element": {"kind": "observation", "key": "x", "index": 1},
+    "its change": {"kind": "observation", "key": "x", "index": 1, "change": True},
+    "a potential of it": {"kind": "potential", "observation": "x", "index": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("term", "fault", "vectorization"),
+    [*((term, fault, "sync") for term in LOOKS_AT_X for fault in FOUND), ("its change", "nan", "async")],
+)
+def test_what_a_term_looks_at_breaks_down_as_an_environment_does(term: str, fault: str, vectorization: str):
+    terms = {"x": LOOKS_AT_X[term], "task": {"kind": "environment"}}
+    envs = envs_with(terms, "tests.envs.bad:Bad-v0", kwargs={"fault": fault}, vectorization=vectorization, max_faults=1)
+    good, bad = (envs.tasks.hardest.with_seed(seed) for seed in (0, 99))
+    envs.reset([good, bad])
+    for _ in range(3):
+        result = envs.step(np.zeros(2, np.int64))
+    assert result.dropped is not None and result.dropped.tolist() == [False, True]
+    assert result.terms is not None and np.isfinite(result.terms).all()
+    assert envs.faults.metrics() == {f"env/faults/{FOUND[fault]}": 1.0}
+    envs.reset([None, bad], result.dropped)
+    for _ in range(2):
+        envs.step(np.zeros(2, np.int64))
+    with pytest.raises(UserError, match=r"env\.max_faults=1 such fault has been let pass already"):
+        envs.step(np.zeros(2, np.int64))
+    envs.close()
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        {"kind": "info", "key": "level"},
+        {"kind": "potential", "info": "level"},
+        {"kind": "potential", "function": f"{__name__}:logarithm"},
+    ],
+)
+def test_a_number_of_an_info_or_a_function_that_is_not_finite_costs_the_episode_too(term: dict[str, Any]):
+    envs = envs_with({"x": term}, f"{__name__}:Sinking-v0", max_faults=1)
+    envs.reset([envs.tasks.hardest.with_seed(seed) for seed in (0, 3)])
+    envs.step(np.zeros(2, np.int64))
+    result = envs.step(np.zeros(2, np.int64))  # the first one is at level 0 now
+    assert result.dropped is not None and result.dropped.tolist() == [True, False]
+    assert envs.faults.metrics() == {"env/faults/not_finite": 1.0}
+
+
+class Sinking(gym.Env[Any, Any]):
+    """Its level is 2 + the seed, and falls by 1 a step: `level` is its inverse in infos, NaN at 0."""
+
+    def __init__(self) -> None:
+        self.observation_space, self.action_space = gym.spaces.Box(-9, 9, (1,), np.float32), gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._level = 2.0 + (seed or 0)
+        return self._observe()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._level -= 1
+        observation, info = self._observe()
+        return observation, 0.0, False, False, info
+
+    def _observe(self) -> tuple[Any, dict[str, Any]]:
+        return np.full(1, self._level, np.float32), {"level": 1 / self._level if self._level else np.nan}
+
+
+def logarithm(observation: np.ndarray, info: Mapping[str, Any]) -> float:
+    with np.errstate(divide="ignore"):
+        return float(np.log(observation[0]))
+
+
+gym.register("Sinking-v0", entry_point=f"{__name__}:Sinking")
+
+
 def test_the_environments_reward_and_an_observations_element_are_told_apart():
     terms = {
         "task": {"kind": "environment"},
@@ -194,7 +268,7 @@ def test_without_a_discount_nothing_is_measured():
         ({"kind": "potential", "function": "nowhere.to:find"}, r"function=nowhere\.to:find cannot be found"),
         ({"kind": "potential", "function": f"{__name__}:LINE"}, "is no function"),
         ({"kind": "potential", "function": f"{__name__}:failing"}, r"env\.rewards\.x: the function .*failing raises KeyError"),
-        ({"kind": "potential", "function": "builtins:print"}, "is None, which is no finite number"),
+        ({"kind": "potential", "function": "builtins:print"}, "is None, which is no number"),
         ({"kind": "count", "key": "observation", "resolution": 0}, r"resolution=0 has to be above 0"),
     ],
 )
