@@ -80,7 +80,7 @@ def train(config: RunConfig, folder: Path) -> float:
             except UserError as error:  # the environment breaks down: training keeps its summary and report
                 failure = error
             if not summary["tasks"]:
-                print_line(f"Stopped at {trainer.env_steps} env steps; go on with: python run.py resume={folder}")
+                print_line(_unevaluated(trainer, failure))
             summary["objective"] = objective(summary, trainer.tasks.hardest.id)
             _finish(trainer, summary, logger)
             if failure is not None:

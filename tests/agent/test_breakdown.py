@@ -15,7 +15,7 @@ from tests.agent.tiny import LINE, QUIET, tiny_config
 
 
 def test_a_run_whose_environment_breaks_down_in_the_evaluation_keeps_its_summary_and_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def broken(*given: Any) -> Any:
         raise UserError("the environment broke down")
@@ -27,3 +27,7 @@ def test_a_run_whose_environment_breaks_down_in_the_evaluation_keeps_its_summary
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["tasks"] == {} and summary["env_steps"] == 32 and not jobs.is_finished(tmp_path)
     assert (tmp_path / "report.html").is_file()
+    assert (
+        "Training ended at 32 env steps, but its evaluation broke down, as said below; "
+        f"to evaluate it again: python run.py resume={tmp_path}\n" in capsys.readouterr().out
+    )

@@ -178,7 +178,10 @@ def test_a_run_stopped_during_its_evaluation_is_trained_but_not_finished_and_eva
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "_play", interrupted)
         jobs.run_job(config, tmp_path)
-    assert f"Stopped at 48 env steps; go on with: python run.py resume={tmp_path}\n" in capsys.readouterr().out
+    said = (
+        f"Training ended at 48 env steps, but its evaluation was stopped; to evaluate it again: python run.py resume={tmp_path}\n"
+    )
+    assert said in capsys.readouterr().out
     assert (tmp_path / "report.html").is_file() and not (tmp_path / "media").exists() and not jobs.is_finished(tmp_path)
     assert CheckpointStore(tmp_path / "checkpoints").latest() == tmp_path / "checkpoints" / "step_000000048"
     jobs.run_job(resuming(config, tmp_path), tmp_path)
