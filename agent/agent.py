@@ -75,7 +75,7 @@ class Agent:
         tokens = {key: x.to(self.device) for key, x in self.model.tokenize(obs, grow).items()}
         z, _ = self.model.posterior(tokens)
         h = state.h * (~starts).unsqueeze(-1)
-        action, log_prob, policy = self.hierarchy.act(z, h, state.policy, starts, greedy=mode == "greedy")
+        action, log_prob, policy = self.hierarchy.act(z, self.model.view(z, h), state.policy, starts, greedy=mode == "greedy")
         if mode == "random":
             action, log_prob = uniform_actions(self.model.spec.action, len(first), self.device)
         h, cache = rolling_step(self.model.dynamics, self.model.embed(z, action), state.cache.restart(starts))

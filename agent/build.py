@@ -35,5 +35,5 @@ def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple
     """A fresh agent and the engine that trains its world model. Seed torch first."""
     engine = make_engine(config.sharding, WorldModel(spec, config.model), device)
     model = engine.inference_copy()
-    hierarchy = make_hierarchy(config.hierarchy, model.latents, config.model.width, spec.action).to(device)
+    hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, spec.action).to(device)
     return Agent(model, hierarchy, device), engine

@@ -14,14 +14,15 @@ from hierarchy.config import HierarchyConfig
 from hierarchy.trajectory import LatentTrajectory
 from world_model.engines.base import EPS, Engine
 from world_model.imagination import ImaginationEnv, choose_starts, previous_history
-from world_model.model import ModelOutput, Sequences
+from world_model.model import ModelOutput, Sequences, WorldModel
 
 
-def real_trajectory(output: ModelOutput, batch: Sequences, log_prob: Tensor) -> LatentTrajectory:
+@torch.no_grad()
+def real_trajectory(model: WorldModel, output: ModelOutput, batch: Sequences, log_prob: Tensor) -> LatentTrajectory:
     """A training pass over real sequences (B, T) as trajectories of T - 1 steps, ends of episodes marked."""
     return LatentTrajectory(
         z=output.z,
-        h=previous_history(output.h, batch.first),
+        h=model.view(output.z, previous_history(output.h, batch.first)),
         action=batch.action[:, :-1],
         log_prob=log_prob[:, :-1],
         reward=batch.reward[:, 1:],
@@ -79,7 +80,7 @@ class Learner:
         self.imagination.watch = lambda: timer("imagination")
         with timer("policy"):
             starts = choose_starts(output, sequences, self.config.starts)
-            real = real_trajectory(output, sequences, log_prob)
+            real = real_trajectory(self.model, output, sequences, log_prob)
             steps: list[dict[str, Tensor]] = []  # what every minibatch says, to be averaged
             for learning in self.hierarchy.learn(self.imagination, starts, real):
                 self.optimizer.zero_grad(set_to_none=True)

@@ -89,7 +89,6 @@ def _check_ranges(config: RunConfig) -> None:
     magnitudes = {
         "model.text_heads": model.text_heads,
         "model.image_radius": model.image_radius,
-        "hierarchy.actor_critic.text_heads": learning.text_heads,
     }
     for key, number in magnitudes.items():
         if not number >= 0:

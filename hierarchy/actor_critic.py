@@ -49,7 +49,7 @@ class ActorCritic(nn.Module):
 
     @torch.no_grad()
     def act(self, z: Tensor, h: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor]:
-        """z (N, G), h (N, D) -> action (N, *action shape), its log-probability (N,)."""
+        """z (N, G), h (N, V) -> action (N, *action shape), its log-probability (N,)."""
         return self.actor.head.draw(self.actor(z, h), greedy)
 
     @torch.no_grad()

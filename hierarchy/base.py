@@ -39,7 +39,9 @@ class Hierarchy(nn.Module):
         """Decide once for each of N environments.
 
         Args:
-            z: (N, G) codes. h: (N, D) history up to the step before. first: (N,) bool, an episode starts here.
+            z: (N, G) codes.
+            h: (N, V) history up to the step before, and what texts point at now (`WorldModel.view`).
+            first: (N,) bool, an episode starts here.
 
         Returns:
             action (N, *action shape), log-probability (N,), the state for the next decision.

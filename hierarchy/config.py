@@ -21,7 +21,6 @@ class ActorCriticConfig:
     hidden: int = 256
     layers: int = 2
     symbol_width: int = 8
-    text_heads: int = 0  # as the world model's
     unimix: float = 0.01
     min_std: float = 0.1  # Gaussian actions: bounds of the standard deviation
     max_std: float = 1.0

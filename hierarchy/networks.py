@@ -14,11 +14,11 @@ from world_model.networks import LatentEmbedding, mlp
 
 
 class StateEncoder(nn.Module):
-    """(z_t, h_{t-1}) -> features: codes (N, G) and history (N, D) to (N, hidden)."""
+    """Codes z_t (N, G), and what a policy sees beside them (N, V) -> features (N, hidden)."""
 
     def __init__(self, latents: LatentSpec, width: int, config: ActorCriticConfig) -> None:
         super().__init__()
-        self.embed = LatentEmbedding(latents, config.symbol_width, config.hidden, config.text_heads)
+        self.embed = LatentEmbedding(latents, config.symbol_width, config.hidden)
         self.history = nn.Linear(width, config.hidden)
         self.norm = nn.RMSNorm(config.hidden)
 
@@ -27,7 +27,7 @@ class StateEncoder(nn.Module):
 
 
 class Actor(nn.Module):
-    """Parameters (..., P) of the distribution over actions in states z (..., G), h (..., D): see `hierarchy.distributions`."""
+    """Parameters (..., P) of the distribution over actions in states z (..., G), h (..., V): see `hierarchy.distributions`."""
 
     def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Critic(nn.Module):
         self.register_buffer("bins", symexp_bins(config.bins, config.bin_limit), persistent=False)
 
     def forward(self, z: Tensor, h: Tensor) -> Tensor:
-        """Value (...,) of states z (..., G), h (..., D)."""
+        """Value (...,) of states z (..., G), h (..., V)."""
         return two_hot_mean(self.net(self.encoder(z, h)), self.bins)
 
     def loss(self, z: Tensor, h: Tensor, target: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ class LatentTrajectory:
 
     Attributes:
         z: (N, H+1, G) int64, class index of every latent group.
-        h: (N, H+1, D) float, history up to the step before: index t holds `h_{t-1}` (zeros at an episode's start).
+        h: (N, H+1, V) float, what a policy sees beside z: index t holds the history `h_{t-1}` (zeros at an episode's start),
+            followed by what texts point at in `z_t` (`WorldModel.view`).
         action: (N, H, *action shape), int64 choices or float numbers.
         log_prob: (N, H) float, log-probability under the policy that chose the action.
         reward: (N, H) float, reward for taking `action_t`.

@@ -38,7 +38,7 @@ class Starts:
 
 
 def previous_history(h: Tensor, first: Tensor) -> Tensor:
-    """Decoder outputs h (B, T, D) -> what a policy sees at each step: h_{t-1}, zeros where an episode or the sequence starts."""
+    """Decoder outputs h (B, T, D) -> the history before each step: h_{t-1}, zeros where an episode or the sequence starts."""
     shifted = torch.cat([torch.zeros_like(h[:, :1]), h[:, :-1]], 1)
     return shifted * (~first).unsqueeze(-1)
 
@@ -112,7 +112,7 @@ def _action_spec(action: ActionSpec, n: int, device: torch.device) -> TensorSpec
 
 
 class Policy(Protocol):
-    """Chooses actions in imagination: z (N, G), h (N, D) -> action (N, *action shape), log-probability (N,)."""
+    """Chooses actions in imagination: z (N, G), h (N, V) -> action (N, *action shape), log-probability (N,)."""
 
     def __call__(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -122,7 +122,8 @@ class Rollout:
     """N imagined trajectories: states of H + 1 steps, actions and predictions of H steps.
 
     Attributes:
-        z: (N, H+1, G). h: (N, H+1, D), history before each state. action: (N, H, *action shape). log_prob, reward, cont: (N, H).
+        z: (N, H+1, G). h: (N, H+1, V), what a policy sees beside z (`WorldModel.view`).
+        action: (N, H, *action shape). log_prob, reward, cont: (N, H).
     """
 
     z: Tensor
@@ -136,7 +137,7 @@ class Rollout:
 class ImaginationEnv(EnvBase):
     """Latent environment of N = B * S states. One live rollout at a time: `begin`, then `reset`, then at most `horizon` steps.
 
-    Keys: `z` (N, G) int64 and `h` (N, D) observed; `action` (N, *action shape); `reward` (N, 1); `cont` (N, 1), the predicted
+    Keys: `z` (N, G) int64 and `h` (N, V) observed; `action` (N, *action shape); `reward` (N, 1); `cont` (N, 1), the predicted
     probability of going on, and `terminated` (N, 1) drawn from it. `imagine` runs a whole rollout, both heads batched after it.
     """
 
@@ -145,7 +146,7 @@ class ImaginationEnv(EnvBase):
     def __init__(self, model: WorldModel, horizon: int, num_states: int, device: torch.device | str = "cpu") -> None:
         super().__init__(device=torch.device(device), batch_size=torch.Size([num_states]))
         self.model, self.horizon = model, horizon
-        groups, width = model.latents.groups, model.config.width
+        groups, width = model.latents.groups, model.view_width
         n = num_states
         self.observation_spec = Composite(
             z=Unbounded((n, groups), dtype=torch.int64, device=self.device),
@@ -178,18 +179,19 @@ class ImaginationEnv(EnvBase):
     def _imagine(self, policy: Policy, starts: Starts) -> Rollout:
         self.begin(starts)
         self._rewind()
-        states, histories, actions, log_probs = [self._z], [self._h], [], []
+        states, views, actions, log_probs = [self._z], [self._view()], [], []
         for _ in range(self.horizon):
-            action, log_prob = policy(self._z, self._h)
+            action, log_prob = policy(states[-1], views[-1])
             self._advance(action)
             states.append(self._z)
-            histories.append(self._h)
+            views.append(self._view())
             actions.append(action)
             log_probs.append(log_prob)
-        h = torch.stack(histories, 1)  # (N, H+1, D)
+        seen = torch.stack(views, 1)  # (N, H+1, V)
+        h = seen[..., : self.model.config.width]
         return Rollout(
             z=torch.stack(states, 1),
-            h=h,
+            h=seen,
             action=torch.stack(actions, 1),
             log_prob=torch.stack(log_probs, 1),
             reward=self.model.reward(h[:, 1:]),
@@ -221,11 +223,14 @@ class ImaginationEnv(EnvBase):
         self._h = h
         self._step_index += 1
 
+    def _view(self) -> Tensor:
+        return self.model.view(self._z, self._h)
+
     @torch.no_grad()
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
         self._rewind()
         cont = torch.ones(*self.batch_size, 1, device=self.device)
-        return TensorDict({"z": self._z, "h": self._h, "cont": cont}, self.batch_size, device=self.device)
+        return TensorDict({"z": self._z, "h": self._view(), "cont": cont}, self.batch_size, device=self.device)
 
     @torch.no_grad()
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -235,7 +240,7 @@ class ImaginationEnv(EnvBase):
         return TensorDict(
             {
                 "z": self._z,
-                "h": self._h,
+                "h": self._view(),
                 "cont": cont,
                 "reward": self.model.reward(self._h).unsqueeze(-1),
                 "terminated": terminated,

@@ -113,6 +113,21 @@ class WorldModel(nn.Module):
         """z (..., G), action (..., *action shape) -> tokens (..., D)."""
         return self.embed_step(self.embed_latent(z) + self.embed_action(action))
 
+    @property
+    def view_width(self) -> int:
+        """Width V of `view`."""
+        return self.config.width + self.embed_latent.similarity_width
+
+    def view(self, z: Tensor, h: Tensor) -> Tensor:
+        """What a policy sees beside z (..., G): the history h (..., D) and what texts point at in z, (..., V).
+
+        What a text means is learned once, from the rewards and ends that it foretells. A policy that had to find it out by
+        itself, from advantages, took far longer.
+        """
+        if not self.embed_latent.guides:
+            return h
+        return torch.cat([h, self.embed_latent.similarities(z)], -1)
+
     # -- predictions out -------------------------------------------------------------------------------------------------
 
     def prior_logits(self, h: Tensor, z: Tensor) -> dict[str, Tensor]:

@@ -69,11 +69,14 @@ class TextGuide(nn.Module):
         self.key = nn.Linear(width, heads * width)
         self.places = nn.Linear(heads * cells, out)
 
-    def forward(self, words: Tensor, cells: Tensor) -> Tensor:
+    def similarity(self, words: Tensor, cells: Tensor) -> Tensor:
+        """How like each cell is to what the text says, by every measure: (..., heads * cells)."""
         query = self._normed(self.query(words.flatten(-2)))  # (..., heads, width)
         key = self._normed(self.key(cells))  # (..., cells, heads, width)
-        similarity = torch.einsum("...hw,...chw->...hc", query, key) / math.sqrt(self.width)
-        return self.places(similarity.flatten(-2))
+        return (torch.einsum("...hw,...chw->...hc", query, key) / math.sqrt(self.width)).flatten(-2)
+
+    def forward(self, words: Tensor, cells: Tensor) -> Tensor:
+        return self.places(self.similarity(words, cells))
 
     def _normed(self, x: Tensor) -> Tensor:
         """(..., heads * width) -> (..., heads, width), each head of unit mean square."""
@@ -101,8 +104,7 @@ class LatentEmbedding(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        symbols = {module_name(key): codes for key, codes in self.spec.split(z).items()}
-        embedded = {name: self.tables[name](codes) for name, codes in symbols.items()}  # (..., groups, symbol width)
+        embedded = self._symbols(z)
         total: Tensor | int = 0
         for name, x in embedded.items():
             total = total + self.project[name](x.flatten(-2))
@@ -110,3 +112,21 @@ class LatentEmbedding(nn.Module):
             total = total + guide(embedded[text], embedded[grid])
         assert isinstance(total, Tensor)
         return total
+
+    @property
+    def similarity_width(self) -> int:
+        return sum(guide.places.in_features for guide in self.guides if isinstance(guide, TextGuide))
+
+    def similarities(self, z: Tensor) -> Tensor:
+        """How like every cell of every grid is to what every text says: (..., similarity width)."""
+        embedded = self._symbols(z)
+        found = []
+        for (text, grid), guide in zip(self.pairs, self.guides, strict=True):
+            assert isinstance(guide, TextGuide)
+            found.append(guide.similarity(embedded[text], embedded[grid]))
+        return torch.cat(found, -1)
+
+    def _symbols(self, z: Tensor) -> dict[str, Tensor]:
+        """{module name: (..., groups, symbol width)}."""
+        codes = {module_name(key): part for key, part in self.spec.split(z).items()}
+        return {name: self.tables[name](part) for name, part in codes.items()}

@@ -123,7 +123,7 @@ def test_a_training_pass_becomes_real_trajectories_with_rewards_and_ends_at_the_
     z = torch.arange(6).view(1, 6, 1)
     nothing: dict[str, Tensor] = {}
     output = ModelOutput(nothing, torch.zeros(()), nothing, z, h, RecordingCache())
-    path = real_trajectory(output, sequences, log_prob=-number[None])
+    path = real_trajectory(WorldModel(SPEC, tiny_config()), output, sequences, log_prob=-number[None])
     assert path.z[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert path.h[0, :, 0].tolist() == [0, 1, 0, 3, 4, 0], "the history before each state; none where an episode starts"
     assert path.action[0].tolist() == [0, 1, 2, 3, 4] and path.log_prob[0].tolist() == [0, -1, -2, -3, -4]

@@ -149,4 +149,21 @@ def test_text_points_at_what_it_names_wherever_that_lies():
 
 def test_without_text_heads_there_is_no_guide():
     blocks = (LatentBlock("view", "grid", (4,) * 4, layout=(2, 2)), LatentBlock("word", "text", (4,), static=True))
-    assert not LatentEmbedding(LatentSpec(blocks), 8, 16).guides
+    embedding = LatentEmbedding(LatentSpec(blocks), 8, 16)
+    assert not embedding.guides and embedding.similarity_width == 0
+
+
+def test_similarities_come_text_by_grid_head_by_head_and_cell_by_cell():
+    blocks = (
+        LatentBlock("view", "grid", (4,) * 4, layout=(2, 2)),
+        LatentBlock("map", "grid", (4,) * 2, layout=(1, 2)),
+        LatentBlock("word", "text", (4,), static=True),
+    )
+    torch.manual_seed(0)
+    embedding = LatentEmbedding(LatentSpec(blocks), 8, 16, text_heads=2)
+    assert embedding.similarity_width == 2 * (4 + 2)
+    near, far = torch.tensor([[1, 2, 3, 0, 3, 1, 2], [1, 2, 0, 0, 3, 1, 2]])
+    same = embedding.similarities(near) == embedding.similarities(far)
+    assert same.tolist() == [True, True, False, True] * 2 + [True] * 4, "a cell counts where it lies, and nowhere else"
+    other = embedding.similarities(torch.tensor([1, 2, 3, 0, 3, 1, 3])) != embedding.similarities(near)
+    assert other.all(), "another word is like other cells"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchrl.envs.utils import check_env_specs
 
-from tests.world_model.conftest import random_sequences
+from tests.world_model.conftest import SPEC, random_sequences, tiny_config
 from world_model.imagination import ImaginationEnv, Rollout, Starts, choose_starts, previous_history
 from world_model.model import WorldModel
 
@@ -173,3 +173,20 @@ def test_a_policy_sees_the_history_before_a_state_and_none_where_an_episode_star
     assert previous_history(h, first)[0, :, 0].tolist() == [0, 1, 2, 0, 4, 5]
     cut = torch.tensor([[False] * 6])  # a slice from the middle of an episode
     assert previous_history(h, cut)[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_policies_see_the_history_and_what_texts_point_at_now():
+    """The first D numbers of the view are the history, which alone foretells rewards; the rest belongs to the present codes."""
+    torch.manual_seed(0)
+    model = WorldModel(SPEC, tiny_config(text_heads=2)).eval()
+    starts = starts_of(model)
+    env = ImaginationEnv(model, HORIZON, starts.step.numel())
+    assert model.view_width == 32 + 2 * (3 * 3 + 2 * 3), "two measures of a text, over the cells of a grid and of an image"
+    rollout = env.imagine(random_policy, starts)
+    assert rollout.h.shape[-1] == model.view_width
+    history, pointed = rollout.h[..., :32], rollout.h[..., 32:]
+    assert torch.equal(history[:, 0], starts.h.flatten(0, 1))
+    assert torch.equal(pointed, model.embed_latent.similarities(rollout.z))
+    assert torch.equal(rollout.reward, model.reward(history[:, 1:]))
+    env.begin(starts)
+    check_env_specs(env)
