@@ -16,7 +16,7 @@ from agent.agent import Agent
 from agent.config import EvalConfig
 from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs
 from envs.errors import UserError
-from envs.infos import reported
+from envs.infos import achievement_score, reported
 from envs.tasks import Task, TaskSpace
 
 log = logging.getLogger(__name__)
@@ -75,16 +75,24 @@ class TaskResult:
     layouts: int = 0
     infos: list[dict[str, float]] = field(default_factory=list)
 
-    def means(self) -> dict[str, Any]:
-        """`{success, return, length}` over all episodes, and `info`, the reported info entries, where there are any."""
+    def means(self, score: str | None = None) -> dict[str, Any]:
+        """`{success, return, length}` over all episodes; `info`, the reported info entries, where there are any; `score`, of the
+        achievements that the entry `score` holds (see `achievement_score`): an episode has unlocked those above 0.
+        """
         names = dict.fromkeys(name for entries in self.infos for name in entries)
         info = {name: float(np.mean([entries[name] for entries in self.infos if name in entries])) for name in names}
-        figures = {
+        figures: dict[str, Any] = {
             "success": float(np.mean(self.success)),
             "return": float(np.mean(self.score)),
             "length": float(np.mean(self.length)),
         }
-        return figures | ({"info": info} if info else {})
+        if info:
+            figures["info"] = info
+        unlocked = [name for name in info if score is not None and (name == score or name.startswith(f"{score}."))]
+        if unlocked:
+            rates = np.mean([[entries.get(name, 0) > 0 for name in unlocked] for entries in self.infos], 0)
+            figures["score"] = achievement_score(rates.tolist())
+        return figures
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from rich.table import Table
 
 from agent.agent import Agent
 from agent.check import check_environment
@@ -24,11 +23,12 @@ from agent.checkpointing import forget_later_shards, restore, save
 from agent.config import RunConfig
 from agent.console import console, print_line, show_observations
 from agent.dream import draw_dream, dream, play_episode
-from agent.evaluation import POLICIES, EvaluationStopped, StepLimit, TaskResult, check_evaluation, evaluate
+from agent.evaluation import EvaluationStopped, check_evaluation
 from agent.files import file_name
 from agent.loading import load_agent
 from agent.loggers import MetricLogger
 from agent.progress import Progress
+from agent.results import evaluation_summary
 from agent.trainer import Trainer
 from agent.video import record_videos
 from envs import make_task_space
@@ -136,65 +136,6 @@ def trained_agent(config: RunConfig) -> Agent:
         raise UserError(f"job={config.job.name} needs checkpoint=RUN_FOLDER, a run folder or one of its checkpoints")
     check_evaluation(config.eval)
     return load_agent(config.checkpoint, config.device, config)
-
-
-def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> dict[str, dict[str, Any]]:
-    """`{task: {success, return, length, episodes, layouts, success_sample, return_sample, success_greedy, return_greedy}}` on
-    held-out layouts, the first three of `eval.policy`; shown as a table.
-
-    Raises:
-        EvaluationStopped: once `stopped` says so.
-    """
-    tasks = make_task_space(config.env)
-    settings = config.eval
-    if stopped():
-        raise EvaluationStopped
-    console.print(f"Evaluating {settings.episodes} episodes of each task on the {settings.split} layouts ...")
-
-    limit = StepLimit(settings.max_episode_steps)
-
-    def played(policy: str, shuffle: Sequence[str] = ()) -> dict[str, TaskResult]:
-        return evaluate(
-            agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed,
-            shuffle=shuffle, stopped=stopped, limit=limit,
-        )  # fmt: skip
-
-    results = {policy: played(policy) for policy in POLICIES}
-    shuffled = played(settings.policy, settings.shuffle) if settings.shuffle else {}
-    random = played("random") if settings.random else {}
-    policies = sorted(POLICIES, key=lambda policy: policy != settings.policy)  # the one that counts first
-    shown = [f"{figure}_{policy}" for policy in policies for figure in ("success", "return")] + ["length"]
-    table = Table("task", *(name.replace("_", "\n") for name in shown), "episodes", "layouts")
-    summary: dict[str, dict[str, Any]] = {}
-    for task in tasks:
-        result = results[settings.policy][task.id]
-        row = summary[task.id] = {
-            **result.means(),
-            "episodes": len(result.success),
-            "layouts": result.layouts,
-        }
-        for policy in policies:
-            row[f"success_{policy}"] = float(np.mean(results[policy][task.id].success))
-            row[f"return_{policy}"] = float(np.mean(results[policy][task.id].score))
-        table.add_row(task.id, *(f"{row[name]:.2f}" for name in shown), str(row["episodes"]), str(row["layouts"]))
-        if shuffled:
-            row["shuffled"] = {"modalities": list(settings.shuffle), **shuffled[task.id].means()}
-            _add_comparison(table, f"{', '.join(settings.shuffle)} of others", row["shuffled"], row["episodes"])
-        if random:
-            row["random"] = random[task.id].means()
-            _add_comparison(table, "random actions", row["random"], row["episodes"])
-    console.print(table)
-    for name, row in summary.items():
-        for player, means in {"": row, " at random": row.get("random", {})}.items():
-            if "info" in means:
-                print_line(f"{name}{player}: " + ", ".join(f"{key} {value:.3g}" for key, value in means["info"].items()))
-    return summary
-
-
-def _add_comparison(table: Table, name: str, means: dict[str, Any], episodes: int) -> None:
-    table.add_row(
-        f"  {name}", f"{means['success']:.2f}", f"{means['return']:.2f}", "", "", f"{means['length']:.2f}", str(episodes), ""
-    )
 
 
 def objective(summary: dict[str, Any], hardest: str) -> float:

@@ -81,6 +81,20 @@ def successes(summary: Summary) -> dict[str, float | None]:
     return {"steps to 0.9": reached, "success": hardest(summary)["success"]}
 
 
+def achievements(summary: Summary) -> dict[str, float | None]:
+    """Return, achievements unlocked an episode and Crafter's score, the agent's beside those of random actions."""
+    task = hardest(summary)
+    figures: dict[str, float | None] = {}
+    for suffix, means in {"": task, ", random": task["random"]}.items():
+        unlocked = [rate for name, rate in means["info"].items() if name.startswith("unlocked.")]
+        figures |= {
+            f"return{suffix}": means["return"],
+            f"achievements an episode{suffix}": sum(unlocked),
+            f"score{suffix}": means["score"],
+        }
+    return figures
+
+
 def reads_its_mission(summary: Summary) -> bool:
     """0.95 success with the right mission, and episodes longer by more than a tenth with another's."""
     task = hardest(summary)
@@ -100,6 +114,7 @@ CASES: dict[str, Case] = {
     "gotoobject": Case(("experiment=gotoobject",), "", None, missions),
     "doorkey_pixels": Case(("experiment=doorkey_pixels",), "", None, successes),
     "doorkey_symbols": Case(("env.tasks=[DoorKey-5x5,DoorKey-6x6]",), "", None, successes),  # what pixels are measured against
+    "crafter": Case(("experiment=crafter",), "", None, achievements, seeds=(1,)),
 }
 
 

@@ -29,6 +29,7 @@ class EnvConfig:
     reward_clip: float | None = None  # largest size of what is left after scaling
     rewards: dict[str, Any] = field(default_factory=dict)  # term -> {kind, weight, ...}; see envs/rewards.py
     report: list[str] = field(default_factory=list)  # info entries whose means over episodes are reported
+    score: str | None = None  # an entry of `report` that holds achievements: their geometric mean is the score
     holdout: bool = True  # keep some layouts out of training
     text_bytes: int = 96
     step_timeout: float = 60.0  # seconds; 0: no limit

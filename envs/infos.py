@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -57,6 +58,20 @@ def reported(info: Mapping[str, Any], keys: Iterable[str]) -> dict[str, float]:
             raise UserError(f"env.report: an episode's last info has no number {key}; it holds {entries(info)}.")
         found |= {name: value for name, value in values.items() if np.isfinite(value)}
     return found
+
+
+def achievement_score(rates: Iterable[float]) -> float:
+    """How well achievements are unlocked, in percent: the geometric mean of their success rates (0..1 each).
+
+    As Crafter has it (Hafner 2021, arXiv:2109.06780): exp(mean(ln(1 + 100 rate))) - 1, so that a rare one counts as much.
+
+    Raises:
+        ValueError: there is no rate.
+    """
+    logs = [math.log1p(100 * rate) for rate in rates]
+    if not logs:
+        raise ValueError("no achievement to score")
+    return math.expm1(sum(logs) / len(logs))
 
 
 def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:

@@ -90,6 +90,8 @@ def make_envs(
         raise UserError(f"env.num_envs={count} has to be at least 1.")
     if config.step_timeout < 0 or config.max_faults < 0:
         raise UserError(f"env.step_timeout={config.step_timeout} and env.max_faults={config.max_faults} have to be 0 or more.")
+    if config.score is not None and config.score not in config.report:
+        raise UserError(f"env.score={config.score} is none of env.report={list(config.report)}: add it there, or drop env.score.")
     spec, space = _inspect(config, tasks)
     held_out = _held_out(config, tasks, spec) if config.holdout else frozenset()
     terms = None if gamma is None else RewardTerms.parse(config.rewards, gamma)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -56,12 +55,6 @@ class Crafter(gym.Env[np.ndarray, Any]):
     def _counted(info: dict[str, Any]) -> dict[str, Any]:
         unlocked = {name: count > 0 for name, count in info["achievements"].items()}
         return {**info, "unlocked": unlocked, "progress": sum(unlocked.values()) / len(unlocked)}
-
-
-def crafter_score(success_rates: Iterable[float]) -> float:
-    """Crafter's own score: the geometric mean of the achievements' success rates (0..1 each), in percent."""
-    logs = [math.log(1 + 100 * rate) for rate in success_rates]
-    return math.exp(sum(logs) / len(logs)) - 1
 
 
 def _world(size: int, length: int, view: tuple[int, ...]) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.ablation import Shuffle, check_shuffle
 from agent.evaluation import evaluate
-from agent.jobs import evaluation_summary
+from agent.results import evaluation_summary
 from agent.trainer import Trainer
 from envs import make_task_space
 from envs.errors import UserError

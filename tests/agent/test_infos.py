@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from agent.evaluation import TaskResult, evaluate
-from agent.jobs import evaluation_summary
+from agent.results import evaluation_summary
 from agent.trainer import Trainer
-from envs import make_task_space
+from envs import make_envs, make_task_space
 from envs.errors import UserError
-from envs.infos import lookup, reported
+from envs.infos import achievement_score, lookup, reported
 from tests.agent.tiny import LINE, play, tiny_config
 
 INFO: dict[str, Any] = {
@@ -47,6 +47,37 @@ def test_a_mean_is_over_the_episodes_that_had_the_entry():
     result = TaskResult([True, False], [1.0, 2.0], [3, 4], infos=[{"x": 1.0}, {"x": 2.0, "y": 5.0}])
     assert result.means() == {"success": 0.5, "return": 1.5, "length": 3.5, "info": {"x": 1.5, "y": 5.0}}
     assert "info" not in TaskResult([True], [1.0], [3]).means()
+
+
+def test_the_score_of_achievements_is_the_geometric_mean_of_their_success_rates():
+    assert achievement_score([0.0] * 22) == pytest.approx(0)
+    assert achievement_score([1.0] * 22) == pytest.approx(100)
+    assert achievement_score([0.03, 0.0]) == pytest.approx(4**0.5 - 1)
+
+
+def test_an_achievement_is_unlocked_in_an_episode_that_did_it_once_or_more_often():
+    infos = [{"done.cow": 3.0, "done.iron": 0.0, "doner": 9.0}, {"done.cow": 1.0, "done.iron": 1.0, "doner": 9.0}, {}, {}]
+    result = TaskResult([False] * 4, [0.0] * 4, [1] * 4, infos=infos)
+    assert result.means("done")["score"] == pytest.approx((51 * 26) ** 0.5 - 1), "success rates of 50 % and 25 %"
+    assert "score" not in result.means() and "score" not in result.means("nothing")
+
+
+def test_achievements_that_are_not_reported_cannot_be_scored():
+    config = tiny_config(LINE | {"report": ["steps"], "score": "places"})
+    with pytest.raises(UserError, match=r"env\.score=places is none of env\.report=\['steps'\]: add it there"):
+        make_envs(config.env, make_task_space(config.env))
+
+
+def test_the_score_stands_in_the_summary_and_the_table_beside_that_of_random_actions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = tiny_config(LINE | {"report": ["steps"], "score": "steps"})  # every episode takes some steps: unlocked
+    config = replace(config, eval=replace(config.eval, random=True))
+    row = evaluation_summary(Trainer(config, tmp_path).agent, config)["Line-v0"]
+    scores = [row["score"], row["score_sample"], row["score_greedy"], row["random"]["score"]]
+    assert scores == [pytest.approx(100)] * 4
+    shown = capsys.readouterr().out
+    assert shown.count("100.00 %") == 2 and "Line-v0, when episodes end" in shown
 
 
 def test_means_over_episodes_are_logged_and_evaluated(tmp_path: Path):

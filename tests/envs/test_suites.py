@@ -13,7 +13,6 @@ import pytest
 from envs import EnvConfig, UserError, make_task_space
 from envs.building import build_environment
 from envs.make import infer_spec
-from envs.suites.crafter import crafter_score
 from tests.test_configs import composed
 
 
@@ -68,12 +67,6 @@ def test_crafter_tells_what_was_unlocked():
     _, reward, _, _, info = env.step(0)
     assert info["achievements"]["eat_cow"] == 2 and info["unlocked"]["eat_cow"] is True
     assert info["progress"] == pytest.approx(1 / 22) and reward == pytest.approx(1.0)
-
-
-def test_crafters_score_is_a_geometric_mean():
-    assert crafter_score([0.0] * 22) == pytest.approx(0)
-    assert crafter_score([1.0] * 22) == pytest.approx(100)
-    assert crafter_score([0.03, 0.0]) == pytest.approx(4**0.5 - 1)
 
 
 # -- Atari ---------------------------------------------------------------------------------------------------------------

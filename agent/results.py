@@ -1,0 +1,97 @@
+"""How well a trained agent does: evaluated under every policy that is asked for, as figures and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from agent.agent import Agent
+from agent.config import RunConfig
+from agent.console import console
+from agent.evaluation import POLICIES, EvaluationStopped, StepLimit, TaskResult, evaluate
+from envs import make_task_space
+
+Row = dict[str, Any]
+SHOWN = ("success", "return")  # of every policy
+
+
+def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> dict[str, Row]:
+    """Evaluate on held-out layouts, and show it as a table.
+
+    Returns:
+        `{task: {success, return, length, info, score, episodes, layouts, success_sample, return_sample, score_sample,
+        success_greedy, return_greedy, score_greedy, shuffled, random}}`. The first five are of `eval.policy`; `info` and `score`
+        are there where `env.report` and `env.score` are given, `shuffled` and `random` where `eval.shuffle` and `eval.random` ask
+        for them: they hold the same five.
+
+    Raises:
+        EvaluationStopped: once `stopped` says so.
+    """
+    tasks = make_task_space(config.env)
+    settings = config.eval
+    if stopped():
+        raise EvaluationStopped
+    console.print(f"Evaluating {settings.episodes} episodes of each task on the {settings.split} layouts ...")
+    limit = StepLimit(settings.max_episode_steps)
+
+    def played(policy: str, shuffle: Sequence[str] = ()) -> dict[str, TaskResult]:
+        return evaluate(
+            agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed,
+            shuffle=shuffle, stopped=stopped, limit=limit,
+        )  # fmt: skip
+
+    results = {policy: played(policy) for policy in POLICIES}
+    shuffled = played(settings.policy, settings.shuffle) if settings.shuffle else {}
+    random = played("random") if settings.random else {}
+    summary: dict[str, Row] = {}
+    for task in tasks:
+        means = {policy: results[policy][task.id].means(config.env.score) for policy in POLICIES}
+        result = results[settings.policy][task.id]
+        row = summary[task.id] = {**means[settings.policy], "episodes": len(result.success), "layouts": result.layouts}
+        for policy in POLICIES:
+            row |= {f"{name}_{policy}": means[policy][name] for name in (*SHOWN, "score") if name in means[policy]}
+        if shuffled:
+            row["shuffled"] = {"modalities": list(settings.shuffle), **shuffled[task.id].means(config.env.score)}
+        if random:
+            row["random"] = random[task.id].means(config.env.score)
+    console.print(_results_table(summary, settings.policy))
+    for name, row in summary.items():
+        if "info" in row:
+            console.print(_info_table(name, row, settings.policy))
+    return summary
+
+
+def _results_table(summary: dict[str, Row], policy: str) -> Table:
+    """A row a task, the policy that counts first; below it what is compared with that one."""
+    policies = sorted(POLICIES, key=lambda other: other != policy)
+    columns = [*((name, other) for other in policies for name in SHOWN), ("length", "")]
+    table = Table("task", *("\n".join(filter(None, column)) for column in columns), "episodes", "layouts")
+    for task, row in summary.items():
+        cells = [_number(row.get(f"{name}_{other}" if other else name)) for name, other in columns]
+        table.add_row(task, *cells, str(row["episodes"]), str(row["layouts"]))
+        others = {"random actions": row.get("random")}
+        if "shuffled" in row:
+            others = {f"{', '.join(row['shuffled']['modalities'])} of others": row["shuffled"]} | others
+        for name, means in others.items():
+            if means is not None:
+                cells = [_number(means.get(figure)) if other in (policy, "") else "" for figure, other in columns]
+                table.add_row(f"  {name}", *cells, str(row["episodes"]), "")
+    return table
+
+
+def _info_table(task: str, row: Row, policy: str) -> Table:
+    """The score and the means of the entries of `env.report`, the agent's beside those of random actions."""
+    players = {policy: row} | ({"random": row["random"]} if "random" in row else {})
+    table = Table(f"{task}, when episodes end", *players)
+    if "score" in row:
+        table.add_row("score", *(_number(means.get("score"), ".2f") + " %" for means in players.values()), end_section=True)
+    infos = [means.get("info", {}) for means in players.values()]
+    for name in dict.fromkeys(name for info in infos for name in info):
+        table.add_row(name, *(_number(info.get(name), ".3g") for info in infos))
+    return table
+
+
+def _number(value: float | None, style: str = ".2f") -> str:
+    return "" if value is None else f"{value:{style}}"
