@@ -256,6 +256,7 @@ class Trainer:
             if not np.isfinite(value):
                 raise broken_down(name, self.env_steps, self.folder)
         values |= self.envs.faults.metrics() | self.tracker.metrics() | self.reward.pop() | self.collector.infos.pop()
+        values |= {f"model/{name}": value for name, value in self.agent.model.pop_metrics().items()}
         values |= self.timer.metrics()
         values |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
         values |= {"updates": float(self.learner.updates), "seconds": self.seconds(), "replay/steps": float(len(self.replay))}

@@ -23,6 +23,7 @@ class Codebook(nn.Module):
     values: Tensor
     weight: Tensor
     used: Tensor
+    squared_error: Tensor
 
     def __init__(self, size: int, width: int, radius: float) -> None:
         super().__init__()
@@ -31,11 +32,28 @@ class Codebook(nn.Module):
         self.register_buffer("weight", torch.zeros(size))  # members seen
         self.register_buffer("used", torch.ones((), dtype=torch.int64))  # the first entry is there from the start, all zeros
         self._used = 1  # the same, without asking the device
+        self.register_buffer("squared_error", torch.zeros(()), persistent=False)  # summed over what was taken in
+        self._taken_in = 0
 
     @property
     def in_use(self) -> int:
         """How many entries may have been given out, rounded up so that shapes seldom change."""
         return min(self.size, -(-self._used // ROUNDING) * ROUNDING)
+
+    @property
+    def entries(self) -> int:
+        """How many entries have been given out."""
+        return self._used
+
+    @torch.no_grad()
+    def pop_error(self) -> float | None:
+        """Root mean square difference between the vectors taken in since the last call and their entries at that time."""
+        if not self._taken_in:
+            return None
+        mean = float(self.squared_error) / self._taken_in
+        self.squared_error.zero_()
+        self._taken_in = 0
+        return mean**0.5
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors (N, width) -> the closest entries (N,), and their mean squared distances (N,)."""
@@ -72,6 +90,8 @@ class Codebook(nn.Module):
             codes[closer] = place
             distance = torch.minimum(distance, to_new)
         self.used.fill_(self._used)
+        self.squared_error += distance.sum()
+        self._taken_in += len(x)
         number = codes.bincount(minlength=self.size).to(x.dtype)
         total = torch.zeros_like(self.values).index_add_(0, codes, x)
         self.weight += number

@@ -99,6 +99,11 @@ class WorldModel(nn.Module):
         """Adapted observations {key: (..., *shape)} -> tensors as in `Sequences.obs`: on the CPU, but for the codes of images."""
         return {leaf.key: self.modality(leaf.key).tokenize(obs[leaf.key], grow) for leaf in self.spec.observations}
 
+    def pop_metrics(self) -> dict[str, float]:
+        """`{NAME/KEY: figure}` of what every modality has taken in since the last call."""
+        found = {leaf.key: self.modality(leaf.key).pop_metrics() for leaf in self.spec.observations}
+        return {f"{name}/{key}": value for key, values in found.items() for name, value in values.items()}
+
     def posterior(self, obs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Codes z (..., G), and the losses (...,) that train the encoders of learned blocks."""
         codes, losses = [], {}

@@ -250,3 +250,11 @@ def test_the_least_numbers_that_fit_together_do_run(tmp_path: Path):
 def test_any_batch_can_be_learned_from_whatever_the_number_of_minibatches(tmp_path: Path, batch: int):
     torch.manual_seed(0)
     assert play(Trainer(tiny_config(LINE, train={"batch": batch}), tmp_path), 48)
+
+
+def test_what_images_are_taken_for_is_logged(tmp_path: Path):
+    wrapper = {"name": "minigrid.wrappers:RGBImgPartialObsWrapper", "kwargs": {"tile_size": 8}}
+    _, log = trained(tiny_config(DOORKEY | {"wrappers": [wrapper]}), tmp_path)
+    for _, values in log.lines:
+        assert values["model/codes/image"] == int(values["model/codes/image"]) > 1
+        assert 0 <= values["model/quantisation/image"] < 255 * 0.03, "nothing is farther off than model.image_radius yet"

@@ -101,3 +101,30 @@ def test_a_step_at_a_time_with_a_cache_equals_the_pass_over_all_steps_with_image
             z, _ = model.posterior(model.tokenize({"camera": frames[:, t]}))
             h, state = rolling_step(model.dynamics, model.embed(z, action[:, t]), state.restart(first[:, t]))
             torch.testing.assert_close(h, whole[:, t], rtol=1e-4, atol=1e-5)
+
+
+def test_it_tells_how_far_off_its_codes_are_in_grey_levels_and_how_many_are_given_out():
+    module = image((4, 8, 1), image_codes=3)  # two cells
+    assert module.pop_metrics() == {"codes": 1.0}
+    shades = np.zeros((1, 4, 8, 1), np.uint8)
+    shades[0, :, 4:] = 255
+    module.tokenize(shades, grow=True)
+    assert module.pop_metrics() == {"codes": 2.0, "quantisation": 0.0}, "every cell has a code of its own"
+    shades[0, :, 4:] = 251  # 4 / 255 is within the radius: the code of 255 stands for it; the other cell is still black
+    module.tokenize(shades, grow=True)
+    assert module.pop_metrics() == {"codes": 2.0, "quantisation": pytest.approx(4 / 2**0.5, abs=0.01)}
+    module.tokenize(shades)
+    assert module.pop_metrics() == {"codes": 2.0}, "of what is not taken in nothing is known"
+
+
+def test_that_all_codes_are_given_out_is_told_once(caplog: pytest.LogCaptureFixture):
+    module = image((4, 4, 1), image_codes=3)
+    for shade in (0, 60, 120, 180, 240):
+        before = len(caplog.records)
+        module.tokenize(np.full((1, 4, 4, 1), shade, np.uint8), grow=True)
+        assert (len(caplog.records) > before) == (shade == 120)
+    assert "all model.image_codes=3 codes of `camera` are given out" in caplog.text and "model.image_patch" in caplog.text
+    again = image((4, 4, 1), image_codes=3)
+    again.load_state_dict(module.state_dict())
+    again.tokenize(np.full((1, 4, 4, 1), 30, np.uint8), grow=True)
+    assert len(caplog.records) == 1, "a run that goes on has said so already"

@@ -41,6 +41,10 @@ class Modality(nn.Module):
         """
         return torch.from_numpy(np.ascontiguousarray(raw))
 
+    def pop_metrics(self) -> dict[str, float]:
+        """Figures by name, to be logged, on what was taken in (`grow`) since the last call."""
+        return {}
+
     def detokenize(self, codes: Tensor) -> NDArray[Any]:
         """Codes (..., groups) -> observations (..., *shape), as the adapter delivers them."""
         raise NotImplementedError

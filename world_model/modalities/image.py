@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from world_model.codebook import Codebook
 from world_model.config import ModelConfig
 from world_model.latents import LatentBlock
 from world_model.modalities.base import Modality
+
+log = logging.getLogger(__name__)
 
 CHUNK = 64  # frames encoded at once: what fits into a processor's cache is encoded twice as fast
 
@@ -42,10 +45,29 @@ class Image(Modality):
         """As for any symbols; it runs on the codebook's device."""
         parts = super().tokenize(raw).reshape(-1, *self.spec.shape).split(CHUNK)
         if grow:
+            before = self.book.entries
             for part in parts:
                 self.book.observe(self._numbers(part))
+            if before < self.book.entries == self.book.size:
+                self._warn_of_full_book()
         codes = torch.cat([self.book.nearest(self._numbers(part))[0] for part in parts])
         return codes.view(*raw.shape[:-3], self.rows * self.columns)
+
+    def pop_metrics(self) -> dict[str, float]:
+        """`codes` given out; `quantisation`: root mean square difference of pixels from their codes', in grey levels of 255."""
+        error = self.book.pop_error()
+        return {"codes": float(self.book.entries)} | ({} if error is None else {"quantisation": 255 * error})
+
+    def _warn_of_full_book(self) -> None:
+        key, size = self.spec.key, self.book.size
+        log.warning(
+            "all model.image_codes=%d codes of `%s` are given out: from here on what is new takes the place of one of the two "
+            "most alike. model/quantisation/%s shows how far off codes are, in grey levels of 255: where that grows, give more "
+            "codes, or a smaller model.image_patch, whose cells differ less",
+            size,
+            key,
+            key,
+        )
 
     @torch.no_grad()
     def detokenize(self, codes: Tensor) -> NDArray[Any]:
