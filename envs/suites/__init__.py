@@ -54,7 +54,7 @@ PACKAGES: dict[str, Package] = {
 
 # part of the place where Gymnasium has an environment of its own -> package that it needs
 GYMNASIUM: dict[str, Package] = {
-    "gymnasium.envs.mujoco": Package("mujoco", "mujoco", "strata-rl[mujoco]"),
+    "gymnasium.envs.mujoco": Package("mujoco", "envs.suites.mujoco", "strata-rl[mujoco]"),
 }
 
 Observation = Mapping[str, np.ndarray]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -110,6 +112,25 @@ def test_mujoco_recipes_observe_vectors_and_act_in_boxes(name: str, observed: in
     spec = infer_spec(config, make_task_space(config))
     assert [(leaf.kind, leaf.shape) for leaf in spec.observations] == [("vector", (observed,))]
     assert (spec.action.kind, spec.action.size) == ("box", acted)
+
+
+@needs("mujoco", "mujoco")
+def test_mujoco_leaves_no_file_where_a_run_is_started_and_its_models_have_the_masses_they_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.chdir(tmp_path)
+    cheetah: Any = built(composed("env=halfcheetah").env).unwrapped
+    assert cheetah.model.body_mass.sum() == pytest.approx(14), "the model's settotalmass, which MuJoCo warns of"
+    hopper: Any = built(composed("env=hopper").env).unwrapped
+    hopper.reset(seed=0)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            hopper.data.qpos[:] = np.nan  # MuJoCo warns of it, and starts again
+            hopper.do_simulation(np.zeros(3), 1)
+    assert list(tmp_path.iterdir()) == []
+    assert [record.message for record in caplog.records if record.message.startswith("MuJoCo: ")] == [
+        next(record.message for record in caplog.records if "Nan, Inf or huge value in QPOS" in record.message)
+    ]
 
 
 @pytest.mark.parametrize("name", ["acrobot", "mountaincar", "pendulum", "gotolocal", "gotoobject"])
