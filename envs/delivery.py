@@ -59,6 +59,7 @@ class BuiltEnv(NamedTuple):
     """The environment of one task and what goes with it."""
 
     env: Adapter
+    recorder: TermRecorder | None
     layout_of: Callable[[Any], str]
     watch: SpaceWatch
 
@@ -142,16 +143,14 @@ class EnvSlot:
         assert built is not None  # an episode is begun first
         self._deadline.start()
         obs, reward, terminated, truncated, info = built.env.step(action)
-        self._deadline.stop()
         self._steps += 1
         reward, terminated = plain_reward(reward), bool(terminated)
         truncated = bool(truncated) or self._steps == self._max_steps
         if terminated or truncated:
             built.watch.check()
-        recorder = built.env.env
-        terms = recorder.values if isinstance(recorder, TermRecorder) else None
+        terms = None if built.recorder is None else built.recorder.values
         if not (terminated or truncated):
-            return SlotStep(obs, reward, terminated, truncated, terms=terms)
+            return SlotStep(obs, reward, terminated, truncated, None, "", terms)
         return SlotStep(obs, reward, terminated, truncated, *clean_info(info), terms)
 
     def _draw(self, task: Task) -> SlotStart:
@@ -175,10 +174,11 @@ class EnvSlot:
             except UserError as error:  # it could be built when the run began
                 raise FaultError("raised", str(error)) from error
             try:
-                adapter = Adapter(raw if self._terms is None else TermRecorder(raw, self._terms), self._spec)
+                recorder = None if self._terms is None else TermRecorder(raw, self._terms)
+                adapter = Adapter(recorder or raw, self._spec)
             except KeyError as error:
                 raise FaultError("space_changed", f"{error} is not observed any more") from error
-            self._built[task.id] = BuiltEnv(adapter, layout_hasher(adapter), SpaceWatch(raw))
+            self._built[task.id] = BuiltEnv(adapter, recorder, layout_hasher(adapter), SpaceWatch(raw))
         return self._built[task.id]
 
     def _broken(self, fault: FaultError) -> FaultError:

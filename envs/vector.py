@@ -122,19 +122,21 @@ class TaskVectorEnv:
         """Try to start episodes; answers what to try next for those that could not be."""
         again: dict[int, Task] = {}
         afresh, self._faulty = self._faulty & asked.keys(), self._faulty - asked.keys()
-        for i, answer in self._pool.begin(asked, afresh).items():
-            task = asked[i]
-            self._playing[i] = task.id
-            fault = answer if isinstance(answer, FaultError) else self._check({k: v[None] for k, v in answer.obs.items()}).get(0)
-            if isinstance(answer, FaultError) or fault is not None:
-                assert fault is not None
-                self._drop(i, fault)
-                again[i] = task.with_seed(next_seed(int(task.seed or 0)))
+        answers = self._pool.begin(asked, afresh)
+        faults: dict[int, FaultError] = {}
+        for i, answer in answers.items():
+            self._playing[i] = asked[i].id
+            if isinstance(answer, FaultError):
+                faults[i] = answer
                 continue
             self._layouts[i] = answer.layout
             self._ended[i] = False
             for key, rows in self._obs.items():
                 rows[i] = answer.obs[key]
+        faults |= {i: fault for i, fault in self._check(self._obs).items() if i in answers and i not in faults}
+        for i, fault in faults.items():
+            self._drop(i, fault)
+            again[i] = asked[i].with_seed(next_seed(int(asked[i].seed or 0)))
         return again
 
     def step(self, actions: np.ndarray) -> StepResult:
@@ -149,11 +151,12 @@ class TaskVectorEnv:
         answers = self._pool.step(list(actions))
         faults = {i: answer for i, answer in enumerate(answers) if isinstance(answer, FaultError)}
         steps = [self._nothing(i) if isinstance(answer, FaultError) else answer for i, answer in enumerate(answers)]
+        observed, rewards, *_ = zip(*steps, strict=True)
         obs = {key: np.empty_like(rows) for key, rows in self._obs.items()}
         for key, rows in obs.items():
-            for i, step in enumerate(steps):
-                rows[i] = step.obs[key]
-        reward = np.array([step.reward for step in steps], np.float32)
+            for i, observation in enumerate(observed):
+                rows[i] = observation[key]
+        reward = np.array(rewards, np.float32)
         for i, detail in self._check.beyond_bounds(obs).items():
             self.faults.note("out_of_bounds", i, self._playing[i], detail)
         for i, fault in (self._check(obs, reward) | faults).items():
@@ -161,13 +164,14 @@ class TaskVectorEnv:
             faults[i], steps[i], reward[i] = fault, self._nothing(i), 0.0
             for key, rows in obs.items():
                 rows[i] = self._obs[key][i]
-        terminated = np.array([step.terminated for step in steps])
-        truncated = np.array([step.truncated for step in steps])
+        _, _, ends, cuts, last_infos, odd, _ = zip(*steps, strict=True)
+        terminated, truncated = np.array(ends), np.array(cuts)
         self._obs, self._ended = obs, terminated | truncated
-        infos = [{} if step.info is None else step.info for step in steps]
-        for i, step in enumerate(steps):
-            if step.odd:
-                self.faults.note("odd_info", i, self._playing[i], step.odd)
+        infos = [{} if info is None else info for info in last_infos]
+        if any(odd):
+            for i, detail in enumerate(odd):
+                if detail:
+                    self.faults.note("odd_info", i, self._playing[i], detail)
         dropped = np.array([i in faults for i in range(self.num_envs)]) if faults else None
         return StepResult(self._copy(), reward, terminated, truncated, infos, self._stack_terms(steps), dropped)
 
