@@ -75,7 +75,7 @@ def show(result: dict[str, Any]) -> Table:
             continue
         rates, ratio = figures["steps_per_second"], figures["ratio"]
         share = figures.get("share_of_training_step")
-        more = f"{figures['extra_microseconds']:.1f}" + (f" ({share:.1%} of a training step)" if share is not None else "")
+        more = f"{figures['extra_microseconds']:.1f}" + (f" ({share:.3%} of a training step)" if share is not None else "")
         spread = f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
         table.add_row(name, f"{rates['ours']:,.0f}", f"{rates['gymnasium']:,.0f}", spread, more)
     return table
