@@ -184,7 +184,7 @@ def _which(device: torch.device) -> list[torch.device]:
 
 def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
     folder = trainer.folder / "replay"
-    reader = ShardReader(folder, trainer.envs.spec)
+    reader = ShardReader(folder, trainer.envs.spec, trainer.config.replay.synthetic)
     same = state["num_envs"] == trainer.envs.num_envs
     trainer.replay.load(reader.episodes(state["shards"], newest_records=2 * trainer.config.replay.capacity), same_rows=same)
     trainer.replay.episodes = int(state["episodes"])

@@ -28,6 +28,7 @@ class ReplayConfig:
     rewarded_cap: float = 0.05  # at most this share per rewarded step seen, while there are few
     recent_window: int = 2000
     episodes_per_shard: int = 100
+    synthetic: bool = False  # learn from stored episodes that were imagined, too
 
 
 @dataclass
@@ -57,11 +58,25 @@ class EvalConfig:
     max_episode_steps: int = 30_000  # after which an episode is cut off
     policy: str = "sample"  # sample | greedy: the reported figure; the other is reported beside it
     split: str = "test"  # test | validation
-    dream_horizon: int = 12  # steps imagined for the picture of a dream
     video: bool = True  # film one held-out episode of each task
     video_frames: int = 300  # of an episode that are drawn at most
     shuffle: list[str] = field(default_factory=list)  # modalities to show as another episode's in one more evaluation
     random: bool = False  # report uniformly random actions beside
+
+
+@dataclass
+class DreamConfig:
+    """Imagined futures beside the real one, as pictures and films."""
+
+    horizon: int = 12  # steps imagined
+    episodes: int = 2  # of each task that job=dream draws; the end of training draws one of the hardest
+    samples: int = 3  # futures imagined from each start
+    context: int = 0  # steps before the start that the model is shown; 0: all it can attend to
+    start: str = "end"  # end | random: dreams that reach the episode's end, or that begin anywhere
+    film: bool = True  # a GIF beside each PNG
+    fps: float = 2.0  # of the films
+    dataset: str | None = None  # a new folder to write imagined episodes into
+    dataset_episodes: int = 100
 
 
 @dataclass
@@ -81,4 +96,5 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    dream: DreamConfig = field(default_factory=DreamConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)

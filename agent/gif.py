@@ -19,14 +19,17 @@ STRIP, FONT = 20, 13  # height of the text below a frame, and of its letters
 COLOURS = 255
 
 
-def encode_gif(frames: Sequence[np.ndarray], texts: Sequence[str], fps: float, max_bytes: int = MAX_BYTES) -> bytes:
+def encode_gif(
+    frames: Sequence[np.ndarray], texts: Sequence[str], fps: float, max_bytes: int = MAX_BYTES, longest: int = LONGEST
+) -> bytes:
     """An endless GIF of `frames`, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), integers up to 255 or floats up to 1.
 
     Each has its text below. Long ones are thinned out, at the same speed, and then made smaller, until `max_bytes` hold them.
+    Frames are `longest` pixels a side at most.
     """
     if len(frames) == 0 or len(frames) != len(texts):
         raise ValueError(f"{len(frames)} frames with {len(texts)} texts make no film")
-    ms, longest = max(1000 / fps, SHORTEST_MS), LONGEST
+    ms = max(1000 / fps, SHORTEST_MS)
     chosen = list(range(len(frames)))
     while True:
         data = _encode([_page(frames[i], texts[i], longest) for i in chosen], ms)
@@ -35,7 +38,7 @@ def encode_gif(frames: Sequence[np.ndarray], texts: Sequence[str], fps: float, m
         if len(chosen) > 100 or longest <= SHORTEST:
             chosen, ms = sorted({*chosen[::2], chosen[-1]}), 2 * ms
         else:
-            longest = SHORTEST
+            longest = max(SHORTEST, longest * 3 // 4)
 
 
 def as_rgb(frame: np.ndarray) -> np.ndarray:

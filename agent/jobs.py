@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -22,9 +21,9 @@ from agent.checkpoint import CheckpointStore
 from agent.checkpointing import forget_later_shards, restore, save
 from agent.config import RunConfig
 from agent.console import console, print_line, show_observations
-from agent.dream import draw_dream, dream, play_episode
+from agent.dream.dataset import write_dataset
+from agent.dream.job import check_dream, dream_tasks, picture_dream
 from agent.evaluation import EvaluationStopped, check_evaluation
-from agent.files import file_name
 from agent.loading import load_agent
 from agent.loggers import MetricLogger
 from agent.progress import Progress
@@ -107,23 +106,14 @@ def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
 def dream_checkpoint(config: RunConfig, folder: Path) -> float:
     """Draw what a trained agent's world model imagines beside what really happens; answers the mean absolute reward error."""
     agent = trained_agent(config)
-    error = 0.0
-    tasks = make_task_space(config.env)
-    for task in tasks:
-        path = folder / "media" / f"dream_{file_name(task.id)}.png"
-        error = picture_dream(agent, config, task.id, path)
-        print_line(f"{path}")
-    return error
-
-
-def picture_dream(agent: Agent, config: RunConfig, task: str, path: Path, stopped: Callable[[], bool] = lambda: False) -> float:
-    """One dream of one held-out episode as a picture; answers the mean absolute error of its rewards."""
-    tasks = make_task_space(config.env)
-    gamma = config.hierarchy.actor_critic.gamma
-    episode = play_episode(agent, config.env, tasks, task, config.eval.split, config.seed, gamma, stopped)
-    picture = dream(agent, episode, config.eval.dream_horizon, config.seed)
-    draw_dream(picture, agent, episode, path)
-    return float(np.abs(picture.reward - picture.imagined_reward).mean())
+    if config.dream.dataset:
+        print_line(f"Data set: {write_dataset(agent, config)}")
+    if not config.dream.episodes:
+        return 0.0
+    result = dream_tasks(agent, config, folder)
+    if config.logger.report:
+        _report(folder)
+    return result
 
 
 def trained_agent(config: RunConfig) -> Agent:
@@ -135,6 +125,7 @@ def trained_agent(config: RunConfig) -> Agent:
     if not config.checkpoint:
         raise UserError(f"job={config.job.name} needs checkpoint=RUN_FOLDER, a run folder or one of its checkpoints")
     check_evaluation(config.eval)
+    check_dream(config.dream)
     return load_agent(config.checkpoint, config.device, config)
 
 
@@ -184,7 +175,7 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
     if summary["tasks"] and not trainer.stopping:
         path = folder / "media" / "dream.png"
         try:
-            picture_dream(trainer.agent, config, trainer.tasks.hardest.id, path, lambda: trainer.stopping)
+            picture_dream(trainer.agent, config, trainer.tasks.hardest.id, path, stopped=lambda: trainer.stopping)
             logger.image(trainer.env_steps, "dream", path, "real above, imagined below")
         except Exception as error:  # whatever goes wrong in the environment or in drawing
             log.warning("the dream could not be drawn: %s", error)
@@ -193,9 +184,13 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
         for task, path, caption in films:
             logger.video(trainer.env_steps, f"eval/{task}", path, caption)
     if config.logger.report:
-        from agent.report import write_report
+        _report(folder)
 
-        print_line(f"Report: {write_report(folder)}")
+
+def _report(folder: Path) -> None:
+    from agent.report import write_report
+
+    print_line(f"Report: {write_report(folder)}")
 
 
 def _unevaluated(trainer: Trainer, failure: UserError | None) -> str:

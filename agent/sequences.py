@@ -72,6 +72,7 @@ class Episode:
         seed: of the episode's task.
         env_index: which environment played it.
         end_step: environment steps of the whole run when it ended.
+        synthetic: it was imagined by a world model.
     """
 
     obs: Observations
@@ -84,6 +85,7 @@ class Episode:
     seed: int
     env_index: int
     end_step: int
+    synthetic: bool = False
 
     def __len__(self) -> int:
         return len(self.action)

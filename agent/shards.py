@@ -3,6 +3,8 @@
 A shard `shard_000007.h5` holds groups `episode_0`, `episode_1`, ... with `observations/<key>` (T + 1), `actions`, `rewards`,
 `terminations`, `truncations`, `log_probs` (T). A writer killed at any moment leaves at most a hidden `.shard_000007.h5.tmp`,
 which no reader looks at. Shards are data from outside: nothing is unpickled, and everything is checked before it is used.
+
+A shard of imagined episodes is marked: its attribute `synthetic` says where they come from (JSON). Readers refuse it unless told.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,10 +57,16 @@ def set_aside(folder: Path, known: Sequence[str]) -> list[Path]:
 
 
 class ShardWriter:
-    """Collects finished episodes and publishes them in shards of `episodes_per_shard`; numbers follow those in the folder."""
+    """Collects finished episodes and publishes them in shards of `episodes_per_shard`; numbers follow those in the folder.
 
-    def __init__(self, folder: Path, spec: EnvSpec, episodes_per_shard: int = 64) -> None:
+    With `synthetic`, plain data that says where they come from, the shards are marked as imagined.
+    """
+
+    def __init__(
+        self, folder: Path, spec: EnvSpec, episodes_per_shard: int = 64, synthetic: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder, self.spec, self.episodes_per_shard = Path(folder), spec, episodes_per_shard
+        self.synthetic = synthetic
         self.folder.mkdir(parents=True, exist_ok=True)
         self.names = shard_names(self.folder)
         self._waiting: list[Episode] = []
@@ -79,6 +87,8 @@ class ShardWriter:
         with h5py.File(temporary, "w") as file:
             file.attrs["strata_format"] = FORMAT
             file.attrs["spec"] = json.dumps(self.spec.to_dict())
+            if self.synthetic is not None:
+                file.attrs["synthetic"] = json.dumps(dict(self.synthetic))
             file.attrs["total_episodes"] = len(self._waiting)
             file.attrs["total_steps"] = sum(len(episode) for episode in self._waiting)
             for index, episode in enumerate(self._waiting):
@@ -91,16 +101,19 @@ class ShardWriter:
 
 
 class ShardReader:
-    """Reads a folder's shards back, oldest first, checking all that a replay relies on."""
+    """Reads a folder's shards back, oldest first, checking all that a replay relies on.
 
-    def __init__(self, folder: Path, spec: EnvSpec) -> None:
-        self.folder, self.spec = Path(folder), spec
+    With `synthetic`, those of imagined episodes too; their episodes say so.
+    """
+
+    def __init__(self, folder: Path, spec: EnvSpec, synthetic: bool = False) -> None:
+        self.folder, self.spec, self.synthetic = Path(folder), spec, synthetic
 
     def episodes(self, limit_shards: Sequence[str] | None = None, newest_records: int | None = None) -> Iterator[Episode]:
         """The episodes of all shards, or of the named ones; with `newest_records`, only of the last shards that make up so many.
 
-        Raises UserError, naming the file, for a shard that is missing, damaged, of another spec or at odds with itself. Files are
-        never changed.
+        Raises UserError, naming the file, for a shard that is missing, damaged, of another spec or at odds with itself, and for
+        one of imagined episodes where those are not wanted. Files are never changed.
         """
         names = shard_names(self.folder) if limit_shards is None else list(limit_shards)
         for name in names:
@@ -123,10 +136,33 @@ class ShardReader:
 
     def _read(self, path: Path) -> Iterator[Episode]:
         with _opened(path, self.spec) as file:
+            origin = _origin(file)
+            if origin is not None and not self.synthetic:
+                said = ", ".join(f"{key} {value}" for key, value in origin.items())
+                raise UserError(
+                    f"Replay shard {path} holds imagined episodes ({said}): move it away, or learn from them too by "
+                    "replay.synthetic=true."
+                )
             episodes = [_read_episode(file, index, self.spec) for index in range(int(file.attrs["total_episodes"]))]
+            episodes = [replace(episode, synthetic=origin is not None) for episode in episodes]
             if len(file) != len(episodes):
                 raise ValueError(f"it holds {len(file)} groups and announces {len(episodes)} episodes")
         yield from episodes
+
+
+def synthetic_origin(path: Path, spec: EnvSpec) -> dict[str, Any] | None:
+    """Where a shard's imagined episodes come from; None for a shard of real ones. Raises UserError as the reader does."""
+    with _opened(path, spec) as file:
+        return _origin(file)
+
+
+def _origin(file: h5py.File) -> dict[str, Any] | None:
+    if "synthetic" not in file.attrs:
+        return None
+    origin = json.loads(str(file.attrs["synthetic"]))
+    if not isinstance(origin, dict):
+        raise ValueError("its mark of imagined episodes says nothing")
+    return origin
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from agent.build import build_agent, choose_device
 from agent.collector import Collector
 from agent.config import RunConfig
+from agent.dream.job import check_dream
 from agent.evaluation import check_evaluation
 from agent.learner import Learner
 from agent.loggers import MetricLogger
@@ -55,6 +56,7 @@ def check_settings(config: RunConfig) -> None:
     if config.hierarchy.starts > train.length:
         raise UserError(f"hierarchy.starts={config.hierarchy.starts} cannot be more than train.length={train.length}")
     check_evaluation(config.eval)
+    check_dream(config.dream)
 
 
 def _check_ranges(config: RunConfig) -> None:

@@ -34,7 +34,7 @@ MODEL = ["model=debug", "hierarchy.starts=2", "hierarchy.horizon=3", "hierarchy.
 TINY = [
     "env.tasks=[DoorKey-5x5]", "env.num_envs=4", "env.kwargs.max_steps=10", "train.threads=1", "train.batch=4", "train.length=8",
     "train.random_steps=32", "train.warmup_updates=2", "train.update_every=8", "train.env_steps=64", "train.checkpoint_every=16",
-    "train.log_every=8", "eval.episodes=1", "eval.dream_horizon=2", "logger=none", "logger.report=false", *MODEL,
+    "train.log_every=8", "eval.episodes=1", "dream.horizon=2", "dream.film=false", "logger=none", "logger.report=false", *MODEL,
 ]  # fmt: skip
 
 

@@ -61,6 +61,8 @@ class RunData:
         metrics: log steps, oldest first.
         summary: `summary.json`; empty where the run did not get so far.
         config: `config.yaml` as data; `config_text` as it was written.
+        pictures: all but dreams.
+        dreams: pictures of dreams, each followed by its film; that of the end of training first.
         videos: films of evaluation episodes, the hardest task's first; `videos_left_out`: files too large to hold.
         missing: sentences about what is not there.
     """
@@ -71,6 +73,7 @@ class RunData:
     config: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
     pictures: list[Picture] = field(default_factory=list)
+    dreams: list[Picture] = field(default_factory=list)
     videos: list[Picture] = field(default_factory=list)
     videos_left_out: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -85,6 +88,11 @@ class RunData:
         keys = dict.fromkeys(key for row in self.metrics for key in row if key.startswith(prefix))
         found = {key.removeprefix(prefix): self.series(key) for key in keys}
         return {name: series for name, series in found.items() if series is not None}
+
+    @property
+    def trained(self) -> bool:
+        """Whether the folder is that of a training run, not of pictures alone (`job=dream` in a folder of its own)."""
+        return bool(self.metrics or self.config_text or self.summary or not self.dreams)
 
     @property
     def tasks(self) -> list[str]:
@@ -153,8 +161,11 @@ def load_run(run_folder: Path) -> RunData:
         run.missing.append("summary.json cannot be parsed, so only training figures are shown.")
     if run.summary and not run.table("tasks"):
         run.missing.append("The run was stopped before its evaluation, so only training figures are shown.")
-    run.pictures = [_picture(path) for path in sorted((run_folder / "media").glob("*.png"))]
-    _add_videos(run, sorted((run_folder / "media").glob("eval_*.gif")))
+    media = run_folder / "media"
+    dreams = sorted(media.glob("dream*.png"))
+    run.pictures = [_picture(path) for path in sorted(media.glob("*.png")) if path not in dreams]
+    _add_videos(run, sorted(media.glob("eval_*.gif")))
+    _add_dreams(run, dreams)
     return run
 
 
@@ -167,6 +178,17 @@ def _add_videos(run: RunData, paths: list[Path]) -> None:
         room -= path.stat().st_size
         if room >= 0:
             run.videos.append(_picture(path))
+        else:
+            run.videos_left_out.append(path.name)
+
+
+def _add_dreams(run: RunData, paths: list[Path]) -> None:
+    """Hold pictures of dreams with their films, as many as `VIDEO_BYTES` allow."""
+    room = VIDEO_BYTES
+    for path in (file for png in paths for file in (png, png.with_suffix(".gif")) if file.exists()):
+        room -= path.stat().st_size
+        if room >= 0:
+            run.dreams.append(_picture(path))
         else:
             run.videos_left_out.append(path.name)
 

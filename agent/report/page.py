@@ -61,7 +61,6 @@ def render(run: RunData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    dream = next((picture for picture in run.pictures if picture.name == "dream"), None)
     return templates.get_template("report.html.j2").render(
         run=run,
         subtitle=_subtitle(run),
@@ -78,8 +77,7 @@ def render(run: RunData) -> str:
         curriculum=curriculum_figure(run) if len(run.tasks) > 1 else None,
         time=time_figure(run),
         losses=_losses(run),
-        dream=dream,
-        pictures=[picture for picture in run.pictures if picture is not dream],
+        pictures=run.pictures,
     )
 
 

@@ -1,56 +1,64 @@
-"""Dreams: the model's future beside the real one, under the same actions."""
+"""Dreams: the model's futures beside the real one, under the same actions."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-import agent.dream as dreams
+import agent.playing as playing
 from agent.agent import Agent
 from agent.build import build_agent
-from agent.dream import difference, draw_dream, dream, play_episode
+from agent.config import DreamConfig
+from agent.dream.job import check_dream, random_start
+from agent.dream.rollout import Dream, as_text, differs, dream, patch_error
+from agent.futures import Start, imagine_futures
+from agent.playing import play_episode
 from agent.sequences import Episode
 from envs import make_envs, make_task_space
+from envs.errors import UserError
 from envs.spaces.images import to_colours
+from envs.spaces.specs import ModalitySpec
 from envs.splits import split_of
 from tests.agent.test_evaluation import layouts_played
 from tests.agent.tiny import CARTPOLE, DOORKEY, Drift, tiny_config
 
 CPU = torch.device("cpu")
 DOOR, POLE = tiny_config(DOORKEY), tiny_config(CARTPOLE)
-DRAWN = tiny_config(DOORKEY, wrappers=[{"name": "minigrid.wrappers:RGBImgPartialObsWrapper", "kwargs": {"tile_size": 4}}])
 
 
 def agent_of(config=DOOR) -> Agent:
     tasks = make_task_space(config.env)
     torch.manual_seed(0)
-    return build_agent(config, make_envs(config.env, tasks, 1).spec, CPU)[0]
+    agent = build_agent(config, make_envs(config.env, tasks, 1).spec, CPU)[0]
+    for parameter in [*agent.model.reward_head.parameters(), *agent.model.continue_head.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.2)  # they begin at zero: everything would be the same to them
+    return agent
 
 
 def episode_of(agent: Agent, config=DOOR, seed: int = 3) -> Episode:
     tasks = make_task_space(config.env)
-    for leaf in agent.model.spec.observations:  # as if it had been trained: its tables know the symbols
-        agent.model.modality(leaf.key)
     episode = play_episode(agent, config.env, tasks, tasks.ids[0], "test", seed)
-    agent.model.tokenize(episode.obs, grow=True)
+    agent.model.tokenize(episode.obs, grow=True)  # as if it had been trained: its tables know the symbols
     return episode
+
+
+# -- playing -------------------------------------------------------------------------------------------------------------
 
 
 def test_an_episode_is_played_to_its_end_on_a_held_out_layout(monkeypatch: pytest.MonkeyPatch):
     played = layouts_played(monkeypatch)
     episode = episode_of(agent_of())
     assert split_of(played[-1]) == "test"
-    assert len(episode) == len(episode.reward) == 20 and len(episode.obs["image"]) == 21
+    assert len(episode) == len(episode.reward) == len(episode.log_prob) == 20 and len(episode.obs["image"]) == 21
     assert episode.truncated and not episode.terminated and episode.task == "DoorKey-5x5"
 
 
 def test_an_episode_without_an_end_is_left(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Drift, "limit", 10**9)
-    monkeypatch.setattr(dreams, "PATIENCE", 9)
+    monkeypatch.setattr(playing, "PATIENCE", 9)
     config = tiny_config({"id": "tests.agent.tiny:Drift-v0", "holdout": False})
     episode = episode_of(agent_of(config), config)
     assert len(episode) == 9 and not episode.terminated and not episode.truncated
@@ -71,10 +79,21 @@ def test_an_episodes_rewards_hold_the_reward_terms_where_the_discount_is_known()
     assert (shaped.reward - plain.reward).tolist() == [0.5, 0.0, -2.0]
 
 
+def test_a_share_of_the_actions_is_random_if_asked_for():
+    agent, tasks = agent_of(), make_task_space(DOOR.env)  # untrained, it takes the first action wherever it is greedy
+    shares = (0.0, 0.5, 1.0)
+    played = [play_episode(agent, DOOR.env, tasks, "DoorKey-5x5", "test", 3, mode="greedy", random=share) for share in shares]
+    others = [int((episode.action != 0).sum()) for episode in played]
+    assert others[0] == 0 < others[1] < others[2]
+
+
+# -- dreaming ------------------------------------------------------------------------------------------------------------
+
+
 def test_an_episode_of_continuous_actions_is_dreamt_too():
     config = tiny_config({"id": "Pendulum-v1", "holdout": False, "max_episode_steps": 8})
     agent = agent_of(config)
-    assert dream(agent, episode_of(agent, config), 3).imagined_reward.shape == (3,)
+    assert dream(agent, episode_of(agent, config), 3).imagined_reward.shape == (1, 3)
 
 
 def test_playing_and_dreaming_are_repeatable_and_draw_no_random_number_of_their_caller():
@@ -88,17 +107,25 @@ def test_playing_and_dreaming_are_repeatable_and_draw_no_random_number_of_their_
     assert not np.array_equal(one.imagined["image"], other.imagined["image"])
 
 
-@pytest.mark.parametrize(("horizon", "length"), [(1, 1), (6, 6), (20, 20), (50, 20)])
-def test_a_dream_covers_the_last_steps_of_an_episode_and_begins_with_what_was_real(horizon: int, length: int):
+@pytest.mark.parametrize(
+    ("horizon", "start", "begins", "length"),
+    [(1, None, 19, 1), (6, None, 14, 6), (50, None, 6, 14), (6, 3, 3, 6), (50, 0, 0, 20)],
+)
+def test_a_dream_reaches_the_end_with_a_third_of_the_episode_before_it_unless_told_where_to_begin(
+    horizon: int, start: int | None, begins: int, length: int
+):
     agent = agent_of()
     episode = episode_of(agent)
-    picture = dream(agent, episode, horizon)
-    assert picture.start == 20 - length and picture.reward.tolist() == episode.reward[20 - length :].tolist()
+    found = dream(agent, episode, horizon, samples=2, start=start)
+    assert found.start == begins and found.reward.tolist() == episode.reward[begins : begins + length].tolist()
     for key in ("image", "direction", "mission"):
-        assert picture.imagined[key].shape == picture.real[key].shape == (length + 1, *episode.obs[key].shape[1:])
-        assert np.array_equal(picture.imagined[key][0], picture.real[key][0]), key
-    assert picture.imagined_reward.shape == picture.cont.shape == (length,)
-    assert (picture.imagined["mission"] == picture.real["mission"]).all(), "what is static is carried"
+        shape = episode.obs[key].shape[1:]
+        assert found.real[key].shape == (length + 1, *shape) and found.imagined[key].shape == (2, length + 1, *shape)
+        assert np.array_equal(found.imagined[key][1, 0], found.real[key][0]), key
+        assert np.array_equal(found.context[key][-1], found.real[key][0]) and len(found.context[key]) == min(begins, 16) + 1
+    assert found.imagined_reward.shape == found.cont.shape == (2, length)
+    assert (found.imagined["mission"] == found.real["mission"]).all(), "what is static is carried"
+    assert set(found.wrong) == {"image", "direction"} and found.mission == "use the key to open the door and then get to the goal"
 
 
 def test_a_dream_follows_the_episodes_own_actions():
@@ -107,33 +134,128 @@ def test_a_dream_follows_the_episodes_own_actions():
     one = dream(agent, episode, 6)
     episode.action[15] = (episode.action[15] + 1) % 7
     other = dream(agent, episode, 6)
-    assert one.cont[:1] == other.cont[:1]
+    assert one.cont[0, 0] == other.cont[0, 0]
     for t in range(2):
-        assert np.array_equal(one.imagined["image"][t], other.imagined["image"][t])
+        assert np.array_equal(one.imagined["image"][0, t], other.imagined["image"][0, t])
     assert not np.array_equal(one.imagined["image"], other.imagined["image"])
 
 
-@pytest.mark.parametrize("config", [DOOR, POLE, DRAWN], ids=["grid", "vector", "image"])
-def test_a_dream_is_drawn_with_words_for_those_who_cannot_see_it(tmp_path: Path, config):
-    agent = agent_of(config)
-    episode = episode_of(agent, config)
-    path = tmp_path / "media" / "dream.png"
-    draw_dream(dream(agent, episode, 3), agent, episode, path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-    words = json.loads(path.with_suffix(".json").read_text())
-    assert {"caption", "alt", "title"} == set(words) and episode.task in words["alt"] and "3 steps" in words["caption"]
+def test_the_context_is_as_long_as_asked_for():
+    agent = agent_of()
+    episode = episode_of(agent)
+    short = dream(agent, episode, 6, context=2)
+    assert len(short.context["image"]) == 3
+    longer = dream(agent, episode, 6, context=3)
+    episode.action[11] = (episode.action[11] + 1) % 7  # three steps before the start
+    assert np.array_equal(dream(agent, episode, 6, context=2).cont, short.cont)
+    assert not np.array_equal(dream(agent, episode, 6, context=3).cont, longer.cont)
 
 
-def test_how_a_frame_differs_is_said_in_cells_of_a_grid_and_in_brightness_of_an_image():
-    real = np.zeros((2, 2, 3), np.uint8)
-    dreamt = real.copy()
-    dreamt[0, 1] = 255
-    assert difference(real, real, image=False) == difference(real, real, image=True) == "the same"
-    assert difference(dreamt, real, image=False) == "1 cells differ"
-    assert difference(dreamt, real, image=True) == difference(real, dreamt, image=True) == "25.0 % off"
+def test_futures_of_many_starts_at_once_are_those_of_each_alone():
+    """Starts with contexts of different lengths share a batch, filled up: none depends on the others."""
+    agent = agent_of()
+    episode, other = episode_of(agent), episode_of(agent, seed=5)
+    starts = [Start(episode, 0), Start(other, 11), Start(episode, 5)]
+    together = imagine_futures(agent, starts, 1)
+    for i, start in enumerate(starts):
+        alone = imagine_futures(agent, [start], 1)
+        torch.testing.assert_close(together.cont[i], alone.cont[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(together.reward[i], alone.reward[0], rtol=1e-4, atol=1e-5)
+        assert torch.equal(together.z[i, 0, 0], alone.z[0, 0, 0])
+    with pytest.raises(ValueError, match="has no 3 actions after step 18"):
+        imagine_futures(agent, [Start(episode, 18)], 3)
+
+
+def test_the_policy_acts_in_imagination_if_asked_to():
+    agent = agent_of()
+    episode = episode_of(agent)
+    futures = imagine_futures(agent, [Start(episode, 4), Start(episode, 20)], 3, samples=2, acting="sample")
+    assert futures.action.shape == futures.log_prob.shape == (2, 2, 3) and futures.z.shape[:3] == (2, 2, 4)
+    assert (futures.log_prob < 0).all()
+
+
+# -- what is wrong -------------------------------------------------------------------------------------------------------
+
+
+def leaf(kind: str, *shape: int) -> ModalitySpec:
+    return ModalitySpec("x", kind, shape, "float32" if kind == "vector" else "uint8")
+
+
+def test_cells_words_and_elements_that_differ_are_wrong():
+    real = np.zeros((2, 2, 2, 3), np.uint8)
+    dreamt = real.copy()[None]
+    dreamt[0, 1, 0, 1, 2] = 1
+    assert np.argwhere(differs(leaf("grid", 2, 2, 3), dreamt, real, real, 8)).tolist() == [[0, 1, 0, 1]]
+    codes = np.array([[1, 2], [3, 4]])
+    assert differs(leaf("categorical", 2), np.array([[[1, 2], [3, 5]]]), codes, codes, 8).tolist() == [
+        [[False, False], [False, True]]
+    ]
+    texts = np.array([list(b"ab\0"), list(b"cd\0")], np.uint8)
+    assert differs(leaf("text", 3), texts[None, ::-1], texts, texts, 8).tolist() == [[[True], [True]]]
+
+
+def test_elements_of_a_vector_are_wrong_from_half_a_standard_deviation():
+    episode = np.array([[0.0, 5.0], [2.0, 5.0]])  # standard deviations 1 and 0
+    found = differs(leaf("vector", 2), episode[None] + np.array([[0.49, 0.0], [0.51, 1e-3]]), episode, episode, 8)
+    assert found.tolist() == [[[False, False], [True, True]]]
+
+
+def test_patches_of_an_image_are_wrong_from_a_tenth_of_full_brightness():
+    real = np.zeros((1, 5, 6, 1), np.uint8)  # patches of 4: 4x4, 4x2, 1x4, 1x2
+    dreamt = real.copy()[None]
+    dreamt[0, 0, 4, 0] = 40  # one of four pixels: root mean square 20
+    dreamt[0, 0, 4, 4] = 40  # one of two: 28.3
+    error = patch_error(dreamt, real, 4)
+    np.testing.assert_allclose(error[0, 0], [[0, 0], [20, 40 / np.sqrt(2)]], atol=1e-4)
+    assert differs(leaf("image", 5, 6, 1), dreamt, real, real, 4).tolist() == [[[[False, False], [False, True]]]]
+
+
+def test_where_a_dream_first_goes_wrong_is_told_of_every_future():
+    wrong = np.zeros((2, 4, 5), bool)
+    wrong[1, 2, 3] = True
+    reward = np.array([0.0, 0.0, 1.0])
+    found = Dream(
+        task="t", start=3, context={}, real={}, imagined={}, wrong={"x": wrong}, reward=reward,
+        imagined_reward=np.array([[0.0, 0.05, 0.95], [0.2, 0.0, 1.0]]),
+        cont=np.array([[1.0, 0.9, 0.1], [1.0, 0.4, 0.6]]), ended=True,
+    )  # fmt: skip
+    assert found.first_wrong() == {"x": [None, 2], "reward": [None, 1], "end": [None, 2]}
+    assert replace(found, ended=False).first_wrong()["end"] == [3, 2]
+
+
+# -- asking --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"horizon": 0}, "dream.horizon=0 is too small: give 1 or more"),
+        ({"horizon": 201}, "dream.horizon=201 is too long"),
+        ({"episodes": -1}, "dream.episodes=-1 is too small"),
+        ({"dataset_episodes": 0}, "dream.dataset_episodes=0 is too small"),
+        ({"samples": 0}, "dream.samples=0 is too small"),
+        ({"context": -1}, "dream.context=-1 is too small: give 0 or more"),
+        ({"start": "middle"}, "dream.start=middle is unknown; choose one of end, random"),
+        ({"fps": 0.0}, "dream.fps=0.0 is too slow"),
+    ],
+)
+def test_what_cannot_be_dreamt_is_refused(settings: dict[str, object], sentence: str):
+    check_dream(DreamConfig())
+    with pytest.raises(UserError, match=sentence):
+        check_dream(DreamConfig(**settings))  # type: ignore[arg-type]
+
+
+def test_random_starts_leave_room_for_the_horizon_where_there_is_any():
+    episode = episode_of(agent_of())
+    assert {random_start(episode, 18, seed) for seed in range(40)} == {0, 1, 2}
+    assert random_start(episode, 50, 0) == 0
 
 
 def test_images_of_any_number_of_channels_are_shown_in_colour():
     frame = np.arange(2 * 2 * 12, dtype=np.uint8).reshape(2, 2, 12)
     assert to_colours(frame)[0, 0].tolist() == [9, 10, 11], "the last frame of a stack"
     assert to_colours(frame[..., :1])[0, 0].tolist() == [0, 0, 0] and to_colours(frame[..., :4])[0, 0].tolist() == [0, 1, 2]
+
+
+def test_texts_are_read_back_without_their_filling():
+    assert as_text(np.array([*"größe".encode(), 0, 0], np.uint8)) == "größe"

@@ -179,7 +179,6 @@ def test_a_seeded_stretch_gives_the_random_state_back_even_when_it_fails():
         (EvalConfig(split="train"), "eval.split=train is unknown; choose one of test, validation"),
         (EvalConfig(max_episode_steps=0), "eval.max_episode_steps=0 is too few"),
         (EvalConfig(episodes=0), "eval.episodes=0 is too few"),
-        (EvalConfig(dream_horizon=0), "eval.dream_horizon=0 is too short"),
     ],
 )
 def test_what_evaluation_would_stumble_over_is_refused_before_training(config: EvalConfig, sentence: str):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,7 @@ from agent import Agent, evaluation, jobs
 from agent.checkpoint import CheckpointStore
 from agent.config import JobConfig, RunConfig
 from agent.metrics_file import read_metrics
-from agent.shards import shard_names
+from agent.shards import ShardReader, shard_names, synthetic_origin
 from agent.trainer import Trainer
 from envs.errors import UserError
 from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, QUIET, files, same_tensors, tiny_config
@@ -215,9 +216,53 @@ def test_evaluating_writes_its_results_and_nothing_into_the_run(finished: Path, 
 
 def test_dreaming_draws_every_task(finished: Path, tmp_path: Path):
     before = files(finished)
-    assert jobs.run_job(asking("dream", finished), tmp_path) >= 0
-    assert set(files(tmp_path)) == {f"media/dream_DoorKey-{size}.{kind}" for size in ("5x5", "6x6") for kind in ("png", "json")}
+    asked = asking("dream", finished)
+    asked = replace(asked, dream=replace(asked.dream, episodes=2), logger=replace(asked.logger, report=True))
+    assert jobs.run_job(asked, tmp_path) >= 0
+    dreams = [f"dream_DoorKey-{name}" for name in ("5x5", "5x5_2", "6x6", "6x6_2")]
+    drawn = {f"media/{dream}.{kind}" for dream in dreams for kind in ("png", "json")}
+    assert set(files(tmp_path)) == drawn | {"dream.json", "report.html"}
     assert files(finished) == before
+    told = json.loads((tmp_path / "dream.json").read_text())
+    assert [dream["picture"] for dream in told["tasks"]["DoorKey-6x6"]] == ["dream_DoorKey-6x6.png", "dream_DoorKey-6x6_2.png"]
+    one = told["tasks"]["DoorKey-5x5"][0]
+    assert one["horizon"] == 3 and one["samples"] == 2 and set(one["wrong_share"]) == {"image", "direction"}
+    assert set(one["first_wrong"]) == {"image", "direction", "reward", "end"} and len(one["wrong_share"]["image"]) == 3
+
+
+def test_imagined_episodes_are_written_into_a_new_folder_with_where_they_come_from(finished: Path, tmp_path: Path):
+    before = files(finished)
+    asked = asking("dream", finished)
+    asked = replace(asked, dream=replace(asked.dream, episodes=0, dataset=str(tmp_path / "made"), dataset_episodes=5))
+    jobs.run_job(asked, tmp_path / "out")
+    names = shard_names(tmp_path / "made")
+    assert len(names) == 2 and files(finished) == before and not (tmp_path / "out").exists()
+    spec = Agent.load(finished, "cpu").model.spec
+    origin = synthetic_origin(tmp_path / "made" / names[0], spec)
+    assert origin == {"run": finished.name, "env_steps": 96, "seed": 1, "horizon": 3, "policy": "sample"}
+    made = list(ShardReader(tmp_path / "made", spec, synthetic=True).episodes())
+    assert len(made) == 5 and all(episode.synthetic and 1 <= len(episode) <= 3 for episode in made)
+    with pytest.raises(UserError, match=r"dream.dataset=.*made holds stored episodes already: give a new folder"):
+        jobs.run_job(asked, tmp_path / "out")
+    with pytest.raises(UserError, match=r"replay holds stored episodes already"):
+        jobs.run_job(replace(asked, dream=replace(asked.dream, dataset=str(finished / "replay"))), tmp_path / "out")
+
+
+def test_a_run_does_not_go_on_with_imagined_episodes_unless_told_to(run: Path, tmp_path: Path):
+    shard = run / "replay" / shard_names(run / "replay")[0]
+    with h5py.File(shard, "r+") as file:
+        file.attrs["synthetic"] = json.dumps({"run": "another"})
+    with pytest.raises(UserError, match=r"holds imagined episodes \(run another\): .* replay.synthetic=true"):
+        jobs.run_job(resuming(CONFIG, run), run)
+    told = replace(CONFIG, replay=replace(CONFIG.replay, synthetic=True))
+    jobs.run_job(resuming(told, run), run)
+    assert json.loads((run / "summary.json").read_text())["env_steps"] == 96
+
+
+def test_a_run_ends_with_a_dream_and_its_film(tmp_path: Path):
+    config = tiny_config(LINE, train={"env_steps": 32})
+    jobs.run_job(replace(config, dream=replace(config.dream, film=True)), tmp_path)
+    assert {"media/dream.png", "media/dream.gif", "media/dream.json"} <= set(files(tmp_path))
 
 
 def test_an_agent_loaded_from_its_folder_acts_as_the_job_would_have_it(finished: Path):

@@ -161,12 +161,26 @@ def test_the_dream_is_shown_with_its_caption_and_other_pictures_after_it(tmp_pat
     (media / "dream.png").write_bytes(PNG)
     (media / "dream.json").write_text(json.dumps({"title": "A dream", "caption": "Top: real.", "alt": "Two rows of views."}))
     (media / "goals.png").write_bytes(PNG)
+    for name in ("dream.gif", "dream_hard.png", "dream_hard_2.png"):
+        (media / name).write_bytes(PNG)
+    assert [picture.name for picture in load_run(tmp_path).pictures] == ["goals"]
+    kinds = [(picture.name, picture.uri[11:14]) for picture in load_run(tmp_path).dreams]
+    assert kinds == [("dream", "png"), ("dream", "gif"), ("dream_hard", "png"), ("dream_hard_2", "png")]
     page = Page(write_report(tmp_path))
-    shown = {image["alt"]: image["src"] for image in page.images}
+    shown = {image["alt"]: image["src"] for image in reversed(page.images)}
     assert shown["Two rows of views."] == "data:image/png;base64," + base64.b64encode(PNG).decode()
     assert "The picture goals.png; it came without a description." in shown
     assert "Top: real." in page.rows()
     assert "left no media/dream.png" not in page.rows()
+
+
+def test_a_folder_of_dreams_alone_gets_a_page_of_them_alone(tmp_path: Path):
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "dream_easy.png").write_bytes(PNG)
+    rows = Page(write_report(tmp_path)).rows()
+    assert "A dream beside what really happened" in rows
+    for absent in ("missing", "Results", "Learning curves", "Losses", "No "):
+        assert absent not in rows
 
 
 def test_a_report_is_written_in_one_piece_and_again_when_asked(tmp_path: Path):

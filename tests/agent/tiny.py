@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from agent.config import EvalConfig, ReplayConfig, RunConfig, TrainConfig
+from agent.config import DreamConfig, EvalConfig, ReplayConfig, RunConfig, TrainConfig
 from agent.loggers import LoggerConfig
 from agent.trainer import Trainer
 from envs.config import EnvConfig
@@ -45,7 +45,8 @@ def tiny_config(env: dict[str, Any], seed: int = 1, train: dict[str, Any] | None
         hierarchy=HierarchyConfig(horizon=3, starts=2, actor_critic=ActorCriticConfig(hidden=16, symbol_width=4)),
         logger=QUIET,
         train=TrainConfig(**(settings | (train or {}))),
-        eval=EvalConfig(episodes=2, dream_horizon=3, video=False),
+        eval=EvalConfig(episodes=2, video=False),
+        dream=DreamConfig(horizon=3, episodes=1, samples=2, film=False),
         replay=ReplayConfig(capacity=4000, episodes_per_shard=3),
     )
 

@@ -29,7 +29,7 @@ FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.DOTALL))
 COMMANDS = {match[1]: match[2].strip() for match in re.finditer(r"## (Recipe \d).*?```sh\n(.*?)```", PAGE, re.DOTALL)}
 MODULES = [name.removesuffix(".py") for name in FILES]
 TINY = (
-    "model=debug device=cpu logger=none logger.progress=false env.num_envs=2 eval.episodes=1 eval.dream_horizon=3 "
+    "model=debug device=cpu logger=none logger.progress=false env.num_envs=2 eval.episodes=1 dream.horizon=3 dream.film=false "
     "hydra.run.dir=run train.env_steps=80 train.random_steps=64 train.warmup_updates=1 train.batch=2 train.length=8"
 )
 

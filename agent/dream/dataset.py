@@ -1,0 +1,121 @@
+"""Imagined episodes as a data set, in the replay's own format: the policy acts inside the model, from stored starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent.agent import Agent
+from agent.checkpoint import load_meta, resolve
+from agent.config import RunConfig
+from agent.futures import Start, imagine_futures
+from agent.sequences import Episode
+from agent.shards import ShardReader, ShardWriter, shard_names
+from envs.errors import UserError
+
+BATCH = 64  # episodes imagined at once
+STORED = 20_000  # newest stored steps that starts are drawn from
+
+
+def write_dataset(agent: Agent, config: RunConfig) -> Path:
+    """Write `dream.dataset_episodes` imagined episodes into the folder `dream.dataset`; answers the folder.
+
+    Each begins at a stored step of the run that the checkpoint is of, drawn uniformly from its newest ones. The shards are marked
+    with the run, the checkpoint's env steps and the seed.
+
+    Raises:
+        UserError: the folder holds shards already, or the run has no stored episodes.
+    """
+    settings = config.dream
+    assert settings.dataset and config.checkpoint
+    folder = Path(settings.dataset)
+    if shard_names(folder):
+        raise UserError(f"dream.dataset={folder} holds stored episodes already: give a new folder")
+    path = resolve(config.checkpoint)
+    origin = {
+        "run": path.parent.parent.name,
+        "env_steps": int(load_meta(path)["env_steps"]),
+        "seed": config.seed,
+        "horizon": settings.horizon,
+        "policy": config.eval.policy,
+    }
+    stored = stored_episodes(agent, path.parent.parent / "replay")
+    starts = draw_starts(stored, settings.dataset_episodes, np.random.default_rng((config.seed, 5)))
+    writer = ShardWriter(folder, agent.model.spec, config.replay.episodes_per_shard, origin)
+    step = 0
+    for number, batch in enumerate(_batches(starts)):
+        seed = int(np.random.default_rng((config.seed, 6, number)).integers(2**31))
+        for episode in imagine_episodes(agent, batch, settings.horizon, seed, settings.context, config.eval.policy):
+            step += len(episode)
+            episode.end_step = step
+            writer.add(episode)
+    writer.flush()
+    return folder
+
+
+def stored_episodes(agent: Agent, folder: Path) -> list[Episode]:
+    """The newest real episodes of a run's replay.
+
+    Raises:
+        UserError: it has none.
+    """
+    episodes = list(ShardReader(folder, agent.model.spec).episodes(newest_records=STORED)) if folder.is_dir() else []
+    if not episodes:
+        raise UserError(f"{folder} holds no stored episodes to begin at: give the checkpoint= of a run folder with its replay")
+    return episodes
+
+
+def draw_starts(episodes: Sequence[Episode], number: int, rng: np.random.Generator) -> list[Start]:
+    """`number` steps, uniformly over all of them, last observations left out."""
+    ends = np.cumsum([len(episode) for episode in episodes])
+    drawn = rng.integers(ends[-1], size=number)
+    rows = np.searchsorted(ends, drawn, side="right")
+    return [Start(episodes[row], int(at - ends[row] + len(episodes[row]))) for row, at in zip(rows, drawn, strict=True)]
+
+
+def imagine_episodes(
+    agent: Agent, starts: Sequence[Start], horizon: int, seed: int, context: int = 0, policy: str = "sample"
+) -> list[Episode]:
+    """One imagined episode from each start: terminated where the model draws its end, else truncated after `horizon` steps.
+
+    The first observation, and what is static, is the stored one; the rest is the model's. Rewards are expected ones.
+    """
+    model = agent.model
+    futures = imagine_futures(agent, starts, horizon, context, 1, seed, acting=policy)
+    drawn = np.random.default_rng((seed, 7)).random((len(starts), horizon)) >= futures.cont[:, 0].cpu().numpy()
+    steps = np.where(drawn.any(1), drawn.argmax(1) + 1, horizon)
+    action, log_prob, reward = (x[:, 0].cpu().numpy() for x in (futures.action, futures.log_prob, futures.reward))
+    codes = model.latents.split(futures.z[:, 0])
+    seen = {key: model.modality(key).detokenize(code) for key, code in codes.items()}  # (S, H + 1, *shape)
+    episodes = []
+    for i, (start, length) in enumerate(zip(starts, steps.tolist(), strict=True)):
+        obs: dict[str, np.ndarray[Any, Any]] = {}
+        for leaf in model.spec.observations:
+            real = start.episode.obs[leaf.key][start.step]
+            obs[leaf.key] = seen[leaf.key][i, : length + 1].copy()
+            obs[leaf.key][: None if leaf.static else 1] = real
+        ended = bool(drawn[i].any())
+        episodes.append(
+            Episode(
+                obs=obs,
+                action=action[i, :length],
+                log_prob=log_prob[i, :length],
+                reward=reward[i, :length],
+                terminated=ended,
+                truncated=not ended,
+                task=start.episode.task,
+                seed=start.episode.seed,
+                env_index=0,
+                end_step=0,
+                synthetic=True,
+            )
+        )
+    return episodes
+
+
+def _batches(starts: Sequence[Start]) -> Iterator[Sequence[Start]]:
+    for first in range(0, len(starts), BATCH):
+        yield starts[first : first + BATCH]
