@@ -14,18 +14,20 @@ from envs.spaces.actions import adapted_action_space, to_environment
 from envs.spaces.images import image_converter
 from envs.spaces.leaves import Leaf, leaves
 from envs.spaces.ranges import integer_ranges
-from envs.spaces.specs import EnvSpec, ModalitySpec
+from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 
 Observation = dict[str, np.ndarray]  # modality key -> array
 Convert = Callable[[Any], np.ndarray]
 
 FAR_BELOW = -(2**31)  # a bound of an integer type, rather than a symbol's number
+ABSENT, PRESENT = np.zeros(1, np.int64), np.ones(1, np.int64)
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Adapter(gym.Wrapper[Any, Any, Any, Any]):
     """Delivers observations as `{modality key: array}` as the spec says; takes the agent's actions.
 
+    Where an optional part is missing, or None, zeros stand in its place, and its presence is 0.
     Raises a `FaultError` (`outside_space`) for an observation that cannot be brought into that form.
     """
 
@@ -36,9 +38,14 @@ class Adapter(gym.Wrapper[Any, Any, Any, Any]):
         self._to_environment = to_environment(spec.action)
         by_key = {leaf.key: leaf for leaf in leaves(env.observation_space)}
         self._parts: list[tuple[Leaf, Convert]] = []
+        self._nothing = {leaf.key: np.zeros(leaf.shape, leaf.dtype) for leaf in spec.observations if leaf.optional}
+        presences = {presence_key(key) for key in self._nothing}
         for modality in spec.observations:
-            leaf = by_key[modality.key]
-            self._parts.append((leaf, converter(leaf.space, modality)))
+            if modality.key in by_key:
+                leaf = by_key[modality.key]
+                self._parts.append((leaf, converter(leaf.space, modality)))
+            elif not (modality.optional or modality.key in presences):
+                raise KeyError(modality.key)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -49,12 +56,18 @@ class Adapter(gym.Wrapper[Any, Any, Any, Any]):
         return self._adapt(observation), reward, terminated, truncated, info
 
     def _adapt(self, observation: Any) -> Observation:
-        adapted = {}
+        adapted: Observation = {}
+        for key, nothing in self._nothing.items():
+            adapted[key], adapted[presence_key(key)] = nothing, ABSENT
         for leaf, convert in self._parts:
             try:
-                value = observation
-                for step in leaf.path:
-                    value = value[step]
+                if leaf.key in self._nothing:
+                    value = leaf.value_if_there(observation)
+                    if value is None:
+                        continue
+                    adapted[presence_key(leaf.key)] = PRESENT
+                else:
+                    value = leaf.value(observation)
                 check_array(value, leaf.space)
                 adapted[leaf.key] = convert(value)
             except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:

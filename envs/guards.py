@@ -106,7 +106,7 @@ def declared_bounds(space: spaces.Space[Any], spec: EnvSpec) -> Bounds:
     by_key = {leaf.key: leaf.space for leaf in leaves(space)}
     for modality in spec.observations:
         box = by_key.get(modality.key)
-        if modality.kind == "vector" and isinstance(box, spaces.Box):
+        if modality.kind == "vector" and isinstance(box, spaces.Box) and not modality.optional:  # zeros stand for "missing"
             low, high = box.low.ravel().astype(np.float32), box.high.ravel().astype(np.float32)
             if np.isfinite(low).any() or np.isfinite(high).any():
                 found[modality.key] = low - 1e-5 * np.abs(low), high + 1e-5 * np.abs(high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -22,7 +23,8 @@ from envs.rewards import RewardTerms
 from envs.shaping import TermRecorder
 from envs.spaces.actions import action_spec
 from envs.spaces.inference import infer_modalities, space_name
-from envs.spaces.leaves import leaves
+from envs.spaces.leaves import leaves, merged
+from envs.spaces.overrides import optional_leaves
 from envs.spaces.specs import EnvSpec
 from envs.splits import SPLITS, can_hold_out, next_seed
 from envs.suites import near, suite_tasks
@@ -123,23 +125,23 @@ def infer_spec(config: EnvConfig, tasks: TaskSpace) -> EnvSpec:
 def _inspect(config: EnvConfig, tasks: TaskSpace) -> tuple[EnvSpec, Space]:
     samples: dict[str, list[list[Any]]] = {}
     first: tuple[Task, Space, Space] | None = None
+    observed: Space | None = None  # by any task
     for task in tasks:
         env = build_environment(task, config)
         if first is None:
             first = task, env.observation_space, env.action_space
-        _check_agreement(first, task, env.observation_space, env.action_space)
-        for key, episodes in probe(env, task.id, config.step_timeout).items():
+        observed = merged(observed, env.observation_space) if observed is not None else env.observation_space
+        optional = optional_leaves(config.modalities, [leaf.key for leaf in leaves(observed)])
+        _check_agreement(first, task, env.observation_space, env.action_space, optional)
+        for key, episodes in probe(env, task.id, config.step_timeout, optional).items():
             samples.setdefault(key, []).extend(episodes)
         with suppress(Exception):  # it is no longer needed
             env.close()
-    assert first is not None  # a task space is never empty
-    _, observation_space, action_space = first
+    assert first is not None and observed is not None  # a task space is never empty
     if config.image_size < 0:
         raise UserError(f"env.image_size={config.image_size} is no size: give a number of pixels, or 0 to shrink no image.")
-    observations = infer_modalities(
-        observation_space, samples, config.modalities, config.text_bytes, image_size=config.image_size
-    )
-    return EnvSpec(observations, action_spec(action_space)), observation_space
+    observations = infer_modalities(observed, samples, config.modalities, config.text_bytes, image_size=config.image_size)
+    return EnvSpec(observations, action_spec(first[2])), observed
 
 
 def _check_terms(terms: RewardTerms, config: EnvConfig, tasks: TaskSpace) -> None:
@@ -168,14 +170,20 @@ def _check_terms(terms: RewardTerms, config: EnvConfig, tasks: TaskSpace) -> Non
                 env.close()
 
 
-def _check_agreement(first: tuple[Task, Space, Space], task: Task, observation_space: Space, action_space: Space) -> None:
+def _check_agreement(
+    first: tuple[Task, Space, Space], task: Task, observation_space: Space, action_space: Space, optional: Collection[str]
+) -> None:
     # By name, not by equality: text spaces may carry their task's own vocabulary.
     known = {leaf.key: space_name(leaf.space) for leaf in leaves(first[1])}
     found = {leaf.key: space_name(leaf.space) for leaf in leaves(observation_space)}
     way_out = "the tasks of one space must agree: choose fewer by env.tasks, or even them out with a wrapper (env.wrappers)."
     for key in [*known, *(key for key in found if key not in known)]:
         if known.get(key) != found.get(key):
+            if key in optional and None in (known.get(key), found.get(key)):
+                continue
             ours, theirs = (f"is {name}" if name else "is missing" for name in (known.get(key), found.get(key)))
+            if "is missing" in (ours, theirs):
+                way_out = f"if it may be, say env.modalities.{key}=optional; else {way_out}"
             raise UserError(f"observation `{key}` {ours} in task {first[0].id} but {theirs} in {task.id}; {way_out}")
     if first[2] != action_space:
         raise UserError(f"the action space is {first[2]} in task {first[0].id} but {action_space} in {task.id}; {way_out}")

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from envs.spaces.specs import ActionSpec
 from hierarchy.config import ActorCriticConfig
 from hierarchy.distributions import ActionHead
+from world_model.embedding import LatentEmbedding
 from world_model.latents import LatentSpec
 from world_model.math import symexp_bins, two_hot_loss, two_hot_mean
-from world_model.networks import LatentEmbedding, mlp
+from world_model.networks import mlp
 
 
 class StateEncoder(nn.Module):

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_model.config import ModelConfig
+from world_model.embedding import BlockEmbedding
 from world_model.latents import LatentBlock, code_levels
 from world_model.math import symexp_bins, two_hot_loss, two_hot_mean
-from world_model.networks import BlockEmbedding, mlp
+from world_model.networks import mlp
 
 
 class TwoHotHead(nn.Module):

@@ -20,6 +20,7 @@ class LatentBlock:
         ordered: classes are evenly spaced levels of a number from -1 to 1, so that neighbours are alike.
         static: constant over an episode: carried along, never predicted.
         layout: grids and images: (rows, columns) of cells, else ().
+        presence: key of the block whose one code is 1 where this one is there and 0 where it is absent; "" if it always is.
     """
 
     key: str
@@ -29,6 +30,7 @@ class LatentBlock:
     ordered: bool = False
     static: bool = False
     layout: tuple[int, ...] = ()
+    presence: str = ""
 
     @property
     def groups(self) -> int:
@@ -73,6 +75,26 @@ class LatentSpec:
             start += block.groups
         return slices
 
+    @cached_property
+    def presence(self) -> dict[str, int]:
+        """Where in z the code lies that says whether a block is there, of the blocks that may be absent."""
+        return {block.key: self.slices[block.presence].start for block in self.blocks if block.presence}
+
     def split(self, z: Tensor) -> dict[str, Tensor]:
         """z (..., G) -> {key: (..., groups of that block)}."""
         return {key: z[..., part] for key, part in self.slices.items()}
+
+    def present(self, z: Tensor) -> dict[str, Tensor]:
+        """z (..., G) -> {key: (...,) bool}, of the blocks that may be absent."""
+        return {key: z[..., index] > 0 for key, index in self.presence.items()}
+
+    def hide(self, z: Tensor, hidden: dict[str, Tensor] | None = None) -> Tensor:
+        """z (..., G) with all codes of absent blocks 0. The blocks `hidden` {key: (...,) bool} become absent."""
+        if not self.presence:
+            return z
+        z = z.clone()
+        for key, index in self.presence.items():
+            if hidden and key in hidden:
+                z[..., index] *= ~hidden[key]
+            z[..., self.slices[key]] *= z[..., index, None]
+        return z

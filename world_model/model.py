@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,16 +10,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from envs.spaces.specs import EnvSpec
+from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 from world_model.actions import make_action_embedding
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, segment_mask
+from world_model.embedding import LatentEmbedding
 from world_model.heads import TwoHotHead, make_prior
-from world_model.latents import LatentSpec, module_name
+from world_model.latents import LatentBlock, LatentSpec, module_name
 from world_model.math import sample_codes
 from world_model.modalities import make_modality
 from world_model.modalities.base import Modality
-from world_model.networks import LatentEmbedding, mlp
+from world_model.networks import mlp
 from world_model.symbols import UNKNOWN
 
 
@@ -68,6 +69,10 @@ class ModelOutput:
     context: RecordingCache
 
 
+def _block(leaf: ModalitySpec, modality: Modality) -> LatentBlock:
+    return replace(modality.block, presence=presence_key(leaf.key)) if leaf.optional else modality.block
+
+
 class WorldModel(nn.Module):
     """Encoders, step embedding, decoder and heads. Knows observation specs, never an environment."""
 
@@ -78,8 +83,10 @@ class WorldModel(nn.Module):
         self.modalities = nn.ModuleDict(
             {module_name(leaf.key): modality for leaf, modality in zip(spec.observations, modalities, strict=True)}
         )
-        self.latents = LatentSpec(tuple(modality.block for modality in modalities))
-        self.embed_latent = LatentEmbedding(self.latents, config.symbol_width, config.hidden, config.text_heads)
+        self.latents = LatentSpec(tuple(_block(leaf, m) for leaf, m in zip(spec.observations, modalities, strict=True)))
+        self.embed_latent = LatentEmbedding(
+            self.latents, config.symbol_width, config.hidden, config.text_heads, config.attention_heads
+        )
         self.embed_action = make_action_embedding(spec.action, config.hidden)
         self.embed_step = nn.Sequential(nn.RMSNorm(config.hidden), nn.SiLU(), mlp([config.hidden, config.hidden, config.width]))
         self.dynamics = Dynamics(config)
@@ -97,7 +104,16 @@ class WorldModel(nn.Module):
 
     def tokenize(self, obs: dict[str, NDArray[Any]], grow: bool = False) -> dict[str, Tensor]:
         """Adapted observations {key: (..., *shape)} -> tensors as in `Sequences.obs`: on the CPU, but for the codes of images."""
-        return {leaf.key: self.modality(leaf.key).tokenize(obs[leaf.key], grow) for leaf in self.spec.observations}
+        tokens = {}
+        for leaf in self.spec.observations:
+            raw, modality, learn = obs[leaf.key], self.modality(leaf.key), grow
+            if grow and leaf.optional:  # what stands for "absent" is not learned from
+                there = obs[presence_key(leaf.key)][..., 0] > 0
+                if there.any():
+                    modality.tokenize(raw[there], grow=True)
+                learn = False
+            tokens[leaf.key] = modality.tokenize(raw, learn)
+        return tokens
 
     def pop_metrics(self) -> dict[str, float]:
         """`{NAME/KEY: figure}` of what every modality has taken in since the last call."""
@@ -110,9 +126,12 @@ class WorldModel(nn.Module):
         for block in self.latents.blocks:
             code = obs[block.key]
             if block.learned:
-                code, losses[f"reconstruction/{block.key}"] = self.modality(block.key).encode(code)
+                code, loss = self.modality(block.key).encode(code)
+                if block.presence:
+                    loss = loss * obs[block.presence][..., 0]
+                losses[f"reconstruction/{block.key}"] = loss
             codes.append(code)
-        return torch.cat(codes, -1), losses
+        return self.latents.hide(torch.cat(codes, -1)), losses
 
     def embed(self, z: Tensor, action: Tensor) -> Tensor:
         """z (..., G), action (..., *action shape) -> tokens (..., D)."""
@@ -146,10 +165,8 @@ class WorldModel(nn.Module):
     def sample_next(self, h: Tensor, z: Tensor, noise: Tensor) -> Tensor:
         """Next codes (..., G) drawn from the prior; static blocks are carried. `noise` (..., G) in [0, 1)."""
         logits, noises, parts = self.prior_logits(h, z), self.latents.split(noise), self.latents.split(z)
-        return torch.cat(
-            [sample_codes(logits[key], noises[key]) if key in logits else parts[key] for key in parts],
-            -1,
-        )
+        drawn = [sample_codes(logits[key], noises[key]) if key in logits else parts[key] for key in parts]
+        return self.latents.hide(torch.cat(drawn, -1))
 
     def reward(self, h: Tensor) -> Tensor:
         """Expected reward (...,) on arriving at the next step."""
@@ -159,13 +176,30 @@ class WorldModel(nn.Module):
         """Probability (...,) that the next step does not terminate the episode."""
         return self.continue_head(h).squeeze(-1).sigmoid()
 
+    def _drop_modalities(self, z: Tensor) -> Tensor:
+        """Codes (B, T, G) of a training pass as the dynamics are to see them: what is hidden is still to be foretold.
+
+        In a share `modality_dropout` of the sequences a span of an optional modality is hidden.
+        """
+        if not (self.training and self.config.modality_dropout and self.latents.presence):
+            return z
+        batch, length = z.shape[:2]
+        step = torch.arange(length, device=z.device)
+        hidden = {}
+        for key in self.latents.presence:
+            ends = torch.randint(length + 1, (batch, 2), device=z.device).sort(1).values
+            chosen = torch.rand(batch, 1, device=z.device) < self.config.modality_dropout
+            hidden[key] = chosen & (step >= ends[:, :1]) & (step < ends[:, 1:])
+        return self.latents.hide(z, hidden)
+
     # -- training --------------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Sequences) -> ModelOutput:
         z, encoding = self.posterior(batch.obs)
         context = RecordingCache()
         steps = torch.arange(z.shape[1], device=z.device).unsqueeze(0)
-        h = self.dynamics(self.embed(z, batch.action), segment_mask(batch.first, self.config.window), steps, context)
+        seen = self._drop_modalities(z)
+        h = self.dynamics(self.embed(seen, batch.action), segment_mask(batch.first, self.config.window), steps, context)
 
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
@@ -175,17 +209,22 @@ class WorldModel(nn.Module):
         def mean(x: Tensor) -> Tensor:
             return (x * valid).sum() / count
 
+        there = self.latents.present(z)
         now, after = self.latents.split(z[:, :-1]), self.latents.split(z[:, 1:])
-        for key, logits in self.prior_logits(h[:, :-1], z[:, :-1]).items():
+        for key, logits in self.prior_logits(h[:, :-1], seen[:, :-1]).items():
             error = F.cross_entropy(logits.flatten(0, -2), after[key].flatten(), reduction="none")
-            losses[f"prior/{key}"] = mean(error.view(after[key].shape).sum(-1))
+            error = error.view(after[key].shape).sum(-1)
+            losses[f"prior/{key}"] = mean(error * there[key][:, 1:] if key in there else error)
             with torch.no_grad():
                 changed = (after[key] != now[key]) & valid.unsqueeze(-1)
+                if key in there:
+                    changed &= (there[key][:, :-1] & there[key][:, 1:]).unsqueeze(-1)
                 right = logits.argmax(-1) == after[key]
                 metrics[f"changed_accuracy/{key}"] = (right & changed).sum() / changed.sum().clamp(min=1)
         for key, codes in self.latents.split(z).items():
             if self.modality(key).has_unknown:
-                metrics[f"unknown/{key}"] = (codes == UNKNOWN).float().mean()
+                unknown = (codes == UNKNOWN).float()
+                metrics[f"unknown/{key}"] = (unknown[there[key]] if key in there else unknown).mean()
         losses |= {name: loss.mean() for name, loss in encoding.items()}
         losses["reward"] = mean(self.reward_head.loss(h[:, :-1], batch.reward[:, 1:]))
         alive = (~batch.terminated[:, 1:]).float()

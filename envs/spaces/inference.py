@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from envs.spaces.images import MOST_CHANNELS, can_be_image, image_layout, is_bri
 from envs.spaces.leaves import Leaf, leaves
 from envs.spaces.overrides import Override, read_overrides
 from envs.spaces.ranges import integer_ranges
-from envs.spaces.specs import KINDS, EnvSpec, ModalitySpec
+from envs.spaces.specs import KINDS, EnvSpec, ModalitySpec, presence_key
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +78,18 @@ def infer_modalities(
     for leaf in found:
         override = asked.get(leaf.key, NOTHING_ASKED)
         if not override.ignored:
-            specs.append(_modality(leaf, samples.get(leaf.key, ()), override, text_bytes, limits, image_size))
+            found_spec = _modality(leaf, samples.get(leaf.key, ()), override, text_bytes, limits, image_size)
+            specs += _with_presence(found_spec) if override.optional else [found_spec]
     if not specs:
         raise UserError("env.modalities ignores all there is to observe; leave at least one part.")
     return tuple(specs)
+
+
+def _with_presence(spec: ModalitySpec) -> list[ModalitySpec]:
+    """An optional modality, and the category that says whether it is there. Even a constant one may go and come back."""
+    origin = f"whether `{spec.key}` is there"
+    there = ModalitySpec(presence_key(spec.key), "categorical", (1,), "int64", classes=(2,), origin=origin)
+    return [replace(spec, optional=True), there]
 
 
 def inference_table(spec: EnvSpec) -> list[tuple[str, str, str, str, str]]:
@@ -112,7 +120,8 @@ def _modality(
     if kind == "text" and is_text(space):
         _tell_of_cuts(leaf.key, episodes, text_bytes)
         if asked.static is None:
-            static = bool(episodes) and all(all(value == episode[0] for value in episode) for episode in episodes)
+            constant = all(all(value == episode[0] for value in episode) for episode in episodes)
+            static = constant and bool(episodes) and not asked.optional
         return ModalitySpec(leaf.key, kind, (text_bytes,), "uint8", static=static, origin=name)
     size = int(np.prod(space.shape)) if space.shape is not None and not is_text(space) else 0
     if kind == "vector" and size:

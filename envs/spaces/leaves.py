@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,14 @@ class Leaf:
             observation = observation[step]
         return observation
 
+    def value_if_there(self, observation: Any) -> Any:
+        """None where a part on the way to it is missing, or None itself."""
+        for step in self.path:
+            if observation is None or (isinstance(observation, Mapping) and step not in observation):
+                return None
+            observation = observation[step]
+        return observation
+
 
 def leaves(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
     """The leaves of nested Dict and Tuple spaces, in the space's own order, under keys joined by dots: `pose.0`.
@@ -44,6 +52,16 @@ def leaves(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
     if not found:
         raise UserError(f"the observation space {space} is empty; give the environment an observation (env.wrappers).")
     return found
+
+
+def merged(first: spaces.Space[Any], other: spaces.Space[Any]) -> spaces.Space[Any]:
+    """`first`, and what only `other` has of (nested) Dict spaces."""
+    if not (isinstance(first, spaces.Dict) and isinstance(other, spaces.Dict)):
+        return first
+    parts = dict(first.spaces)
+    for name, child in other.spaces.items():
+        parts[name] = merged(parts[name], child) if name in parts else child
+    return spaces.Dict(parts)
 
 
 def _walk(space: spaces.Space[Any], path: tuple[Any, ...]) -> Iterator[Leaf]:

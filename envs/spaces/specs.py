@@ -11,6 +11,11 @@ from typing import Any
 KINDS = ("grid", "categorical", "text", "vector", "image")
 
 
+def presence_key(key: str) -> str:
+    """The key of the leaf that says whether an optional modality is there: `image?`, one category, 1 for yes."""
+    return f"{key}?"
+
+
 @dataclass(frozen=True)
 class ModalitySpec:
     """One leaf of an observation space, as the adapter delivers it.
@@ -23,6 +28,7 @@ class ModalitySpec:
         dtype: numpy dtype name of the adapted array: `uint8` or `int64` for symbols, `float32` for vectors, `uint8` for images.
         classes: categorical only: the number of classes of each element; values run from 0 (offsets are removed by the adapter).
         static: constant over an episode (a mission): never predicted, carried along.
+        optional: it may be missing at some steps or in some tasks; then it is all zeros, and the leaf `presence_key(key)` is 0.
         origin: the space it was inferred from, for people to read.
     """
 
@@ -32,6 +38,7 @@ class ModalitySpec:
     dtype: str
     classes: tuple[int, ...] = ()
     static: bool = False
+    optional: bool = False
     origin: str = ""
 
     @classmethod
@@ -43,6 +50,7 @@ class ModalitySpec:
             dtype=str(data["dtype"]),
             classes=tuple(int(n) for n in data.get("classes", ())),
             static=bool(data.get("static", False)),
+            optional=bool(data.get("optional", False)),
             origin=str(data.get("origin", "")),
         )
 

@@ -75,6 +75,10 @@ OBSERVATIONS: dict[str, tuple[spaces.Space[Any], str]] = {
         "categorical categorical categorical categorical categorical categorical vector",
     ),
     "keys that are numbers": (spaces.Dict({0: spaces.Discrete(2), 1: spaces.Discrete(3)}), "categorical categorical"),  # type: ignore[dict-item]
+    "parts that may be missing": (
+        spaces.Dict({"see": spaces.Box(0, 255, (24, 40, 3), U8), "say": spaces.Text(8), "at": spaces.Discrete(3)}),
+        "categorical categorical categorical image text",
+    ),
     "a static vector": (spaces.Dict({"goal": spaces.Box(-1.0, 1.0, (2,)), "at": spaces.Discrete(3)}), "categorical vector"),
 }  # fmt: skip
 IMAGES: dict[str, tuple[spaces.Space[Any], str]] = {
@@ -105,8 +109,13 @@ SHOWN: dict[str, list[Any]] = {
     "1-d float64, 1e6 in it": [np.array([1e6, 0.1, -3.0]), np.array([0.0, -1e6, 1e-6])],
     "1-d float64, 1e300 in it": [np.array([1e30, -1e300]), np.array([0.0, -1.0])],
     "Text, empty": ["", "a", ""],
+    "parts that may be missing": [
+        {"see": np.full((24, 40, 3), 200, U8), "at": 1},
+        {"at": 2},
+        {"see": np.zeros((24, 40, 3), U8), "say": "äh", "at": 0},
+    ],
 }
-OVERRIDES = {"a static vector": {"goal": "static"}}
+OVERRIDES = {"a static vector": {"goal": "static"}, "parts that may be missing": {"see": "image:optional", "say": "optional"}}
 
 
 class AnySpace(gym.Env[Any, Any]):

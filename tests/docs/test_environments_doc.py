@@ -108,7 +108,7 @@ def test_recipe_4_a_modality_is_a_file_and_a_line(folder: Path) -> None:
     trainer = Trainer(config_of("Recipe 4"), folder / "run")
     try:
         (leaf,) = trainer.envs.spec.observations
-        assert (leaf.kind, leaf.shape) == ("angle", (1,))
+        assert (leaf.kind, leaf.shape) == ("sundial.Angle", (1,))
         angle = trainer.agent.model.modality("observation")
         codes = angle.tokenize(np.array([[-np.pi], [np.pi], [0.1], [-0.1]], np.float32))
         assert codes.ravel().tolist() == [8, 8, 0, 15]

@@ -7,10 +7,10 @@ import torch
 
 from tests.world_model.conftest import tiny_config
 from world_model.config import ModelConfig
+from world_model.embedding import BlockEmbedding, LatentEmbedding, TextGuide
 from world_model.heads import FlatPrior, GridPrior, OrderedPrior, TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec
 from world_model.math import sample_codes
-from world_model.networks import BlockEmbedding, LatentEmbedding, TextGuide
 
 GRID = LatentBlock("image", "grid", (16,) * 9, layout=(3, 3))
 RAGGED = LatentBlock("pose", "categorical", (4, 2, 3))

@@ -1,6 +1,8 @@
-"""One file a modality; `MODALITIES` names them by kind. A new one is a file and a line, chosen by `env.modalities.KEY=KIND`."""
+"""One file a modality; `MODALITIES` names them by kind. Your own is chosen by `env.modalities.KEY=package.module.Class`."""
 
 from __future__ import annotations
+
+from importlib import import_module
 
 from envs.errors import UserError
 from envs.spaces.specs import ModalitySpec
@@ -27,9 +29,25 @@ def make_modality(spec: ModalitySpec, config: ModelConfig) -> Modality:
     Raises:
         UserError: if no modality of that kind is known.
     """
-    if spec.kind not in MODALITIES:
+    kind = MODALITIES.get(spec.kind) or _imported(spec)
+    return kind(spec, config)
+
+
+def _imported(spec: ModalitySpec) -> type[Modality]:
+    """The class that a kind such as `package.module.Class` names."""
+    module, _, name = spec.kind.rpartition(".")
+    way_out = (
+        f"choose one of {', '.join(MODALITIES)} by env.modalities.{spec.key}=KIND, "
+        f"or your own by env.modalities.{spec.key}=package.module.Class."
+    )
+    if not module:
+        raise UserError(f"observation `{spec.key}` is of kind {spec.kind}, which is none that the world model reads: {way_out}")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"observation `{spec.key}` asks for the modality {spec.kind}, but {error}: {way_out}") from error
+    if not (isinstance(found, type) and issubclass(found, Modality)):
         raise UserError(
-            f"observation `{spec.key}` is of kind {spec.kind}, which is none that the world model reads: "
-            f"choose one of {', '.join(MODALITIES)} by env.modalities.{spec.key}=KIND, or add it to world_model.modalities."
+            f"env.modalities.{spec.key}={spec.kind} is no subclass of world_model.modalities.base.Modality: {way_out}"
         )
-    return MODALITIES[spec.kind](spec, config)
+    return found

@@ -1,0 +1,160 @@
+"""From the codes of a latent state to one vector: every modality embedded, absent ones masked, all joined."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from world_model.latents import LatentBlock, LatentSpec, code_levels, module_name
+
+
+class BlockEmbedding(nn.Module):
+    """One block's codes (..., groups) -> (..., groups, width)."""
+
+    offsets: Tensor
+
+    def __init__(self, block: LatentBlock, width: int) -> None:
+        super().__init__()
+        rows = block.max_classes if block.shared else sum(block.classes)
+        self.table = nn.Embedding(rows, width)
+        nn.init.normal_(self.table.weight, std=1.0)
+        offsets = [0] * block.groups
+        if not block.shared:
+            for index in range(1, block.groups):
+                offsets[index] = offsets[index - 1] + block.classes[index - 1]
+        self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
+        self.classes = block.max_classes
+        self.direction = nn.Parameter(torch.randn(block.groups, width)) if block.ordered else None
+        if block.ordered:  # start as a straight line through the levels: what is learned of one level holds for its neighbours
+            nn.init.zeros_(self.table.weight)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        embedded = self.table(codes + self.offsets)
+        if self.direction is None:
+            return embedded
+        return embedded + code_levels(codes, self.classes).unsqueeze(-1) * self.direction
+
+
+class TextGuide(nn.Module):
+    """Text points at the cells it speaks of: words (..., words, width), cells (..., cells, width) -> features (..., out).
+
+    Queries come from the whole text and keys from what a cell shows alone, so that "red ball" is looked for in the same way in
+    every place. The features are the similarities themselves, place by place: a softmax over the cells, as attention has it,
+    starts near uniform, and learned more slowly in trials which words mean which symbols.
+    """
+
+    def __init__(self, words: int, cells: int, width: int, heads: int, out: int) -> None:
+        super().__init__()
+        self.heads, self.width = heads, width
+        self.query = nn.Linear(words * width, heads * width)
+        self.key = nn.Linear(width, heads * width)
+        self.places = nn.Linear(heads * cells, out)
+
+    def similarity(self, words: Tensor, cells: Tensor) -> Tensor:
+        """How like each cell is to what the text says, by every measure: (..., heads * cells)."""
+        query = self._normed(self.query(words.flatten(-2)))  # (..., heads, width)
+        key = self._normed(self.key(cells))  # (..., cells, heads, width)
+        return (torch.einsum("...hw,...chw->...hc", query, key) / math.sqrt(self.width)).flatten(-2)
+
+    def forward(self, words: Tensor, cells: Tensor) -> Tensor:
+        return self.places(self.similarity(words, cells))
+
+    def _normed(self, x: Tensor) -> Tensor:
+        """(..., heads * width) -> (..., heads, width), each head of unit mean square."""
+        return nn.functional.rms_norm(x.unflatten(-1, (self.heads, self.width)), (self.width,))
+
+
+class CrossModalAttention(nn.Module):
+    """Modalities look at each other: one pre-norm attention layer over the modalities of one observation, (..., M, width).
+
+    It starts by changing nothing, so that it begins as the plain sum which it may improve on.
+    """
+
+    def __init__(self, modalities: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.name = nn.Parameter(torch.randn(modalities, width))
+        self.norm = nn.RMSNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.queries_keys_values(self.norm(x + self.name)).unflatten(-1, (3, self.heads, -1))  # (..., M, 3, heads, d)
+        query, key, value = parts.flatten(0, -5).permute(2, 0, 3, 1, 4)  # (N, heads, M, d) each
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2)  # (N, M, width)
+        return x + self.out(mixed).view_as(x)
+
+
+class LatentEmbedding(nn.Module):
+    """A latent state z (..., G) -> one feature vector (..., out): the sum of what its modalities say.
+
+    In the place of a modality that is absent stands a learned vector of its own.
+
+    Args:
+        spec: what z is made of.
+        symbol_width: of one symbol's embedding.
+        out: width of the features.
+        text_heads: every text also points at the cells of every grid, by so many measures (`TextGuide`).
+        attention_heads: the modalities look at each other first (`CrossModalAttention`), with so many heads.
+    """
+
+    def __init__(self, spec: LatentSpec, symbol_width: int, out: int, text_heads: int = 0, attention_heads: int = 0) -> None:
+        super().__init__()
+        self.spec = spec
+        self.tables = nn.ModuleDict({module_name(block.key): BlockEmbedding(block, symbol_width) for block in spec.blocks})
+        self.project = nn.ModuleDict(
+            {module_name(block.key): nn.Linear(block.groups * symbol_width, out) for block in spec.blocks}
+        )
+        self.absent = nn.ParameterDict({module_name(key): torch.zeros(out) for key in spec.presence})
+        self.attention = (
+            CrossModalAttention(len(spec.blocks), out, attention_heads) if attention_heads and len(spec.blocks) > 1 else None
+        )
+        texts = [block for block in spec.blocks if block.kind == "text"] if text_heads else []
+        grids = [block for block in spec.blocks if block.layout]
+        self.pairs = [(text.key, grid.key) for text in texts for grid in grids]
+        self.guides = nn.ModuleList(
+            TextGuide(text.groups, grid.groups, symbol_width, text_heads, out) for text in texts for grid in grids
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        symbols, there = self._symbols(z), self.spec.present(z)
+        parts = []
+        for key, x in symbols.items():
+            part = self.project[module_name(key)](x.flatten(-2))
+            if key in there:
+                part = torch.where(there[key].unsqueeze(-1), part, self.absent[module_name(key)])
+            parts.append(part)
+        if self.attention is not None:
+            parts = list(self.attention(torch.stack(parts, -2)).unbind(-2))
+        for guide, similarity in zip(self.guides, self._pointed(symbols, there), strict=True):
+            assert isinstance(guide, TextGuide)
+            parts.append(guide.places(similarity))
+        return sum(parts[1:], parts[0])
+
+    @property
+    def similarity_width(self) -> int:
+        return sum(guide.places.in_features for guide in self.guides if isinstance(guide, TextGuide))
+
+    def similarities(self, z: Tensor) -> Tensor:
+        """How like every cell of every grid is to what every text says: (..., similarity width)."""
+        return torch.cat(self._pointed(self._symbols(z), self.spec.present(z)), -1)
+
+    def _pointed(self, symbols: dict[str, Tensor], there: dict[str, Tensor]) -> list[Tensor]:
+        """The similarities of every text and grid, (..., heads * cells) each; none where either is absent."""
+        found = []
+        for (text, grid), guide in zip(self.pairs, self.guides, strict=True):
+            assert isinstance(guide, TextGuide)
+            similarity = guide.similarity(symbols[text], symbols[grid])
+            for key in (text, grid):
+                if key in there:
+                    similarity = similarity * there[key].unsqueeze(-1)
+            found.append(similarity)
+        return found
+
+    def _symbols(self, z: Tensor) -> dict[str, Tensor]:
+        """{block key: (..., groups, symbol width)}."""
+        return {key: self.tables[module_name(key)](codes) for key, codes in self.spec.split(z).items()}
