@@ -14,7 +14,7 @@ from agent.evaluation import seeded
 from agent.sequences import Episode
 from hierarchy.base import PolicyState
 from world_model.imagination import ImaginationEnv, Policy, Starts, previous_history
-from world_model.model import Sequences
+from world_model.model import Sequences, WorldModel
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,17 @@ def imagine_futures(
     samples: int = 1,
     seed: int = 0,
     acting: str | None = None,
+    likeliest: bool = False,
 ) -> Futures:
     """Roll the world model out from stored steps, `samples` times each.
 
     Args:
-        starts: where from; under real actions, each with at least `horizon` of them still to come.
+        starts: where from. What is imagined under real actions past an episode's end means nothing.
         context: steps before a start that the model is shown; 0: all that its layers of attention reach back to. Fewer at an
             episode's beginning.
         acting: `sample` or `greedy`: the policy chooses the actions; None: those of the episode.
+        likeliest: go on with the likeliest codes in place of drawn ones.
         seed: of all that is drawn; the caller's random state is left alone.
-
-    Raises:
-        ValueError: a start leaves fewer than `horizon` real actions.
     """
     model, device = agent.model, agent.device
     reach = context or model.config.layers * (model.config.window - 1)
@@ -85,10 +84,22 @@ def imagine_futures(
         rows = torch.arange(len(starts), device=device)[:, None]
         history = previous_history(output.h, first)
         env = ImaginationEnv(model, horizon, len(starts) * samples, device)
+        env.likeliest = likeliest
         policy = _actor(agent, len(starts) * samples, acting) if acting else _replayed(starts, horizon, samples, device)
         rollout = env.imagine(policy, Starts(step, output.z[rows, step], history[rows, step], first, output.context))
     shape = (len(starts), samples)
     return Futures(*(x.unflatten(0, shape) for x in (rollout.z, rollout.action, rollout.log_prob, rollout.reward, rollout.cont)))
+
+
+def observations(model: WorldModel, z: Tensor) -> dict[str, np.ndarray]:
+    """Codes (..., G) as observations {key: (..., *shape)}, in the adapter's format: what is absent is zeros."""
+    there = model.latents.present(z)
+    found = {}
+    for key, codes in model.latents.split(z).items():
+        found[key] = model.modality(key).detokenize(codes)
+        if key in there:
+            found[key][~there[key].cpu().numpy()] = 0
+    return found
 
 
 def _padded(action: np.ndarray) -> np.ndarray:
@@ -102,12 +113,14 @@ def _before(values: np.ndarray, step: int, number: int, length: int) -> np.ndarr
     return np.concatenate([part, np.repeat(part[-1:], length - number, axis=0)])
 
 
+def _after(action: np.ndarray, step: int, number: int) -> np.ndarray:
+    part = action[step : step + number]
+    return np.concatenate([part, np.zeros_like(action, shape=(number - len(part), *action.shape[1:]))])
+
+
 def _replayed(starts: Sequence[Start], horizon: int, samples: int, device: torch.device) -> Policy:
-    """The actions really taken after each start."""
-    for start in starts:
-        if start.step + horizon > len(start.episode):
-            raise ValueError(f"an episode of {len(start.episode)} steps has no {horizon} actions after step {start.step}")
-    real = np.stack([s.episode.action[s.step : s.step + horizon] for s in starts])  # (S, H, *shape)
+    """The actions really taken after each start, and any after those."""
+    real = np.stack([_after(start.episode.action, start.step, horizon) for start in starts])  # (S, H, *shape)
     planned = iter(torch.from_numpy(real).to(device).repeat_interleave(samples, 0).unbind(1))
 
     def replayed(z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

@@ -157,6 +157,7 @@ class ImaginationEnv(EnvBase):
         self.action_spec = _action_spec(model.spec.action, n, self.device)
         self.reward_spec = Unbounded((n, 1), device=self.device)
         self.generator: torch.Generator | None = None
+        self.likeliest = False  # go on with the likeliest codes in place of drawn ones
         self.watch: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered for the time of every rollout
         self._starts: Starts | None = None
 
@@ -219,7 +220,7 @@ class ImaginationEnv(EnvBase):
         mask = self._memory.mask_at(self._step_index)
         h = self.model.dynamics(tokens, mask, self._starts.step + self._step_index, self._memory).flatten(0, 1)
         self._memory.advance()
-        self._z = self.model.sample_next(h, self._z, self._noise[self._step_index])
+        self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index])
         self._h = h
         self._step_index += 1
 

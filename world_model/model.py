@@ -162,11 +162,15 @@ class WorldModel(nn.Module):
             for block in self.predicted
         }
 
-    def sample_next(self, h: Tensor, z: Tensor, noise: Tensor) -> Tensor:
-        """Next codes (..., G) drawn from the prior; static blocks are carried. `noise` (..., G) in [0, 1)."""
-        logits, noises, parts = self.prior_logits(h, z), self.latents.split(noise), self.latents.split(z)
-        drawn = [sample_codes(logits[key], noises[key]) if key in logits else parts[key] for key in parts]
-        return self.latents.hide(torch.cat(drawn, -1))
+    def sample_next(self, h: Tensor, z: Tensor, noise: Tensor | None) -> Tensor:
+        """Next codes (..., G), drawn from the prior by `noise` (..., G) in [0, 1), or the likeliest; static ones are carried."""
+        logits, parts = self.prior_logits(h, z), self.latents.split(z)
+        if noise is None:
+            chosen = {key: values.argmax(-1) for key, values in logits.items()}
+        else:
+            noises = self.latents.split(noise)
+            chosen = {key: sample_codes(values, noises[key]) for key, values in logits.items()}
+        return self.latents.hide(torch.cat([chosen.get(key, part) for key, part in parts.items()], -1))
 
     def reward(self, h: Tensor) -> Tensor:
         """Expected reward (...,) on arriving at the next step."""

@@ -11,7 +11,7 @@ import numpy as np
 from agent.agent import Agent
 from agent.checkpoint import load_meta, resolve
 from agent.config import RunConfig
-from agent.futures import Start, imagine_futures
+from agent.futures import Start, imagine_futures, observations
 from agent.sequences import Episode
 from agent.shards import ShardReader, ShardWriter, shard_names
 from envs.errors import UserError
@@ -88,8 +88,7 @@ def imagine_episodes(
     drawn = np.random.default_rng((seed, 7)).random((len(starts), horizon)) >= futures.cont[:, 0].cpu().numpy()
     steps = np.where(drawn.any(1), drawn.argmax(1) + 1, horizon)
     action, log_prob, reward = (x[:, 0].cpu().numpy() for x in (futures.action, futures.log_prob, futures.reward))
-    codes = model.latents.split(futures.z[:, 0])
-    seen = {key: model.modality(key).detokenize(code) for key, code in codes.items()}  # (S, H + 1, *shape)
+    seen = observations(model, futures.z[:, 0])  # (S, H + 1, *shape)
     episodes = []
     for i, (start, length) in enumerate(zip(starts, steps.tolist(), strict=True)):
         obs: dict[str, np.ndarray[Any, Any]] = {}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.agent import Agent
-from agent.futures import Start, imagine_futures
+from agent.futures import Start, imagine_futures, observations
 from agent.sequences import Episode
 from envs.spaces.specs import ModalitySpec
 
@@ -97,9 +97,8 @@ def dream(
     model = agent.model
     futures = imagine_futures(agent, [Start(episode, start)], horizon, context, samples, seed)
     end = start + horizon
-    codes = model.latents.split(futures.z[0])
     real = {key: value[start : end + 1] for key, value in episode.obs.items()}
-    imagined = {key: model.modality(key).detokenize(code) for key, code in codes.items()}
+    imagined = observations(model, futures.z[0])
     shown = max(0, start - min(context or SHOWN, SHOWN))
     leaves = model.spec.observations
     # Texts are compared word by word: how they are set apart is not what the model is asked for.
@@ -135,7 +134,7 @@ def differs(leaf: ModalitySpec, imagined: Array, real: Array, episode: Array, pa
     """
     if leaf.kind == "image":
         return np.asarray(patch_error(imagined, real, patch) > GREY * 255)
-    if leaf.kind == "vector":
+    if leaf.kind == "vector" or np.dtype(leaf.dtype).kind == "f":  # or one of somebody's own kinds
         spread = episode.astype(np.float64).std(0)
         return np.asarray(np.abs(imagined.astype(np.float64) - real) > SPREAD * np.maximum(spread, 1e-6))
     different = np.asarray(imagined != real)

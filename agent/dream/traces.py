@@ -13,7 +13,7 @@ from envs.spaces.specs import EnvSpec, ModalitySpec
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TRACED = ("vector", "categorical")
+NOT_TRACED = ("grid", "image", "text")  # but all others, of somebody's own kinds too
 LINES = 6  # elements of a vector that are drawn at most: those that vary most
 LETTERS = 60  # of a text that are shown
 WRONG = "#e0283c"
@@ -21,7 +21,8 @@ WRONG = "#e0283c"
 
 def traced(spec: EnvSpec) -> list[ModalitySpec]:
     """The modalities that are drawn as lines."""
-    return [leaf for leaf in spec.observations if leaf.kind in TRACED and not leaf.static]
+    found = [leaf for leaf in spec.observations if leaf.kind not in NOT_TRACED and not leaf.static]
+    return [leaf for leaf in found if len(leaf.shape) == 1]
 
 
 def spoken(spec: EnvSpec) -> list[ModalitySpec]:

@@ -14,7 +14,7 @@ from agent.build import build_agent
 from agent.config import DreamConfig
 from agent.dream.job import check_dream, random_start
 from agent.dream.rollout import Dream, as_text, differs, dream, patch_error
-from agent.futures import Start, imagine_futures
+from agent.futures import Start, imagine_futures, observations
 from agent.playing import play_episode
 from agent.sequences import Episode
 from envs import make_envs, make_task_space
@@ -24,6 +24,9 @@ from envs.spaces.specs import ModalitySpec
 from envs.splits import split_of
 from tests.agent.test_evaluation import layouts_played
 from tests.agent.tiny import CARTPOLE, DOORKEY, Drift, tiny_config
+from tests.world_model.conftest import tiny_config as model_config
+from tests.world_model.test_missing import optional_spec, plain_observations
+from world_model.model import WorldModel
 
 CPU = torch.device("cpu")
 DOOR, POLE = tiny_config(DOORKEY), tiny_config(CARTPOLE)
@@ -162,8 +165,15 @@ def test_futures_of_many_starts_at_once_are_those_of_each_alone():
         torch.testing.assert_close(together.cont[i], alone.cont[0], rtol=0, atol=1e-5)
         torch.testing.assert_close(together.reward[i], alone.reward[0], rtol=1e-4, atol=1e-5)
         assert torch.equal(together.z[i, 0, 0], alone.z[0, 0, 0])
-    with pytest.raises(ValueError, match="has no 3 actions after step 18"):
-        imagine_futures(agent, [Start(episode, 18)], 3)
+    assert imagine_futures(agent, [Start(episode, 18), Start(episode, 20)], 3).cont.shape == (2, 1, 3), "past the end too"
+
+
+def test_what_the_model_thinks_absent_is_zeros_as_the_adapter_delivers_it():
+    model = WorldModel(optional_spec(), model_config())
+    z, _ = model.posterior(model.tokenize(plain_observations({"speed": [1], "image": [2]}), grow=True))
+    found = observations(model, z)
+    assert (found["speed"][:, 1] == 0).all() and (found["speed"][:, 0] != 0).any() and not found["speed?"][:, 1].any()
+    assert (found["image"][:, 2] == 0).all() and (found["image"][:, 1] != 0).any()
 
 
 def test_the_policy_acts_in_imagination_if_asked_to():
