@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from agent.agent import Agent
 from agent.checkpoint import load_meta, resolve
+from agent.futures import Start
 from agent.loading import load_agent, trained_config
 from agent.open_loop import Outlook, every_start, look_ahead, measure
 from agent.playing import play_episodes
@@ -48,12 +49,7 @@ def measure_run(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     )
     episodes = [episode for episode, _ in played]
     context, steps = settings["context"], settings["steps"]
-    starts = every_start(episodes, context)
-    if not starts:
-        raise UserError(f"no held-out episode is longer than the context of {context} steps: give a shorter one.")
-    if len(starts) > settings["starts"]:
-        chosen = np.random.default_rng(seed).choice(len(starts), settings["starts"], replace=False)
-        starts = [starts[i] for i in np.sort(chosen)]
+    starts = drawn_starts(episodes, context, settings["starts"], np.random.default_rng(seed))
     outlook = look_ahead(agent, starts, max(steps), context, seed)
     figures: dict[str, Any] = {
         "task": tasks.hardest.id,
@@ -70,6 +66,20 @@ def measure_run(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     (key,) = (leaf.key for leaf in agent.model.spec.observations if leaf.kind == "grid")
     groups = {key: view_groups(starts, tracks, key, context, steps)}
     return figures | {"modalities": measure(agent, outlook, steps, groups), "events": _events(agent, outlook, key)}
+
+
+def drawn_starts(episodes: Sequence[Episode], context: int, number: int, rng: np.random.Generator) -> list[Start]:
+    """About `number` starts in all, and of no episode more than its share: those in which the agent is lost are the longest.
+
+    Raises:
+        UserError: no episode is long enough.
+    """
+    by_episode = [found for episode in episodes if (found := every_start([episode], context))]
+    if not by_episode:
+        raise UserError(f"no held-out episode is longer than the context of {context} steps: give a shorter --context.")
+    share = -(-number // len(by_episode))
+    drawn = [np.sort(rng.permutation(len(found))[:share]) for found in by_episode]
+    return [found[i] for found, chosen in zip(by_episode, drawn, strict=True) for i in chosen]
 
 
 def _tracked(env: EnvConfig) -> tuple[EnvConfig, bool]:

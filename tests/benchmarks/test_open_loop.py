@@ -14,6 +14,7 @@ from agent.sequences import Episode
 from benchmarks.harness import Options
 from benchmarks.open_loop import BENCHMARK, bars, plan, show, summarise
 from benchmarks.open_loop_grid import TRACK, Tracker, event_figures, events, view_groups, world_places
+from benchmarks.open_loop_measure import drawn_starts
 from envs.errors import UserError
 from envs.rendering import DOOR, EMPTY, KEY, UNSEEN, WALL
 
@@ -143,6 +144,21 @@ def test_its_figures_are_shown_and_summed_up():
     result = summarise(Options(), records)
     assert result["cases"]["doorkey"]["2"] == {"error": "it broke"} and result["steps"] == [1, 5, 15]
     assert len(show(result).renderables) == 1 + 3 + 5 + 1
+
+
+def still(length: int) -> Episode:
+    zeros = np.zeros(length, np.float32)
+    return Episode({}, np.zeros(length, np.int64), zeros, zeros, False, True, "t", 0, 0, 0)
+
+
+def test_long_episodes_have_no_more_starts_than_their_share():
+    short, long, quick = still(19), still(500), still(3)
+    starts = drawn_starts([short, long, quick], 16, 20, np.random.default_rng(0))
+    assert [start.step for start in starts if start.episode is short] == [16, 17, 18]
+    assert len(starts) == 13 and len({start.step for start in starts if start.episode is long}) == 10
+    assert min(start.step for start in starts) >= 16
+    with pytest.raises(UserError, match="no held-out episode is longer than the context of 16 steps"):
+        drawn_starts([quick], 16, 20, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("word", ["doorkey", "atari=folder", "doorkey="])
