@@ -34,13 +34,15 @@ def measure_run(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Play held-out episodes with the run's agent, then measure how its model foretells them.
 
     Args:
-        settings: `episodes`, `random` (share of random actions), `context`, `steps`, `starts` (at most), `seed`.
+        settings: `episodes`, `random` (share of random actions), `context`, `steps`, `starts`, `seed`; `kwargs` of the
+            environment that are others than in training.
     """
     path = resolve(run)
     meta = load_meta(path)
     config = trained_config(meta, path, ("env", "model", "hierarchy"))
     agent = load_agent(path, "cpu")
-    env = replace(config.env, vectorization="sync", num_envs=ENVS)
+    kwargs = {**config.env.kwargs, **settings.get("kwargs", {})}
+    env = replace(config.env, vectorization="sync", num_envs=ENVS, kwargs=kwargs)
     env, tracked = _tracked(env)
     tasks = make_task_space(env)
     gamma, seed = config.hierarchy.actor_critic.gamma, settings["seed"]
