@@ -84,6 +84,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "curriculum": trainer.curriculum.state_dict(),
         "tracker": trainer.tracker.state_dict(),
         "timer": trainer.timer.state_dict(),
+        "health": trainer.health.state_dict(),
         "task_rng": trainer.task_rng.bit_generator.state,
         "replay_rng": trainer.replay_rng.bit_generator.state,
         "shards": list(trainer.writer.names),
@@ -160,6 +161,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.tracker.load_state_dict(state["tracker"])
     trainer.envs.faults.load_state_dict(state.get("faults", {}))
     trainer.timer.load_state_dict(state["timer"])
+    trainer.health.load_state_dict(state.get("health", {}))
     trainer.task_rng.bit_generator.state = state["task_rng"]
     trainer.replay_rng.bit_generator.state = state["replay_rng"]
     _restore_replay(trainer, state)

@@ -13,8 +13,10 @@ from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
 from hierarchy.trajectory import LatentTrajectory
 from world_model.engines.base import EPS, Engine
+from world_model.gradients import gradient_norms, hierarchy_parts
 from world_model.imagination import ImaginationEnv, choose_starts, previous_history
 from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.usage import code_counts
 
 
 @torch.no_grad()
@@ -42,7 +44,10 @@ class Learner:
         self.imagination = ImaginationEnv(self.model, config.horizon, batch * config.starts, device)
         self.parameters = [p for p in hierarchy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.actor_critic.lr, eps=EPS, fused=True)
+        self.parts = hierarchy_parts(hierarchy)
         self.updates = 0
+        # Of the last update looked at, for every learned block: how often each code came, and how many there are to use.
+        self.codes: dict[str, tuple[Tensor, int]] = {}
 
     def sequences(self, batch: SequenceBatch) -> Sequences:
         """A batch from replay as tensors on the device."""
@@ -59,37 +64,60 @@ class Learner:
             truncated=tensor(batch.truncated),
         )
 
-    def update(self, batch: SequenceBatch, timer: PhaseTimer, policy: bool = True) -> dict[str, Tensor | float]:
-        """Train the model, and with `policy` the hierarchy too. Answers what to log."""
+    def update(
+        self, batch: SequenceBatch, timer: PhaseTimer, policy: bool = True, look: bool = False
+    ) -> dict[str, Tensor | float]:
+        """Train the model, and with `policy` the hierarchy too. Answers what to log; with `look` the gradient norms of all parts,
+        `gradients/PART`, are among it, and `codes` is filled in."""
         with timer("model"):
             sequences = self.sequences(batch)
-            output, metrics = self.engine.train_step(sequences)
-        log: dict[str, Tensor | float] = {}
-        log |= {f"model/{name}": value for name, value in metrics.items()}
+            output, metrics = self.engine.train_step(sequences, look)
+        log: dict[str, Tensor | float] = {"model/grad_norm": metrics.pop("grad_norm")}
+        log |= {name.replace("grad_norm", "gradients", 1): value for name, value in metrics.items()}
         for name, value in (output.losses | output.metrics).items():
             log[f"model/{name}"] = value
         log["model/total"] = output.loss.detach()
         if policy:
-            log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device), timer)
+            log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device), timer, look)
+        if look:
+            self.codes = self._counts(output.z)
         self.updates += 1
         return log
 
+    def validate(self, batch: SequenceBatch) -> dict[str, float]:
+        """Losses and accuracies of held-out sequences, `validation/NAME`; nothing is learned from them."""
+        output = self.engine.validate(self.sequences(batch))
+        found = {"total": output.loss, **output.losses, **output.metrics}
+        return {f"validation/{name}": value.item() for name, value in found.items()}
+
+    def _counts(self, z: Tensor) -> dict[str, tuple[Tensor, int]]:
+        codes = self.model.latents.split(z)
+        blocks = [block for block in self.model.latents.blocks if block.learned or block.kind == "image"]
+        return {
+            block.key: (code_counts(block, codes[block.key]), self.model.modality(block.key).classes_in_use) for block in blocks
+        }
+
     def _learn_policy(
-        self, output: ModelOutput, sequences: Sequences, log_prob: Tensor, timer: PhaseTimer
+        self, output: ModelOutput, sequences: Sequences, log_prob: Tensor, timer: PhaseTimer, look: bool = False
     ) -> dict[str, Tensor | float]:
         self.imagination.watch = lambda: timer("imagination")
         with timer("policy"):
             starts = choose_starts(output, sequences, self.config.starts)
             real = real_trajectory(self.model, output, sequences, log_prob)
+            norms: dict[str, Tensor] = {}
             steps: list[dict[str, Tensor]] = []  # what every minibatch says, to be averaged
             for learning in self.hierarchy.learn(self.imagination, starts, real):
                 self.optimizer.zero_grad(set_to_none=True)
                 learning.loss.backward()
+                if look:  # before clipping; the greatest, as a step may be for one part alone
+                    found = gradient_norms({part: [p.grad for p in own] for part, own in self.parts.items()})
+                    norms = {part: torch.maximum(norm, norms.get(part, norm)) for part, norm in found.items()}
                 norm = nn.utils.clip_grad_norm_(self.parameters, self.config.actor_critic.grad_clip)
                 self.optimizer.step()
                 learning.after()
                 steps.append({"grad_norm": norm, **learning.metrics})
-        return {f"policy/{name}": value for name, value in mean_of_each(steps).items()}
+        log: dict[str, Tensor | float] = {f"policy/{name}": value for name, value in mean_of_each(steps).items()}
+        return log | {f"gradients/{part}": norm for part, norm in norms.items()}
 
 
 def mean_of_each(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

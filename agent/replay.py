@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from agent.holdout import NOTHING, Holdout
 from agent.sequences import Episode, Observations, OpenEpisode, SampleMix, SequenceBatch
 from agent.streams import Streams
 from envs.errors import UserError
@@ -18,6 +19,8 @@ Records = dict[str, np.ndarray]
 
 class Replay:
     """Every environment's stream of records, episodes back to back in time order, as far back as the capacity reaches.
+
+    Episodes that `holdout` takes go to streams of their own, which only `sample_held_out` reads.
 
     One record is one observation with the action taken at it and the reward received on arriving at it, so an episode of T steps
     takes T + 1 records. All environments are always active: `start` those that need an episode, then `act`, `arrive`, and again.
@@ -35,6 +38,7 @@ class Replay:
         capacity: int,
         task_ids: tuple[str, ...],
         on_episode: Callable[[Episode], None] | None = None,
+        holdout: Holdout = NOTHING,
     ) -> None:
         """`capacity` is in records over all environments. Raises UserError where it is too small, or larger than memory."""
         self.spec, self.num_envs, self.task_ids, self.on_episode = spec, num_envs, tuple(task_ids), on_episode
@@ -48,17 +52,20 @@ class Replay:
             self._streams = Streams(spec, num_envs, self.row_capacity)
         except MemoryError:
             raise UserError(f"replay.capacity={capacity} does not fit into this machine's memory: lower it.") from None
+        self.holdout = holdout
+        self.held_out: Streams | None = None  # of held-out episodes; made when the first one begins
         self.steps = 0
         self.episodes = 0
         self._envs = np.arange(num_envs)
         self._length = np.zeros(num_envs, np.int64)  # records of the episode under way; 0: none
         self._task = np.zeros(num_envs, np.int64)
         self._seed = np.zeros(num_envs, np.int64)
+        self._held = np.zeros(num_envs, bool)  # whether the episode under way is held out
         self._spilled: list[list[Records]] = [[] for _ in range(num_envs)]
         self._acted = False
 
     def __len__(self) -> int:
-        """Records held."""
+        """Records that training samples from."""
         return int(self._streams.size.sum())
 
     def start(self, env: np.ndarray, obs: Observations, task: np.ndarray, seed: np.ndarray) -> None:
@@ -67,14 +74,18 @@ class Replay:
         if self._length[env].any():
             raise RuntimeError(f"an episode is under way in environments {env[self._length[env] > 0].tolist()}")
         self._check_obs(obs, env, task)
-        self._streams.append(env, obs, first=True, task=task)
+        whose = zip(np.asarray(task).tolist(), np.asarray(seed).tolist(), strict=True)
+        self._held[env] = [self.holdout.takes(self.task_ids[t], s, self.steps) for t, s in whose]
+        for streams, at in self._homes(env):
+            streams.append(env[at], {key: value[at] for key, value in obs.items()}, first=True, task=task[at])
         self._length[env], self._task[env], self._seed[env] = 1, task, seed
 
     def act(self, action: np.ndarray, log_prob: np.ndarray) -> None:
         """The actions (E, *action shape) taken at every environment's newest observation, and their log-probabilities."""
         if not self._length.all():
             raise RuntimeError(f"start an episode first in environments {self._envs[self._length == 0].tolist()}")
-        self._streams.set_newest(action=action, log_prob=log_prob)
+        for streams, at in self._homes(self._envs):
+            streams.set_newest(self._envs[at], action=action[at], log_prob=log_prob[at])
         self._acted = True
 
     def arrive(
@@ -103,8 +114,10 @@ class Replay:
         if dropped is not None:
             self._break_off(np.flatnonzero(dropped))
             rows = np.flatnonzero(~dropped)
-            obs, fields = {key: value[rows] for key, value in obs.items()}, {name: value[rows] for name, value in fields.items()}
-        self._streams.append(rows, obs, **fields)
+        for streams, at in self._homes(rows):
+            where = rows[at]
+            values = {name: value[where] for name, value in fields.items()}
+            streams.append(where, {key: value[where] for key, value in obs.items()}, **values)
         self._acted = False
         self._length[rows] += 1
         for env in rows[(terminated | truncated)[rows]].tolist():
@@ -113,16 +126,25 @@ class Replay:
     def _break_off(self, envs: np.ndarray) -> None:
         """End the episodes of `envs` (n,) at their newest observation."""
         begun = self._length[envs] > 1
-        self._streams.end_newest(envs[begun])
+        for streams, at in self._homes(envs[begun]):
+            streams.end_newest(envs[begun][at])
         for env in envs[begun].tolist():
             self._finish(env, False, True)
-        self._streams.take_back(envs[~begun])
+        for streams, at in self._homes(envs[~begun]):
+            streams.take_back(envs[~begun][at])
         self._length[envs] = 0
 
     def sample(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> SequenceBatch:
         """`batch` slices of `length` records, none over a write head. Raises ValueError while no stream is that long."""
         rows, times = self._streams.draw(batch, length, rng, mix)
         return self._streams.gather(rows, times, length)
+
+    def sample_held_out(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> SequenceBatch | None:
+        """As `sample`, of held-out episodes alone; None while no stream of them holds `length` records."""
+        if self.held_out is None or self.held_out.size.max() < length:
+            return None
+        rows, times = self.held_out.draw(batch, length, rng, mix)
+        return self.held_out.gather(rows, times, length)
 
     def load(self, episodes: Iterable[Episode], same_rows: bool = False) -> None:
         """Refill with finished episodes, oldest first, before any episode is under way; `on_episode` is not called.
@@ -150,11 +172,14 @@ class Replay:
             if self._length[env]:
                 raise RuntimeError(f"an episode is under way in environment {env}")
             self._append_whole(env, episode, episode.task)
+            self._held[env] = episode.held_out
             self._length[env], self._task[env], self._seed[env] = len(episode) + 1, episode.task, episode.seed
-            put_aside = len(episode) // self.row_capacity * self.row_capacity  # what `_spill` would have put aside by now
+            capacity = self._home(env).row_capacity
+            put_aside = len(episode) // capacity * capacity  # what `_spill` would have put aside by now
             records = _fields(episode) | _prefixed(episode.obs)
-            parts = range(0, put_aside, self.row_capacity)
-            self._spilled[env] = [{k: v[i : i + self.row_capacity].copy() for k, v in records.items()} for i in parts]
+            self._spilled[env] = [
+                {k: v[i : i + capacity].copy() for k, v in records.items()} for i in range(0, put_aside, capacity)
+            ]
 
     def open_episodes(self) -> list[OpenEpisode]:
         """Every episode under way, as it stands; environments between two episodes have none."""
@@ -168,22 +193,43 @@ class Replay:
         time = np.arange(total)
         end = time == total - 1
         flags = {"first": time == 0, "terminated": end & terminated, "truncated": end & truncated}
-        self._streams.extend(row, episode.obs, **_fields(episode), **flags, task=task)
+        streams = self._held_streams() if episode.held_out else self._streams
+        streams.extend(row, episode.obs, **_fields(episode), **flags, task=task)
         self.steps += len(episode)
 
     def _spill(self) -> None:
         """Put aside the records of an open episode that has filled its row: the next write would overwrite its beginning."""
-        full = (self._length > 0) & (self._length % self.row_capacity == 0)
+        held = self.held_out.row_capacity if self.held_out is not None else self.row_capacity
+        full = (self._length > 0) & (self._length % np.where(self._held, held, self.row_capacity) == 0)
         for env in np.flatnonzero(full).tolist():
-            self._spilled[env].append(self._newest(env, self.row_capacity))
+            self._spilled[env].append(self._newest(env, self._home(env).row_capacity))
+
+    def _home(self, env: int) -> Streams:
+        """Where the episode under way in `env` is written."""
+        return self._held_streams() if self._held[env] else self._streams
+
+    def _homes(self, envs: np.ndarray) -> Iterator[tuple[Streams, np.ndarray | slice]]:
+        """Where the episodes under way in `envs` (n,) are written, and at which places among `envs` those are."""
+        held = self._held[envs]
+        if not held.any():
+            yield self._streams, slice(None)
+            return
+        yield self._held_streams(), held
+        if not held.all():
+            yield self._streams, ~held
+
+    def _held_streams(self) -> Streams:
+        if self.held_out is None:
+            self.held_out = Streams(self.spec, self.num_envs, max(self.holdout.records // self.num_envs, 2))
+        return self.held_out
 
     def _newest(self, env: int, number: int) -> Records:
-        obs, fields = self._streams.newest(env, number)
+        obs, fields = self._home(env).newest(env, number)
         return {name: fields[name] for name in ("action", "log_prob", "reward")} | _prefixed(obs)
 
     def _open_episode(self, env: int) -> OpenEpisode:
         spilled = self._spilled[env]
-        rest = int(self._length[env]) - self.row_capacity * len(spilled)
+        rest = int(self._length[env]) - self._home(env).row_capacity * len(spilled)
         parts = [*spilled, self._newest(env, rest)]
         records = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return OpenEpisode(
@@ -194,6 +240,7 @@ class Replay:
             task=int(self._task[env]),
             seed=int(self._seed[env]),
             env_index=env,
+            held_out=bool(self._held[env]),
         )
 
     def _finish(self, env: int, terminated: bool, truncated: bool) -> None:
@@ -201,7 +248,8 @@ class Replay:
         if self.on_episode is not None:
             done = self._open_episode(env)
             arrays = (done.obs, done.action, done.log_prob, done.reward)
-            self.on_episode(Episode(*arrays, terminated, truncated, self.task_ids[done.task], done.seed, env, self.steps))
+            task = self.task_ids[done.task]
+            self.on_episode(Episode(*arrays, terminated, truncated, task, done.seed, env, self.steps, held_out=done.held_out))
         self._length[env] = 0
         self._spilled[env] = []
 

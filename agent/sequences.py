@@ -73,6 +73,7 @@ class Episode:
         env_index: which environment played it.
         end_step: environment steps of the whole run when it ended.
         synthetic: it was imagined by a world model.
+        held_out: it is kept out of training.
     """
 
     obs: Observations
@@ -86,6 +87,7 @@ class Episode:
     env_index: int
     end_step: int
     synthetic: bool = False
+    held_out: bool = False
 
     def __len__(self) -> int:
         return len(self.action)
@@ -102,6 +104,7 @@ class OpenEpisode:
     task: int
     seed: int
     env_index: int
+    held_out: bool = False
 
     def __len__(self) -> int:
         return len(self.action)
@@ -113,6 +116,7 @@ def pack_open_episodes(episodes: Sequence[OpenEpisode]) -> dict[str, np.ndarray]
     for episode in episodes:
         name = f"open/{episode.env_index}"
         arrays[f"{name}/task_seed"] = np.array([episode.task, episode.seed], np.int64)
+        arrays[f"{name}/held_out"] = np.array(episode.held_out)
         arrays[f"{name}/action"] = episode.action
         arrays[f"{name}/log_prob"] = episode.log_prob
         arrays[f"{name}/reward"] = episode.reward
@@ -129,5 +133,6 @@ def unpack_open_episodes(arrays: Mapping[str, np.ndarray]) -> list[OpenEpisode]:
         task, seed = (int(value) for value in arrays[f"{prefix}task_seed"])
         obs = {name[len(f"{prefix}obs/") :]: value for name, value in arrays.items() if name.startswith(f"{prefix}obs/")}
         action, log_prob, reward = (arrays[prefix + name] for name in ("action", "log_prob", "reward"))
-        episodes.append(OpenEpisode(obs, action, log_prob, reward, task, seed, env))
+        held_out = bool(arrays.get(f"{prefix}held_out", False))
+        episodes.append(OpenEpisode(obs, action, log_prob, reward, task, seed, env, held_out))
     return episodes

@@ -185,7 +185,9 @@ def _opened(path: Path, spec: EnvSpec) -> Iterator[h5py.File]:
 def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
     steps = len(episode)
     group.attrs.update(id=index, total_steps=steps, task=episode.task, seed=episode.seed)
-    group.attrs.update(env_index=episode.env_index, end_step=episode.end_step, crc32=_checksum(episode))
+    group.attrs.update(
+        env_index=episode.env_index, end_step=episode.end_step, crc32=_checksum(episode), held_out=episode.held_out
+    )
     for key, values in episode.obs.items():
         rows = max(1, min(len(values), CHUNK_BYTES // max(values[0].nbytes, 1)))
         chunks = (rows, *values.shape[1:])
@@ -231,6 +233,7 @@ def _read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
         seed=int(group.attrs["seed"]),
         env_index=int(group.attrs["env_index"]),
         end_step=int(group.attrs["end_step"]),
+        held_out=bool(group.attrs.get("held_out", False)),
     )
     if _checksum(episode) != group.attrs["crc32"]:
         raise ValueError(f"{name} does not match its checksum")

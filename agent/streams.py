@@ -58,9 +58,9 @@ class Streams:
         self._write(np.full(len(kept), row), self.count[row] + kept, obs, fields)
         self.count[row] += total
 
-    def set_newest(self, **fields: np.ndarray) -> None:
-        """Fill in fields (E,) of every row's newest record."""
-        at = self._at(np.arange(self.rows), self.count - 1)
+    def set_newest(self, rows: np.ndarray, **fields: np.ndarray) -> None:
+        """Fill in fields (n,) of the newest record of each of `rows` (n,)."""
+        at = self._at(rows, self.count[rows] - 1)
         for name, values in fields.items():
             self._fields[name][at] = values
 

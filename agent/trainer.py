@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from agent.collector import Collector
 from agent.config import RunConfig
 from agent.dream.job import check_dream
 from agent.evaluation import check_evaluation
+from agent.health import Health
+from agent.holdout import Holdout
 from agent.learner import Learner
 from agent.loggers import MetricLogger
 from agent.metrics import Averager, SuccessTracker
@@ -85,10 +87,16 @@ def _check_ranges(config: RunConfig) -> None:
     for key, pace in {"train.update_every": train.update_every, "train.update_every_first": train.update_every_first}.items():
         if pace <= 0:
             raise UserError(f"{key}={pace} has to be above 0: it is the number of env steps per update")
+    if not 0 <= train.validation <= 0.5:
+        raise UserError(
+            f"train.validation={train.validation} has to be from 0 to 0.5: it is the share of episodes not learned from"
+        )
     for key, bins in {"model.bins": model.bins, "hierarchy.actor_critic.bins": learning.bins}.items():
         if bins < 3 or bins % 2 == 0:
             raise UserError(f"{key}={bins} has to be odd and at least 3, so that one bin is zero")
     magnitudes = {
+        "train.validation_after": train.validation_after,
+        "train.look_every": train.look_every,
         "model.text_heads": model.text_heads,
         "model.image_radius": model.image_radius,
     }
@@ -145,7 +153,10 @@ class Trainer:
         memory = config.replay
         self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window)
         self.writer = ShardWriter(self.folder / "replay", self.envs.spec, memory.episodes_per_shard)
-        self.replay = Replay(self.envs.spec, self.envs.num_envs, memory.capacity, self.tasks.ids, self.writer.add)
+        # Room for as large a share as is held out, and for a few sequences of every environment.
+        records = max(int(train.validation * memory.capacity), 4 * self.envs.num_envs * train.length)
+        holdout = Holdout(train.validation, train.validation_after, records)
+        self.replay = Replay(self.envs.spec, self.envs.num_envs, memory.capacity, self.tasks.ids, self.writer.add, holdout)
         self.collector = Collector(
             self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng, config.env.report
         )
@@ -153,6 +164,7 @@ class Trainer:
     def _setup_records(self) -> None:
         self.tracker = SuccessTracker(self.tasks.ids, threshold=self.config.train.mastery)
         self.averager = Averager()
+        self.health = Health(self.agent.model.latents, self.config.train.look_every)
         self.timer = PhaseTimer()
         self.owed = 0.0  # updates that the steps taken so far have earned
         self.seconds_before = 0.0  # training seconds of the run before it was resumed
@@ -248,8 +260,24 @@ class Trainer:
         train = self.config.train
         with self.timer("sampling"):
             batch = self.replay.sample(train.batch, train.length, self.replay_rng, self.mix)
-        metrics = self.learner.update(batch, self.timer, policy)
+        look = self.health.due(self.learner.updates)
+        metrics = self.learner.update(batch, self.timer, policy, look)
+        if look:
+            with self.timer("validation"):
+                metrics |= self._look(metrics)
         self.averager.add(metrics)
+
+    def _look(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Validate on held-out episodes and see whether learning is sound, after the update that answered `metrics`."""
+        train = self.config.train
+        rng = np.random.default_rng((self.config.seed, self.learner.updates))  # its own: training draws as without it
+        batch = self.replay.sample_held_out(train.batch, train.length, rng, self.mix)
+        validation = self.learner.validate(batch) if batch is not None else {}
+        losses = {name.removeprefix("model/"): float(value) for name, value in metrics.items() if name.startswith("model/")}
+        norms = {
+            name.removeprefix("gradients/"): float(value) for name, value in metrics.items() if name.startswith("gradients/")
+        }
+        return validation | self.health.look(losses, validation.get("validation/total"), norms, self.learner.codes)
 
     def metrics(self) -> dict[str, float]:
         """Everything worth logging since the last log step."""

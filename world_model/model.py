@@ -15,6 +15,7 @@ from world_model.actions import make_action_embedding
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, segment_mask
 from world_model.embedding import LatentEmbedding
+from world_model.gradients import part_of, parts
 from world_model.heads import TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec, module_name
 from world_model.math import sample_codes
@@ -197,6 +198,12 @@ class WorldModel(nn.Module):
         return self.latents.hide(z, hidden)
 
     # -- training --------------------------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Trained parameters by part (see `world_model.gradients.part_of`)."""
+        keys = {module_name(leaf.key): leaf.key for leaf in self.spec.observations}
+        parameters = dict(self.named_parameters())
+        return parts(((name, part_of(name, keys)) for name in parameters), parameters)
 
     def forward(self, batch: Sequences) -> ModelOutput:
         z, encoding = self.posterior(batch.obs)

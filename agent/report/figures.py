@@ -113,20 +113,34 @@ def lines_figure(run: RunData, prefix: str, title: str, unit: str, caption: str)
 def pair_figure(run: RunData) -> Figure | None:
     """What the model promises against what the environment pays: `policy/imagined_return` and `policy/real_return`."""
     pair = {name: series for name in ("imagined", "real") if (series := run.series(f"policy/{name}_return")) is not None}
-    if not pair:
+    caption = "Where the imagined return rises and the real one does not follow, the policy exploits its model."
+    return _compared(pair, "return", caption, "Imagined against real") if pair else None
+
+
+def validation_figure(run: RunData) -> Figure | None:
+    """The world model's loss on training and on held-out episodes, from where the first of these were held out."""
+    training, held_out = run.series("model/total"), run.series("validation/total")
+    if training is None or held_out is None:
         return None
+    since = [index for index, step in enumerate(training.steps) if step >= held_out.steps[0]]
+    training = Series([training.steps[i] for i in since], [training.values[i] for i in since])
+    caption = "Where the loss on held-out episodes rises and that on training episodes does not, the world model overfits."
+    return _compared({"training": training, "held-out": held_out}, "loss", caption, "World model: training against held-out")
+
+
+def _compared(lines: Mapping[str, Series], unit: str, caption: str, title: str) -> Figure:
+    """Named lines on the same axes."""
 
     def paint(axes: Axes) -> None:
-        for i, (name, series) in enumerate(pair.items()):
+        for i, (name, series) in enumerate(lines.items()):
             colour, dash = style(i)
             thin = series.thin()
             axes.plot(thin.steps, thin.values, color=colour, linestyle=dash, label=name)
-        finish(axes, "return", 2)
+        finish(axes, unit, 2)
 
-    ends = ", ".join(f"{name} {series.last:.3g}" for name, series in pair.items())
-    caption = "Where the imagined return rises and the real one does not follow, the policy exploits its model."
-    alt = f"Line chart of imagined and real return over env steps; at the end {ends}."
-    return draw(paint, alt, caption, "Imagined against real")
+    ends = ", ".join(f"{name} {series.last:.3g}" for name, series in lines.items())
+    alt = f"Line chart of {' and '.join(lines)} {unit} over env steps; at the end {ends}."
+    return draw(paint, alt, caption, title)
 
 
 def curriculum_figure(run: RunData) -> Figure | None:

@@ -16,6 +16,7 @@ from agent.report.figures import (
     small_figures,
     success_figure,
     time_figure,
+    validation_figure,
 )
 from envs.errors import UserError
 
@@ -74,6 +75,7 @@ def render(run: RunData) -> str:
             run, "train/length/", "Episode length", "env steps", "Mean length of a task's last 100 training episodes."
         ),
         pair=pair_figure(run),
+        validation=validation_figure(run),
         curriculum=curriculum_figure(run) if len(run.tasks) > 1 else None,
         time=time_figure(run),
         losses=_losses(run),
@@ -134,7 +136,16 @@ def _rows(run: RunData) -> list[dict[str, str]]:
 
 
 def _losses(run: RunData) -> list[Losses]:
-    titles = {"model/": "World model", "policy/": "Policy", "manager/": "Manager", "worker/": "Worker", "goal/": "Goals"}
+    titles = {
+        "model/": "World model",
+        "validation/": "World model on held-out episodes",
+        "policy/": "Policy",
+        "manager/": "Manager",
+        "worker/": "Worker",
+        "goal/": "Goals",
+        "gradients/": "Gradient norms",
+        "codes/": "Use of learned codes",
+    }
     groups = [Losses(title, *small_figures(run, prefix)) for prefix, title in titles.items()]
     return [group for group in groups if group.figures]
 

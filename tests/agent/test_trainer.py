@@ -53,7 +53,7 @@ def trained(
     trainer = Trainer(config, folder)
     learner = trainer.learner
 
-    def update(batch: Any, timer: Any, policy: bool = True) -> dict[str, float]:
+    def update(batch: Any, timer: Any, policy: bool = True, look: bool = False) -> dict[str, float]:
         learner.updates += 1
         return {"model/total": losses(learner.updates), **({"policy/entropy": 2.0} if policy else {})}
 

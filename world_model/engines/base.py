@@ -21,14 +21,31 @@ def make_optimizer(model: WorldModel) -> torch.optim.AdamW:
     return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=BETAS, eps=EPS, fused=True)
 
 
+@torch.no_grad()
+def evaluate(model: WorldModel, batch: Sequences) -> ModelOutput:
+    """A pass in evaluation mode, without gradients; no random number of training is drawn."""
+    was = model.training
+    model.eval()
+    try:
+        output: ModelOutput = model(batch)
+    finally:
+        model.train(was)
+    return output
+
+
 class Engine(Protocol):
     """Owns the optimiser and, where it is sharded, the placement of the world model's parameters.
 
     Every rank makes the same calls in the same order.
     """
 
-    def train_step(self, batch: Sequences) -> tuple[ModelOutput, dict[str, float]]:
-        """One forward, backward and optimiser step; answers the pass's output and what to log (gradient norm)."""
+    def train_step(self, batch: Sequences, norms: bool = False) -> tuple[ModelOutput, dict[str, float]]:
+        """One forward, backward and optimiser step; answers the pass's output and what to log: `grad_norm`, and with `norms` that
+        of every part before clipping, `grad_norm/PART`."""
+        ...
+
+    def validate(self, batch: Sequences) -> ModelOutput:
+        """A pass that learns nothing, over this process's own batch."""
         ...
 
     def inference_copy(self) -> WorldModel:

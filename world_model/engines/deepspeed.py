@@ -17,7 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from envs.errors import UserError
-from world_model.engines.base import make_optimizer
+from world_model.engines.base import evaluate, make_optimizer
+from world_model.gradients import gradient_norms
 from world_model.model import ModelOutput, Sequences, WorldModel
 
 STAGES = (0, 1, 2)
@@ -55,17 +56,32 @@ class DeepSpeedEngine:
         }
         self.engine, *_ = deepspeed.initialize(model=_LossFirst(model), optimizer=self.optimizer, config=settings)
 
-    def train_step(self, batch: Sequences) -> tuple[ModelOutput, dict[str, float]]:
-        """One update. The output and its losses are of this process's batch, the gradient norm of all of them."""
+    def train_step(self, batch: Sequences, norms: bool = False) -> tuple[ModelOutput, dict[str, float]]:
+        """One update. The output and its losses are of this process's batch, the gradient norms of all of them.
+
+        From stage 1 on `norms` gathers the gradients: every process asks for them at the same update.
+        """
         loss, output = self.engine(batch)
         self.engine.backward(loss)
+        of_parts = self._norms() if norms else {}
         if self.stage == 0:  # DeepSpeed keeps no norm here; the gradients are averaged by now
             norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
             self.engine.step()
         else:
             self.engine.step()
             norm = self.engine.get_global_grad_norm()
-        return output, {"grad_norm": float(norm)}
+        return output, {"grad_norm": float(norm), **of_parts}
+
+    def validate(self, batch: Sequences) -> ModelOutput:
+        return evaluate(self.model, batch)
+
+    def _norms(self) -> dict[str, float]:
+        """`grad_norm/PART` of every part, after averaging and before clipping."""
+        from deepspeed.utils import safe_get_full_grad
+
+        gradient = safe_get_full_grad if self.stage else (lambda parameter: parameter.grad)
+        found = gradient_norms({part: [gradient(p) for p in own] for part, own in self.model.parts().items()})
+        return {f"grad_norm/{part}": norm.item() for part, norm in found.items()}
 
     def inference_copy(self) -> WorldModel:
         return self.model

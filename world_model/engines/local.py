@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from world_model.engines.base import make_optimizer
+from world_model.engines.base import evaluate, make_optimizer
+from world_model.gradients import gradient_norms
 from world_model.model import ModelOutput, Sequences, WorldModel
 
 
@@ -19,13 +20,17 @@ class LocalEngine:
         self.grad_clip = model.config.grad_clip
         self.optimizer = make_optimizer(model)
 
-    def train_step(self, batch: Sequences) -> tuple[ModelOutput, dict[str, float]]:
+    def train_step(self, batch: Sequences, norms: bool = False) -> tuple[ModelOutput, dict[str, float]]:
         output: ModelOutput = self.model(batch)
         self.optimizer.zero_grad(set_to_none=True)
         output.loss.backward()
+        of_parts = gradient_norms({k: [p.grad for p in own] for k, own in self.model.parts().items()}) if norms else {}
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
-        return output, {"grad_norm": norm.item()}
+        return output, {"grad_norm": norm.item(), **{f"grad_norm/{part}": value.item() for part, value in of_parts.items()}}
+
+    def validate(self, batch: Sequences) -> ModelOutput:
+        return evaluate(self.model, batch)
 
     def inference_copy(self) -> WorldModel:
         return self.model
