@@ -96,17 +96,16 @@ def test_there_is_nothing_to_validate_on_until_a_held_out_stream_is_long_enough(
     assert replay.sample_held_out(4, 8, np.random.default_rng(0), MIXES[0]) is None
 
 
-@pytest.mark.parametrize("env", [DOORKEY, CARTPOLE], ids=["doorkey", "cartpole"])
-@pytest.mark.parametrize("at", [40, 80], ids=["early", "late"])
+@pytest.mark.parametrize(("env", "at"), [(DOORKEY, 80), (CARTPOLE, 40)], ids=["doorkey", "cartpole"])
 def test_a_resumed_run_validates_as_the_one_that_never_stopped(tmp_path: Path, env: dict[str, object], at: int):
     config = tiny_config(env, train=HELD_OUT)
     straight = Trainer(config, tmp_path / "straight")
     play(straight, at)
     torch_state = torch.get_rng_state()
     resumed = stop_and_resume(config, tmp_path / "resumed", at)
-    logged = play(resumed, 160)
+    logged = play(resumed, 128)
     torch.set_rng_state(torch_state)
-    assert logged == play(straight, 160)
+    assert logged == play(straight, 128)
     assert any("validation/total" in line for line in logged)
     assert_same_run(straight, resumed)
     assert straight.health.state_dict() == resumed.health.state_dict()
