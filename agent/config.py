@@ -63,6 +63,7 @@ class EvalConfig:
     split: str = "test"  # test | validation
     video: bool = True  # film one held-out episode of each task
     video_frames: int = 300  # of an episode that are drawn at most
+    calibration: int = 1000  # steps that predicted rewards, ends and values are compared on with what came; 0: none
     shuffle: list[str] = field(default_factory=list)  # modalities to show as another episode's in one more evaluation
     random: bool = False  # report uniformly random actions beside
 

@@ -44,6 +44,8 @@ def check_evaluation(config: EvalConfig) -> None:
         raise UserError(f"eval.episodes={config.episodes} is too few: give 1 or more")
     if config.max_episode_steps < 1:
         raise UserError(f"eval.max_episode_steps={config.max_episode_steps} is too few: give 1 or more")
+    if config.calibration < 0:
+        raise UserError(f"eval.calibration={config.calibration} is too few: give 0 for none, or more")
     if config.video_frames < 1:
         raise UserError(f"eval.video_frames={config.video_frames} is too few: give 1 or more, or eval.video=false")
 

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from agent.agent import Agent
+from agent.calibration import calibration_summary
 from agent.check import check_environment
 from agent.checkpoint import CheckpointStore
 from agent.checkpointing import forget_later_shards, restore, save
@@ -76,6 +77,7 @@ def train(config: RunConfig, folder: Path) -> float:
             try:
                 with suppress(EvaluationStopped):
                     summary["tasks"] = evaluation_summary(trainer.agent, config, lambda: trainer.stopping)
+                    summary["calibration"] = calibration_summary(trainer.agent, config, lambda: trainer.stopping)
             except UserError as error:  # the environment breaks down: training keeps its summary and report
                 failure = error
             if not summary["tasks"]:
@@ -95,7 +97,8 @@ def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
     agent = trained_agent(config)
     tasks = make_task_space(config.env)
     results = evaluation_summary(agent, config)
-    write_json(folder / "evaluation.json", {"checkpoint": config.checkpoint, "tasks": results})
+    calibration = calibration_summary(agent, config)
+    write_json(folder / "evaluation.json", {"checkpoint": config.checkpoint, "tasks": results, "calibration": calibration})
     if config.eval.video:
         for _, path, _ in record_videos(agent, config.env, config.eval, config.seed, folder / "media"):
             print_line(f"Video: {path}")

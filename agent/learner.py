@@ -91,11 +91,13 @@ class Learner:
         return {f"validation/{name}": value.item() for name, value in found.items()}
 
     def _counts(self, z: Tensor) -> dict[str, tuple[Tensor, int]]:
-        codes = self.model.latents.split(z)
-        blocks = [block for block in self.model.latents.blocks if block.learned or block.kind == "image"]
-        return {
-            block.key: (code_counts(block, codes[block.key]), self.model.modality(block.key).classes_in_use) for block in blocks
-        }
+        codes, there = self.model.latents.split(z), self.model.latents.present(z)
+        found = {}
+        for block in self.model.latents.blocks:
+            if block.learned or block.kind == "image":
+                own = codes[block.key][there[block.key]] if block.key in there else codes[block.key]
+                found[block.key] = code_counts(block, own), self.model.modality(block.key).classes_in_use
+        return found
 
     def _learn_policy(
         self, output: ModelOutput, sequences: Sequences, log_prob: Tensor, timer: PhaseTimer, look: bool = False

@@ -48,6 +48,10 @@ class Hierarchy(nn.Module):
         """
         raise NotImplementedError
 
+    def value(self, z: Tensor, h: Tensor) -> Tensor | None:
+        """Values (N,) of states z (N, G), h as for `act`, or None from a hierarchy that has none to compare with returns."""
+        return None
+
     def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
         """Learn inside the world model from `starts`, and from the real trajectory of the same batch."""
         raise NotImplementedError

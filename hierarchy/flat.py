@@ -50,6 +50,9 @@ class FlatPolicy(Hierarchy):
         action, log_prob = self.policy.act(z, h, greedy)
         return action, log_prob, state
 
+    def value(self, z: Tensor, h: Tensor) -> Tensor:
+        return self.policy.critic(z, h)
+
     def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
         config = self.config
         path = imagined_trajectory(env.imagine(self.policy.act, starts))

@@ -17,11 +17,11 @@ def code_counts(block: LatentBlock, codes: Tensor) -> Tensor:
 
 def perplexity(counts: Tensor) -> Tensor:
     """How many codes (groups,) are in use, weighed by how often: exp of the entropy of the shares of `counts` (groups, C)."""
-    share = counts / counts.sum(-1, keepdim=True)
+    share = counts / counts.sum(-1, keepdim=True).clamp(min=1)
     return torch.special.entr(share).sum(-1).exp()
 
 
 def dead_share(counts: Tensor, available: int, least: float = 1e-4) -> Tensor:
     """Share (groups,) of the first `available` codes that make up less than `least` of `counts` (groups, C)."""
-    share = counts / counts.sum(-1, keepdim=True)
+    share = counts / counts.sum(-1, keepdim=True).clamp(min=1)
     return (share[..., :available] < least).float().mean(-1)

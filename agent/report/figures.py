@@ -128,6 +128,30 @@ def validation_figure(run: RunData) -> Figure | None:
     return _compared({"training": training, "held-out": held_out}, "loss", caption, "World model: training against held-out")
 
 
+def reliability_figures(run: RunData) -> list[Figure]:
+    """What was predicted at evaluation against what came, for rewards, ends and values: `calibration` of the summary."""
+    names = {"reward": "Reward", "cont": "Chance to go on", "value": "Value"}
+    table = run.table("calibration")
+    return [_reliability(title, table[name]) for name, title in names.items() if isinstance(table.get(name), dict)]
+
+
+def _reliability(title: str, bins: Mapping[str, Any]) -> Figure:
+    predicted, observed, count = bins["predicted"], bins["observed"], bins["count"]
+    total = sum(count)
+
+    def paint(axes: Axes) -> None:
+        ends = [min(*predicted, *observed, 0.0), max(*predicted, *observed, 0.0)]
+        axes.plot(ends, ends, color="#8a94a0", linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+        axes.plot(predicted, observed, color=COLOURS[0], linewidth=1)
+        axes.scatter(predicted, observed, s=[18 + 130 * n / total for n in count], color=COLOURS[0], zorder=3)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("observed")
+
+    caption = f"Mean error {bins['error']:.2g} over {total:,} steps. On the dotted line predictions are right on average."
+    pairs = ", ".join(f"{p:.3g} came as {o:.3g} ({n} times)" for p, o, n in zip(predicted, observed, count, strict=True))
+    return draw(paint, f"{title}, predicted against observed in bins: {pairs}.", caption, title, (3.6, 3.2))
+
+
 def _compared(lines: Mapping[str, Series], unit: str, caption: str, title: str) -> Figure:
     """Named lines on the same axes."""
 

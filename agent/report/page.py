@@ -13,6 +13,7 @@ from agent.report.figures import (
     duration,
     lines_figure,
     pair_figure,
+    reliability_figures,
     small_figures,
     success_figure,
     time_figure,
@@ -78,6 +79,7 @@ def render(run: RunData) -> str:
         validation=validation_figure(run),
         curriculum=curriculum_figure(run) if len(run.tasks) > 1 else None,
         time=time_figure(run),
+        reliability=reliability_figures(run),
         losses=_losses(run),
         pictures=run.pictures,
     )

@@ -1,0 +1,95 @@
+"""What a trained agent foresaw at every step of a real episode, beside what came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from agent.agent import Agent
+from agent.sequences import Episode
+from world_model.engines.base import evaluate
+from world_model.imagination import previous_history
+from world_model.model import Sequences
+from world_model.symbols import UNKNOWN
+
+PIECE = 256  # steps of an episode taken at once
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass
+class Foresight:
+    """T steps of an episode; index t is about arriving at step t + 1, but for `value`, `returns` and `valued`.
+
+    Attributes:
+        reward: expected reward. cont: predicted probability of going on, that is, not to terminate there.
+        value: of the state at t, NaN from a hierarchy that has none. returns: discounted rewards from t on, bootstrapped from the
+            value of the last state where the episode did not terminate.
+        surprise: negative log-likelihood of the next observation's codes under the prior, in nats.
+        unknown: share of the next observation's changing symbols that no table knows.
+    """
+
+    reward: Numbers
+    cont: Numbers
+    value: Numbers
+    returns: Numbers
+    surprise: Numbers
+    unknown: Numbers
+
+
+def discounted(reward: NDArray[np.floating], last: float, gamma: float) -> Numbers:
+    """Returns (T,) of rewards (T,), `last` being the value of what comes after them."""
+    returns = np.zeros(len(reward))
+    for t in reversed(range(len(reward))):
+        last = returns[t] = reward[t] + gamma * last
+    return returns
+
+
+@torch.no_grad()
+def foresee(agent: Agent, episode: Episode, gamma: float) -> Foresight:
+    """One pass over an episode of T steps (T + 1 observations); nothing is sampled."""
+    context = agent.model.config.layers * agent.model.config.window  # as far back as a step can look, layer by layer
+    pieces = [_piece(agent, episode, max(0, t - context), t, min(t + PIECE, len(episode))) for t in range(0, len(episode), PIECE)]
+    joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0] if name != "last"}
+    last = 0.0 if episode.terminated else float(np.nan_to_num(pieces[-1]["last"][0]))
+    found = Foresight(**joined, returns=discounted(episode.reward, last, gamma))
+    assert all(len(getattr(found, field.name)) == len(episode) for field in fields(found))
+    return found
+
+
+def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int) -> dict[str, Numbers]:
+    """Steps `start` to `end` - 1, with those from `begin` on as context."""
+    model, device = agent.model, agent.device
+    count = end - begin + 1  # observations
+    obs = {key: x.to(device) for key, x in model.tokenize({k: v[None, begin : end + 1] for k, v in episode.obs.items()}).items()}
+    taken = torch.as_tensor(episode.action[begin:end], device=device)
+    action = torch.cat([taken, torch.zeros_like(taken[:1])])[None]  # what follows the last observation is not looked at
+    first = torch.zeros(1, count, dtype=torch.bool, device=device)
+    first[0, 0] = True
+    nothing = torch.zeros(1, count, device=device)
+    output = evaluate(model, Sequences(obs, action, nothing, first, nothing.bool(), nothing.bool()))
+    z, h = output.z, output.h
+    surprise = torch.zeros(count - 1, device=device)
+    after, there = model.latents.split(z[0, 1:]), model.latents.present(z[0, 1:])
+    for key, logits in model.prior_logits(h[:, :-1], z[:, :-1]).items():
+        error = F.cross_entropy(logits[0].flatten(0, -2).float(), after[key].flatten(), reduction="none")
+        error = error.view(after[key].shape).sum(-1)
+        surprise += error * there[key] if key in there else error  # what is absent surprises by its absence alone
+    tables = [key for key in (block.key for block in model.predicted) if model.modality(key).has_unknown]
+    strange = [(after[key] == UNKNOWN) & there[key].unsqueeze(-1) if key in there else after[key] == UNKNOWN for key in tables]
+    unknown = torch.cat(strange, -1).float().mean(-1) if strange else torch.zeros_like(surprise)
+    value = agent.hierarchy.value(z[0], model.view(z, previous_history(h, first))[0])
+    values = value if value is not None else torch.full((count,), torch.nan)
+    whole = {
+        "reward": model.reward(h[0, :-1]),
+        "cont": model.cont(h[0, :-1]),
+        "value": values[:-1],
+        "surprise": surprise,
+        "unknown": unknown,
+    }
+    kept = {name: x[start - begin :].double().cpu().numpy() for name, x in whole.items()}
+    return kept | {"last": values[-1:].double().cpu().numpy()}

@@ -1,0 +1,99 @@
+"""Reliability by hand, and of a trained agent's predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agent.calibration import calibrate, calibration_summary, reliability
+from agent.foresight import discounted, foresee
+from agent.playing import play_episode
+from agent.trainer import Trainer
+from envs import make_task_space
+from tests.agent.tiny import CARTPOLE, DOORKEY, play, tiny_config
+from world_model.model import Sequences
+
+
+def test_the_expected_calibration_error_weighs_the_distance_in_every_bin_by_how_many_are_in_it():
+    predicted = [0.05, 0.07, 0.92, 0.94, 0.96, 0.98]
+    observed = [0, 1, 1, 1, 1, 0]
+    found = reliability(predicted, observed, probability=True)
+    assert found["count"] == [2, 4]
+    assert found["predicted"] == pytest.approx([0.06, 0.95]) and found["observed"] == pytest.approx([0.5, 0.75])
+    assert found["error"] == pytest.approx((2 * 0.44 + 4 * 0.20) / 6)
+
+
+def test_a_probability_of_one_is_in_the_last_bin():
+    found = reliability([1.0, 0.95, 0.0], [1, 1, 0], probability=True)
+    assert found["count"] == [1, 2] and found["error"] == pytest.approx(2 / 3 * 0.025)
+
+
+def test_numbers_are_put_into_bins_of_equally_many_and_equal_ones_together():
+    found = reliability(np.arange(100.0), np.arange(100.0) + 2)
+    assert found["count"] == [10] * 10 and found["error"] == pytest.approx(2)
+    same = reliability([0.0] * 9 + [1.0], [0.0] * 9 + [0.5])
+    assert sum(same["count"]) == 10 and same["error"] == pytest.approx(0.05)
+
+
+def test_the_return_of_a_state_is_all_that_follows_discounted():
+    assert discounted(np.array([1.0, 0.0, 2.0]), 8.0, 0.5).tolist() == [1 + 0.25 * (2 + 4), 0.5 * (2 + 4), 6.0]
+
+
+@pytest.mark.parametrize("env", [DOORKEY, CARTPOLE], ids=["doorkey", "cartpole"])
+def test_what_was_foreseen_is_what_a_pass_over_the_whole_episode_predicts(
+    tmp_path: Path, env: dict[str, object], monkeypatch: pytest.MonkeyPatch
+):
+    config = tiny_config(env)
+    trainer = Trainer(config, tmp_path)
+    play(trainer, 60)
+    agent = trainer.agent
+    tasks = make_task_space(config.env)
+    episode = play_episode(agent, config.env, tasks, tasks.hardest.id, "test", 1, 0.9)
+    whole = foresee(agent, episode, 0.9)
+    steps = len(episode)
+    with torch.no_grad():
+        obs = agent.model.tokenize({key: value[None] for key, value in episode.obs.items()})
+        action = torch.as_tensor(np.append(episode.action, 0))[None]
+        nothing = torch.zeros(1, steps + 1)
+        first = torch.arange(steps + 1)[None] == 0
+        end = (torch.arange(steps + 1) == steps)[None] & episode.terminated
+        reward = torch.as_tensor(np.insert(episode.reward, 0, 0))[None]
+        output = agent.model(Sequences(obs, action, reward, first, end, nothing.bool()))
+    prior = sum(value for name, value in output.losses.items() if name.startswith("prior/"))
+    assert whole.surprise.mean() == pytest.approx(float(prior), rel=1e-4)
+    assert whole.reward == pytest.approx(agent.model.reward(output.h[0, :-1]).detach().numpy(), abs=1e-5)
+    assert whole.returns[-1] == pytest.approx(
+        episode.reward[-1] + (0 if episode.terminated else whole.returns[-1] - episode.reward[-1])
+    )
+    monkeypatch.setattr("agent.foresight.PIECE", 3)  # window and layers are few: pieces need only some steps before them
+    pieces = foresee(agent, episode, 0.9)
+    for name in ("reward", "cont", "surprise", "unknown"):
+        assert getattr(pieces, name) == pytest.approx(getattr(whole, name), abs=1e-4), name
+
+
+def test_an_evaluation_compares_so_many_steps_of_every_task_and_disturbs_no_random_number(tmp_path: Path):
+    config = tiny_config(DOORKEY)
+    config.eval.calibration = 31
+    trainer = Trainer(config, tmp_path)
+    play(trainer, 40)
+    before = torch.get_rng_state()
+    found = calibration_summary(trainer.agent, config)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found.keys() == {"reward", "cont", "value"}
+    assert all(sum(figures["count"]) == 2 * 16 and figures["error"] >= 0 for figures in found.values())
+    config.eval.calibration = 0
+    assert calibration_summary(trainer.agent, config) == {}
+
+
+def test_ends_are_observed_where_episodes_terminated_and_nowhere_else(tmp_path: Path):
+    config = tiny_config(CARTPOLE)
+    trainer = Trainer(config, tmp_path)
+    trainer.collector.start()
+    tasks = make_task_space(config.env)
+    episode = play_episode(trainer.agent, config.env, tasks, tasks.hardest.id, "test", 1, 0.9)
+    found = calibrate([episode], [foresee(trainer.agent, episode, 0.9)])["cont"]
+    assert episode.terminated and found["predicted"] == [pytest.approx(0.5)]  # nothing has been learned
+    assert found["observed"] == [pytest.approx((len(episode) - 1) / len(episode))]
