@@ -12,7 +12,7 @@ from agent.agent import Agent
 from agent.config import RunConfig
 from agent.console import print_line
 from agent.foresight import Foresight, foresee
-from agent.playing import play_episode
+from agent.playing import PATIENCE, play_episode
 from agent.sequences import Episode
 from envs import make_task_space
 
@@ -60,8 +60,9 @@ def calibration_summary(
     for task in tasks:
         left, seed = share, config.seed
         while left > 0 and not stopped():
-            stop = _after(left, stopped)
-            episode = play_episode(agent, config.env, tasks, task.id, config.eval.split, seed, gamma, stop)
+            episode = play_episode(
+                agent, config.env, tasks, task.id, config.eval.split, seed, gamma, stopped, longest=min(left, PATIENCE)
+            )
             episodes.append(episode)
             left, seed = left - len(episode), seed + 1
     if not episodes:
@@ -70,9 +71,3 @@ def calibration_summary(
     errors = ", ".join(f"{name} {figures['error']:.2g}" for name, figures in found.items())
     print_line(f"Calibration, mean error of predictions over {sum(map(len, episodes))} steps: {errors}")
     return found
-
-
-def _after(steps: int, stopped: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether it has been called `steps` times, or `stopped` says so."""
-    left = iter(range(steps - 1))
-    return lambda: stopped() or next(left, None) is None

@@ -25,7 +25,7 @@ USUAL = 10  # looks from which a part's usual gradient norm is known
 EXPLOSION = 100.0  # times its usual norm, at two looks in a row
 LEARNED = 0.01  # a head whose loss is below this needs no gradient any more
 FORGETTING = 0.9  # weight of the codes counted at earlier looks
-COLLAPSED = 2.0  # fewer codes than this are in use
+COLLAPSED = 1.2  # fewer codes than this are in use
 
 
 def overfits(training: Sequence[float], validation: Sequence[float]) -> bool:

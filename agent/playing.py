@@ -60,9 +60,10 @@ def play_episode(
     stopped: Callable[[], bool] = lambda: False,
     mode: str = "sample",
     random: float = 0.0,
+    longest: int = PATIENCE,
 ) -> Episode:
     """One episode: see `play_episodes`."""
-    return play_episodes(agent, config, tasks, task_id, split, seed, 1, gamma, stopped, mode, random)[0][0]
+    return play_episodes(agent, config, tasks, task_id, split, seed, 1, gamma, stopped, mode, random, longest)[0][0]
 
 
 def play_episodes(
@@ -77,11 +78,12 @@ def play_episodes(
     stopped: Callable[[], bool] = lambda: False,
     mode: str = "sample",
     random: float = 0.0,
+    longest: int = PATIENCE,
 ) -> list[tuple[Episode, dict[str, Any]]]:
     """`number` episodes of the agent on one task, on layouts of `split`, with the info of their last step.
 
     Their rewards are those that the agent learns from; with the learner's discount `gamma` they hold the terms of `env.rewards`,
-    bonuses of counts apart: those are of the run. An episode that goes on for `PATIENCE` steps, or till `stopped` says so, is
+    bonuses of counts apart: those are of the run. An episode that goes on for `longest` steps, or till `stopped` says so, is
     left there, neither terminated nor truncated.
 
     Args:
@@ -106,7 +108,8 @@ def play_episodes(
                 action, log_prob, state = agent.act(obs, first, state, "random" if rng.random() < random else mode)
                 step = envs.step(action)
                 obs, reward = step.obs, learned.replayed(step)
-                first = _record(tape, step, action, log_prob, reward, stopped())
+                stop = stopped()  # asked once a step: it may change its mind at any moment
+                first = _record(tape, step, action, log_prob, reward, longest, stop)
                 for i in np.flatnonzero(first).tolist():
                     tape_number = tape[i].number
                     if tape_number is None:
@@ -116,7 +119,7 @@ def play_episodes(
                         continue
                     ended = tape[i].episode(task_id, bool(step.terminated[i]), bool(step.truncated[i]))
                     done[tape_number] = (ended, tape[i].info)
-                if len(done) == number or stopped():
+                if len(done) == number or stop:
                     return [done[i] for i in sorted(done)]
     finally:
         envs.close()
@@ -139,7 +142,13 @@ def _begin(
 
 
 def _record(
-    tape: list[Recording], step: StepResult, action: np.ndarray, log_prob: np.ndarray, reward: np.ndarray, stopped: bool
+    tape: list[Recording],
+    step: StepResult,
+    action: np.ndarray,
+    log_prob: np.ndarray,
+    reward: np.ndarray,
+    longest: int,
+    stopped: bool,
 ) -> np.ndarray:
     """Take in one step of every environment; answers whose episodes are over (E,)."""
     for i, recording in enumerate(tape):
@@ -148,6 +157,6 @@ def _record(
         recording.log_prob.append(float(log_prob[i]))
         recording.reward.append(float(reward[i]))
         recording.info = step.infos[i]
-    lasting = np.array([len(recording.action) >= PATIENCE for recording in tape])
+    lasting = np.array([len(recording.action) >= longest for recording in tape])
     over = step.terminated | step.truncated | lasting | stopped
     return np.asarray(over if step.dropped is None else over | step.dropped)

@@ -84,9 +84,7 @@ def play(agent: Agent, env: EnvConfig, task: str, episodes: int, seed: int, miss
     """Episodes of the agent on held-out layouts, at most `LONGEST` steps of each; with `mission`, shown in place of its own."""
     played = []
     for index in range(episodes):
-        left = iter(range(LONGEST - 1))
-        stop = lambda left=left: next(left, None) is None  # noqa: E731
-        episode = play_episode(agent, env, make_task_space(env), task, "test", 1000 * seed + index, None, stop)
+        episode = play_episode(agent, env, make_task_space(env), task, "test", 1000 * seed + index, longest=LONGEST)
         if mission is not None:
             texts = np.broadcast_to(mission, (len(episode) + 1, *mission.shape)).copy()
             episode = Episode(**{**vars(episode), "obs": episode.obs | {"mission": texts}})
