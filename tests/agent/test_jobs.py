@@ -193,7 +193,7 @@ def test_a_run_stopped_during_its_evaluation_is_trained_but_not_finished_and_eva
 def test_a_picture_that_cannot_be_drawn_does_not_cost_the_run_its_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[Exception]
 ):
-    def broken(*args: object) -> float:
+    def broken(*args: object, **options: object) -> float:
         raise error("no canvas")
 
     monkeypatch.setattr(jobs, "picture_dream", broken)
