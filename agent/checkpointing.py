@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from agent.agent import AgentState
-from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training, load_weights
+from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training, load_weights, resolve
 from agent.sequences import pack_open_episodes, unpack_open_episodes
 from agent.shards import ShardReader, ShardWriter, set_aside
 from agent.trainer import Trainer, broken_down
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 from world_model.dynamics import RollingState
+from world_model.engines.base import Engine
+from world_model.model import WorldModel
 
 log = logging.getLogger(__name__)
 
@@ -130,15 +132,32 @@ def load_agent_weights(model: torch.nn.Module, hierarchy: torch.nn.Module, path:
         UserError: if it is a checkpoint of another model.
     """
     for module, weights, group in zip((model, hierarchy), split_weights(load_weights(path)), ("model", "hierarchy"), strict=True):
-        own = module.state_dict()
-        wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
-        wrong += [name for name in weights if name not in own]
-        if wrong:
-            raise UserError(
-                f"the checkpoint {path} is of another model: {group} weight '{wrong[0]}' and {len(wrong) - 1} more do not fit; "
-                f"use the {group}= options that it was trained with (see its agent.json)"
-            )
-        module.load_state_dict(weights)
+        _load_module(module, weights, group, path)
+
+
+def load_pretrained(engine: Engine, model: WorldModel, folder: Path) -> None:
+    """Start from the world model of a run folder or checkpoint: weights, symbol tables and codebooks; the rest stays fresh.
+
+    Raises:
+        UserError: there is none, or it is of another model or for another environment.
+    """
+    path = resolve(folder)
+    check_spec(load_meta(path), model.spec, path)
+    _load_module(model, split_weights(load_weights(path))[0], "model", path)
+    engine.load_weights(model.state_dict())
+    log.info("the world model starts from %s", path)
+
+
+def _load_module(module: torch.nn.Module, weights: dict[str, Tensor], group: str, path: Path) -> None:
+    own = module.state_dict()
+    wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    wrong += [name for name in weights if name not in own]
+    if wrong:
+        raise UserError(
+            f"the checkpoint {path} is of another model: {group} weight '{wrong[0]}' and {len(wrong) - 1} more do not fit; "
+            f"use the {group}= options that it was trained with (see its agent.json)"
+        )
+    module.load_state_dict(weights)
 
 
 def restore(trainer: Trainer, path: Path) -> None:

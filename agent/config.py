@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.loggers import LoggerConfig
 from curriculum.config import CurriculumConfig
@@ -15,7 +16,7 @@ from world_model.config import ModelConfig, ShardingConfig
 class JobConfig:
     """What `run.py` does."""
 
-    name: str = "train"  # train | evaluate | dream | check
+    name: str = "train"  # train | pretrain | evaluate | dream | check
 
 
 @dataclass
@@ -50,7 +51,18 @@ class TrainConfig:
     validation: float = 0.05  # share of episodes kept out of training
     validation_after: int = 10_000  # env steps before which none is
     look_every: int = 25  # updates between looks at the held-out loss, the gradients and the codes; 0: never
+    pretrained: str | None = None  # a run folder or checkpoint whose world model a new run starts from
     threads: int = 0  # torch threads on the CPU; 0: as many as there are cores
+
+
+@dataclass
+class PretrainConfig:
+    """The world model alone, on stored episodes."""
+
+    data: Any = None  # a folder of stored episodes, or a list of folders
+    updates: int = 5000
+    log_every: int = 50  # updates between log lines and looks at held-out episodes
+    checkpoint_every: int = 1000  # updates
 
 
 @dataclass
@@ -99,6 +111,7 @@ class RunConfig:
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     dream: DreamConfig = field(default_factory=DreamConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)

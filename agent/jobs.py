@@ -1,25 +1,21 @@
-"""The jobs of `run.py`: train, evaluate, dream, check. Each answers its objective, a float."""
+"""The jobs of `run.py`: train, pretrain, evaluate, dream, check. Each answers its objective, a float."""
 
 from __future__ import annotations
 
 import json
 import logging
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-import yaml
 
 from agent.agent import Agent
 from agent.calibration import calibration_summary
 from agent.check import check_environment
 from agent.checkpoint import CheckpointStore
-from agent.checkpointing import forget_later_shards, restore, save
+from agent.checkpointing import forget_later_shards, load_pretrained, restore, save
 from agent.config import RunConfig
 from agent.console import console, print_line, show_observations
 from agent.dream.dataset import write_dataset
@@ -27,25 +23,23 @@ from agent.dream.job import check_dream, dream_tasks, picture_dream
 from agent.evaluation import EvaluationStopped, check_evaluation
 from agent.loading import load_agent
 from agent.loggers import MetricLogger
+from agent.pretrain.job import pretrain
 from agent.progress import Progress
 from agent.results import evaluation_summary
+from agent.run_folder import checkpoint_to_resume, write_config, write_json
+from agent.stopping import stop_on_signal
 from agent.trainer import Trainer
 from agent.video import record_videos
 from envs import make_task_space
 from envs.errors import UserError
 
 log = logging.getLogger(__name__)
-CONFIG = "config.yaml"
 
 
 def train(config: RunConfig, folder: Path) -> float:
     """Train an agent; answers the evaluation success on the hardest task (its training success where evaluation was skipped)."""
     store = CheckpointStore(folder / "checkpoints", config.train.keep_checkpoints)
-    resumed = store.latest() if config.resume else None
-    if config.resume and resumed is None and any(store.folder.glob("step_*")):
-        raise UserError(f"resume={config.resume} holds no whole checkpoint; start a new run without resume")
-    if not config.resume and holds_run(folder):
-        raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or choose another hydra.run.dir")
+    resumed = checkpoint_to_resume(config, folder, store)
     trainer = Trainer(config, folder)
     show_observations(trainer.envs.spec)
     if resumed is not None:
@@ -56,9 +50,10 @@ def train(config: RunConfig, folder: Path) -> float:
     elif config.resume:
         forget_later_shards(trainer, [])
         log.info("%s was stopped before its first checkpoint: it starts from the beginning", folder)
+    if resumed is None and config.train.pretrained:
+        load_pretrained(trainer.engine, trainer.agent.model, Path(config.train.pretrained))
     logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if config.resume else None, print_line)
-    # Only now: a run that cannot start leaves no trace of one. A resumed run keeps what was changed for the next time.
-    write_text(folder / CONFIG, yaml.safe_dump(asdict(replace(config, resume=None)), sort_keys=False))
+    write_config(config, folder)  # only now: a run that cannot start leaves no trace of one
     progress = Progress(
         config.train.env_steps,
         str(trainer.device),
@@ -69,7 +64,7 @@ def train(config: RunConfig, folder: Path) -> float:
         console=console,
     )
     try:
-        with _stop_on_signal(trainer):
+        with stop_on_signal(trainer):
             with progress:
                 trainer.run(logger, progress, lambda: save(trainer, store))
             save(trainer, store)
@@ -139,11 +134,6 @@ def objective(summary: dict[str, Any], hardest: str) -> float:
     return float(summary.get("training", {}).get(hardest, {}).get("success") or 0.0)
 
 
-def holds_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, finished or not."""
-    return (folder / CONFIG).exists() or (folder / "checkpoints").exists()
-
-
 def is_finished(folder: Path) -> bool:
     """Whether a folder's run got as far as its evaluation."""
     try:
@@ -155,19 +145,6 @@ def is_finished(folder: Path) -> bool:
 def objective_of(folder: Path) -> float:
     """The objective of a run that is finished, from its `summary.json`."""
     return float(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["objective"])
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one go, so that a reader never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """As `write_text`, of plain data."""
-    write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> None:
@@ -205,28 +182,13 @@ def _unevaluated(trainer: Trainer, failure: UserError | None) -> str:
     return f"Training ended at {trainer.env_steps} env steps, but its evaluation {what}; to evaluate it again: {command}"
 
 
-@contextmanager
-def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end training or evaluation after the step under way; a second Ctrl-C ends the program at once."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if trainer.stopping:
-            raise KeyboardInterrupt
-        trainer.stopping = True
-        console.print("Stopping: checkpoint and report follow (press Ctrl-C again to quit without them) ...")
-
-    try:
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: whoever runs us there stops us some other way
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-JOBS = {"train": train, "evaluate": evaluate_checkpoint, "dream": dream_checkpoint, "check": check_environment}
+JOBS = {
+    "train": train,
+    "pretrain": pretrain,
+    "evaluate": evaluate_checkpoint,
+    "dream": dream_checkpoint,
+    "check": check_environment,
+}
 
 
 def run_job(config: RunConfig, folder: Path) -> float:

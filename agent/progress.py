@@ -57,6 +57,7 @@ class Progress:
         enabled: False shows nothing.
         threshold: success from which a task counts as mastered, and is shown in green.
         env_steps, updates: counters that a resumed run starts with.
+        unit: what is counted, where it is not env steps.
     """
 
     def __init__(
@@ -70,8 +71,9 @@ class Progress:
         updates: int = 0,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        unit: str = "env steps",
     ) -> None:
-        self.total, self.device, self.enabled, self.every = total_env_steps, device, enabled, every
+        self.total, self.device, self.enabled, self.every, self.unit = total_env_steps, device, enabled, every, unit
         self.threshold = threshold
         self._console = console or Console()
         self._clock = clock
@@ -110,7 +112,7 @@ class Progress:
     def line(self) -> str:
         """Everything on one line: `12,000/40,000 env steps (30 %) | 310 steps/s | ...`."""
         share = min(100 * self._env_steps / max(self.total, 1), 100)  # the last step is one of all environments
-        parts = [f"{self._env_steps:,}/{self.total:,} env steps ({share:.0f} %)", *self._figures()]
+        parts = [f"{self._env_steps:,}/{self.total:,} {self.unit} ({share:.0f} %)", *self._figures()]
         if self._task:
             parts.append(f"on {self._task}")
         if self._success:
@@ -120,7 +122,8 @@ class Progress:
     def _figures(self) -> list[str]:
         steps, updates = self._rates.per_second()
         left = clock_time(max(self.total - self._env_steps, 0) / steps) if steps > 0 else "-"
-        return [f"{steps:,.0f} steps/s", f"{updates:.1f} updates/s", f"ETA {left}", self.device]
+        speed = [] if self.unit == "updates" else [f"{steps:,.0f} steps/s"]
+        return [*speed, f"{updates:.1f} updates/s", f"ETA {left}", self.device]
 
     def _print(self) -> None:
         # Without soft_wrap rich would break the line at 80 columns, where there is no terminal to be that narrow.
@@ -129,7 +132,7 @@ class Progress:
 
     def _bar(self) -> RenderableType:
         top = Table.grid(padding=(0, 1))
-        done = Text(f"{self._env_steps:,}/{self.total:,} env steps", style="bold")
+        done = Text(f"{self._env_steps:,}/{self.total:,} {self.unit}", style="bold")
         top.add_row(ProgressBar(total=max(self.total, 1), completed=min(self._env_steps, self.total), width=32), done)
         figures = Text(" · ".join(self._figures()), style="dim")
         tasks = Text("success  " if self._success else "")

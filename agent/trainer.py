@@ -43,7 +43,7 @@ def check_settings(config: RunConfig) -> None:
         UserError: numbers that do not fit together.
     """
     train, envs = config.train, config.env.num_envs
-    _check_ranges(config)
+    check_ranges(config)
     enough = envs * (train.length - 1)  # so that every environment's stream holds a whole sequence when learning begins
     if train.random_steps < enough:
         raise UserError(
@@ -61,7 +61,12 @@ def check_settings(config: RunConfig) -> None:
     check_dream(config.dream)
 
 
-def _check_ranges(config: RunConfig) -> None:
+def check_ranges(config: RunConfig) -> None:
+    """Refuse numbers that make no sense whatever the job is.
+
+    Raises:
+        UserError: a number out of range.
+    """
     train, model, hierarchy = config.train, config.model, config.hierarchy
     learning = hierarchy.actor_critic
     counts = {

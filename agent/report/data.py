@@ -95,6 +95,17 @@ class RunData:
         return bool(self.metrics or self.config_text or self.summary or not self.dreams)
 
     @property
+    def pretrained(self) -> bool:
+        """Whether it is a pretraining: nothing was played, and `env_steps` counts updates."""
+        job = self.config.get("job")
+        return isinstance(job, dict) and job.get("name") == "pretrain"
+
+    @property
+    def axis(self) -> str:
+        """What the steps of all series are."""
+        return "updates" if self.pretrained else "env steps"
+
+    @property
     def tasks(self) -> list[str]:
         """Every task, easy to hard: the curriculum's order where it is known, else the order they turned up in."""
         prefixes = ("curriculum/p/", "train/success/", "eval/success/")
@@ -156,10 +167,11 @@ def load_run(run_folder: Path) -> RunData:
         loaded = json.loads((run_folder / "summary.json").read_text(encoding="utf-8"))
         run.summary = loaded if isinstance(loaded, dict) else {}
     except FileNotFoundError:
-        run.missing.append("summary.json is missing: the run ended before its evaluation, so only training figures are shown.")
+        until = "end" if run.pretrained else "evaluation"
+        run.missing.append(f"summary.json is missing: the run ended before its {until}, so only training figures are shown.")
     except ValueError:
         run.missing.append("summary.json cannot be parsed, so only training figures are shown.")
-    if run.summary and not run.table("tasks"):
+    if run.summary and not run.table("tasks") and not run.pretrained:
         run.missing.append("The run was stopped before its evaluation, so only training figures are shown.")
     media = run_folder / "media"
     dreams = sorted(media.glob("dream*.png"))

@@ -125,7 +125,9 @@ def validation_figure(run: RunData) -> Figure | None:
     since = [index for index, step in enumerate(training.steps) if step >= held_out.steps[0]]
     training = Series([training.steps[i] for i in since], [training.values[i] for i in since])
     caption = "Where the loss on held-out episodes rises and that on training episodes does not, the world model overfits."
-    return _compared({"training": training, "held-out": held_out}, "loss", caption, "World model: training against held-out")
+    return _compared(
+        {"training": training, "held-out": held_out}, "loss", caption, "World model: training against held-out", run.axis
+    )
 
 
 def reliability_figures(run: RunData) -> list[Figure]:
@@ -152,7 +154,7 @@ def _reliability(title: str, bins: Mapping[str, Any]) -> Figure:
     return draw(paint, f"{title}, predicted against observed in bins: {pairs}.", caption, title, (3.6, 3.2))
 
 
-def _compared(lines: Mapping[str, Series], unit: str, caption: str, title: str) -> Figure:
+def _compared(lines: Mapping[str, Series], unit: str, caption: str, title: str, axis: str = "env steps") -> Figure:
     """Named lines on the same axes."""
 
     def paint(axes: Axes) -> None:
@@ -161,9 +163,10 @@ def _compared(lines: Mapping[str, Series], unit: str, caption: str, title: str) 
             thin = series.thin()
             axes.plot(thin.steps, thin.values, color=colour, linestyle=dash, label=name)
         finish(axes, unit, 2)
+        axes.set_xlabel(axis)
 
     ends = ", ".join(f"{name} {series.last:.3g}" for name, series in lines.items())
-    alt = f"Line chart of {' and '.join(lines)} {unit} over env steps; at the end {ends}."
+    alt = f"Line chart of {' and '.join(lines)} {unit} over {axis}; at the end {ends}."
     return draw(paint, alt, caption, title)
 
 
@@ -222,11 +225,11 @@ def time_figure(run: RunData) -> Figure | None:
 def small_figures(run: RunData, prefix: str, limit: int = 24) -> tuple[list[Figure], int]:
     """One small chart for every metric under `prefix`, and how many more there were than `limit`."""
     group = run.group(prefix)
-    figures = [_small(prefix, name, series) for name, series in list(group.items())[:limit]]
+    figures = [_small(prefix, name, series, run.axis) for name, series in list(group.items())[:limit]]
     return figures, max(len(group) - limit, 0)
 
 
-def _small(prefix: str, name: str, series: Series) -> Figure:
+def _small(prefix: str, name: str, series: Series, over: str) -> Figure:
     thin = series.thin(150)
     spread = min(thin.values) > 0 and max(thin.values) > 50 * min(thin.values)
 
@@ -238,7 +241,7 @@ def _small(prefix: str, name: str, series: Series) -> Figure:
         axes.set_xlabel("")
 
     axis = "logarithmic" if spread else "linear"
-    alt = f"{prefix}{name} over env steps: from {thin.values[0]:.3g} to {thin.last:.3g}, {axis} axis."
+    alt = f"{prefix}{name} over {over}: from {thin.values[0]:.3g} to {thin.last:.3g}, {axis} axis."
     return draw(paint, alt, title=name, size=(2.9, 1.75))
 
 

@@ -99,13 +99,19 @@ def _subtitle(run: RunData) -> str:
 
 def _tiles(run: RunData) -> list[tuple[str, str]]:
     """The figures at the top of the page: `(what, how much)`."""
-    tiles = [("env steps", f"{run.env_steps:,}")]
+    tiles = [] if run.pretrained else [("env steps", f"{run.env_steps:,}")]
     seconds = run.summary.get("wall_seconds")
     if "updates" in run.summary:
         tiles.append(("updates", f"{run.summary['updates']:,}"))
     if seconds:
         tiles.append(("wall time", duration(seconds)))
-        tiles.append(("env steps/s overall", f"{run.env_steps / seconds:,.0f}"))
+        if not run.pretrained:
+            tiles.append(("env steps/s overall", f"{run.env_steps / seconds:,.0f}"))
+    data, lowest = run.table("data"), run.table("lowest_validation")
+    if data:
+        tiles.append(("stored episodes, held out", f"{data['episodes']:,}, {data['held_out']:,}"))
+    if lowest:
+        tiles.append(("lowest loss on held-out episodes", f"{lowest['loss']:.3g} after {lowest['updates']:,} updates"))
     if run.tasks:
         hardest = run.tasks[-1]
         reached = run.table("steps_to_threshold").get(hardest)

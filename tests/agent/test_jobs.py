@@ -21,6 +21,7 @@ from agent.checkpoint import CheckpointStore
 from agent.config import JobConfig, RunConfig
 from agent.metrics_file import read_metrics
 from agent.shards import ShardReader, shard_names, synthetic_origin
+from agent.stopping import stop_on_signal
 from agent.trainer import Trainer
 from envs.errors import UserError
 from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, QUIET, files, same_tensors, tiny_config
@@ -159,7 +160,7 @@ def test_the_first_signal_asks_a_run_to_stop_and_the_second_ends_the_program_at_
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     for number in (signal.SIGINT, signal.SIGTERM):
         trainer = Trainer(tiny_config(LINE), tmp_path)
-        with pytest.raises(KeyboardInterrupt), jobs._stop_on_signal(trainer):
+        with pytest.raises(KeyboardInterrupt), stop_on_signal(trainer):
             signal.raise_signal(number)
             assert trainer.stopping
             signal.raise_signal(signal.SIGINT)
@@ -344,5 +345,5 @@ def test_weights_of_anything_else_are_refused(run: Path):
 
 
 def test_an_unknown_job_is_refused_with_those_there_are(tmp_path: Path):
-    with pytest.raises(UserError, match="job 'compare' is unknown; choose one of train, evaluate, dream"):
+    with pytest.raises(UserError, match="job 'compare' is unknown; choose one of train, pretrain, evaluate, dream"):
         jobs.run_job(replace(CONFIG, job=JobConfig("compare")), tmp_path)

@@ -1,0 +1,1 @@
+"""`job=pretrain`: the world model learns from stored episodes, before anything is played."""

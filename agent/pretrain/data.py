@@ -1,0 +1,124 @@
+"""Stored episodes, from whatever folders hold them: of a run, of shards, of a Minari data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agent.config import RunConfig
+from agent.holdout import Holdout
+from agent.replay import Replay
+from agent.sequences import Episode
+from agent.shards import ShardReader, shard_names
+from envs.errors import UserError
+from envs.spaces.specs import EnvSpec
+
+STREAM = "data"  # the one task of a replay that does not tell tasks apart
+
+
+def data_folders(data: Any) -> list[Path]:
+    """The folders that `pretrain.data` names.
+
+    Raises:
+        UserError: it names none, or one that does not exist.
+    """
+    names = [data] if isinstance(data, str) else data
+    if not names or not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(
+            "job=pretrain needs pretrain.data=FOLDER: a run folder, a folder of shards or a Minari data set, or [FOLDER, FOLDER]"
+        )
+    folders = [Path(name) for name in names]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"pretrain.data={folder} does not exist: give a folder of stored episodes")
+    return folders
+
+
+def read_folder(folder: Path, spec: EnvSpec, config: RunConfig) -> Iterator[Episode]:
+    """The episodes of one folder, oldest first.
+
+    Raises:
+        UserError: it holds none, or such as are damaged, imagined (unless `replay.synthetic`) or of another environment.
+    """
+    for shards in (folder, folder / "replay"):
+        if shard_names(shards):
+            return ShardReader(shards, spec, config.replay.synthetic).episodes()
+    raise UserError(
+        f"pretrain.data={folder} holds no stored episodes: it has neither shard_*.h5 (its own, or in replay/) "
+        "nor a Minari data set (data/main_data.hdf5)"
+    )
+
+
+@dataclass
+class StoredData:
+    """Episodes in memory, ready to be sampled.
+
+    Attributes:
+        training: what is learned from: the newest `replay.capacity` records.
+        validation: what is kept out; None where nothing is.
+        episodes, steps: of all that was read; `held_out` episodes of them are not learned from.
+    """
+
+    training: Replay
+    validation: Replay | None
+    episodes: int
+    steps: int
+    held_out: int
+
+
+class Split:
+    """Hands on the episodes to train on and keeps the others: those that a run would, too, and of two or more at least one."""
+
+    def __init__(self, episodes: Iterable[Episode], share: float) -> None:
+        self.kept: list[Episode] = []
+        self.steps = self.count = 0
+        self._episodes, self._holdout = episodes, Holdout(share)
+
+    def __iter__(self) -> Iterator[Episode]:
+        waiting: Episode | None = None
+        for episode in self._episodes:
+            self.count += 1
+            self.steps += len(episode)
+            if self._holdout.takes(episode.task, episode.seed, 0):
+                self.kept.append(episode)
+                continue
+            if waiting is not None:
+                yield waiting
+            waiting = episode
+        if waiting is not None and self._holdout.share > 0 and not self.kept and self.count > 1:
+            self.kept.append(waiting)
+        elif waiting is not None:
+            yield waiting
+
+
+def _told(episodes: Iterable[Episode], listener: Callable[[Episode], None] | None) -> Iterator[Episode]:
+    for episode in episodes:
+        if listener is not None:
+            listener(episode)
+        yield episode
+
+
+def load_data(
+    config: RunConfig, spec: EnvSpec, episodes: Iterable[Episode], take_in: Callable[[Episode], None] | None = None
+) -> StoredData:
+    """Read episodes into memory, a share of them apart; `take_in` is called with each that is learned from.
+
+    Raises:
+        UserError: too few to learn from.
+    """
+    length = config.train.length
+    split = Split(episodes, config.train.validation)
+    training = Replay(spec, 1, config.replay.capacity, (STREAM,))
+    training.load(replace(episode, task=STREAM) for episode in _told(split, take_in))
+    if len(training) < length:
+        raise UserError(
+            f"pretrain.data={config.pretrain.data} holds {len(training)} observations to learn from, fewer than "
+            f"train.length={length}: give more episodes, or a smaller train.length or train.validation"
+        )
+    validation = None
+    if split.kept:
+        validation = Replay(spec, 1, sum(len(episode) + 1 for episode in split.kept), (STREAM,))
+        validation.load(replace(episode, task=STREAM) for episode in split.kept)
+    return StoredData(training, validation, split.count, split.steps, len(split.kept))
