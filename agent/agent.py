@@ -73,10 +73,12 @@ class Agent:
         """
         starts = torch.from_numpy(first).to(self.device)
         tokens = {key: x.to(self.device) for key, x in self.model.tokenize(obs, grow).items()}
-        z, _ = self.model.posterior(tokens)
+        with self.model.autocast():
+            z, _ = self.model.posterior(tokens)
         h = state.h * (~starts).unsqueeze(-1)
         action, log_prob, policy = self.hierarchy.act(z, self.model.view(z, h), state.policy, starts, greedy=mode == "greedy")
         if mode == "random":
             action, log_prob = uniform_actions(self.model.spec.action, len(first), self.device)
-        h, cache = rolling_step(self.model.dynamics, self.model.embed(z, action), state.cache.restart(starts))
+        with self.model.autocast():
+            h, cache = rolling_step(self.model.dynamics, self.model.embed(z, action), state.cache.restart(starts))
         return action.cpu().numpy(), log_prob.float().cpu().numpy(), AgentState(cache, h, policy)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from agent.agent import Agent
 from agent.sequences import Episode
 from world_model.engines.base import evaluate
-from world_model.imagination import previous_history
 from world_model.model import Sequences
+from world_model.starts import previous_history
 from world_model.symbols import UNKNOWN
 
 PIECE = 256  # steps of an episode taken at once

@@ -13,8 +13,9 @@ from agent.agent import Agent
 from agent.evaluation import seeded
 from agent.sequences import Episode
 from hierarchy.base import PolicyState
-from world_model.imagination import ImaginationEnv, Policy, Starts, previous_history
-from world_model.model import Sequences, WorldModel
+from world_model.imagination import ImaginationEnv, Policy
+from world_model.model import WorldModel
+from world_model.starts import starts_at
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,6 @@ def imagine_futures(
     length = max(lengths)
     first = torch.zeros(len(starts), length, dtype=torch.bool, device=device)
     first[:, 0] = True
-    nothing = torch.zeros(first.shape, device=device)
     spans = list(zip(starts, lengths, strict=True))
     shown = {
         leaf.key: np.stack([_before(start.episode.obs[leaf.key], start.step, number, length) for start, number in spans])
@@ -79,14 +79,12 @@ def imagine_futures(
     with seeded(seed, device):
         obs = {key: x.to(device) for key, x in model.tokenize(shown).items()}
         taken = torch.from_numpy(actions).to(device)
-        output = model(Sequences(obs, taken, nothing, first, nothing.bool(), nothing.bool()))
+        z, h, memory = model.prefill(obs, taken, first)
         step = torch.tensor(lengths, device=device)[:, None].expand(-1, samples) - 1  # (S, N)
-        rows = torch.arange(len(starts), device=device)[:, None]
-        history = previous_history(output.h, first)
         env = ImaginationEnv(model, horizon, len(starts) * samples, device)
         env.likeliest = likeliest
         policy = _actor(agent, len(starts) * samples, acting) if acting else _replayed(starts, horizon, samples, device)
-        rollout = env.imagine(policy, Starts(step, output.z[rows, step], history[rows, step], first, output.context))
+        rollout = env.imagine(policy, starts_at(step, z, h, first, memory))
     shape = (len(starts), samples)
     return Futures(*(x.unflatten(0, shape) for x in (rollout.z, rollout.action, rollout.log_prob, rollout.reward, rollout.cont)))
 

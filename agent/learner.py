@@ -14,8 +14,9 @@ from hierarchy.config import HierarchyConfig
 from hierarchy.trajectory import LatentTrajectory
 from world_model.engines.base import EPS, Engine
 from world_model.gradients import gradient_norms, hierarchy_parts
-from world_model.imagination import ImaginationEnv, choose_starts, previous_history
+from world_model.imagination import ImaginationEnv
 from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.starts import choose_starts, previous_history
 from world_model.usage import code_counts
 
 

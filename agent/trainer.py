@@ -29,6 +29,7 @@ from agent.timing import PhaseTimer
 from curriculum import make_curriculum
 from envs import SuccessRule, make_envs, make_task_space
 from envs.errors import UserError
+from world_model.config import PRECISIONS
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ def check_ranges(config: RunConfig) -> None:
         "train.validation_after": train.validation_after,
         "train.look_every": train.look_every,
         "model.text_heads": model.text_heads,
+        "model.attention_heads": model.attention_heads,
         "model.image_radius": model.image_radius,
     }
     for key, number in magnitudes.items():
@@ -115,6 +117,12 @@ def check_ranges(config: RunConfig) -> None:
         )
     if not 0 < learning.gamma <= 1:
         raise UserError(f"hierarchy.actor_critic.gamma={learning.gamma} has to be above 0 and at most 1")
+    if model.precision not in PRECISIONS:
+        raise UserError(f"model.precision={model.precision} is unknown; choose one of {', '.join(PRECISIONS)}")
+    if not 0 <= model.modality_dropout <= 1:
+        raise UserError(f"model.modality_dropout={model.modality_dropout} is a share: give 0 to 1")
+    if model.attention_heads and model.hidden % model.attention_heads:
+        raise UserError(f"model.hidden={model.hidden} has to be a multiple of model.attention_heads={model.attention_heads}")
     if model.width % model.heads:
         raise UserError(f"model.width={model.width} has to be a multiple of model.heads={model.heads}")
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from hierarchy.trajectory import LatentTrajectory
-from world_model.imagination import ImaginationEnv, Starts
+from world_model.imagination import ImaginationEnv
+from world_model.starts import Starts
 
 PolicyState = dict[str, Tensor]
 """What a hierarchy remembers between decisions: fixed-shape tensors (N, ...), reset on episode start (a goal, a clock)."""

@@ -12,8 +12,9 @@ from hierarchy.actor_critic import ActorCritic
 from hierarchy.base import Hierarchy, Learning, PolicyState
 from hierarchy.config import HierarchyConfig
 from hierarchy.trajectory import LatentTrajectory
-from world_model.imagination import ImaginationEnv, Rollout, Starts
+from world_model.imagination import ImaginationEnv, Rollout
 from world_model.latents import LatentSpec
+from world_model.starts import Starts
 
 
 def imagined_trajectory(rollout: Rollout) -> LatentTrajectory:

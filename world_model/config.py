@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+PRECISIONS = ("fp32", "bf16")
+
 
 @dataclass
 class LossScales:
@@ -45,6 +47,8 @@ class ModelConfig:
     lr: float = 1e-3
     weight_decay: float = 0.0
     grad_clip: float = 10.0
+    precision: str = "fp32"  # fp32 | bf16, of training, acting and imagination; weights, losses and policies stay in fp32
+    compile: str | None = None  # a backend of torch.compile, as inductor; None: none
     losses: LossScales = field(default_factory=LossScales)
 
 

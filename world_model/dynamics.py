@@ -153,4 +153,4 @@ def rolling_step(dynamics: Dynamics, tokens: Tensor, state: RollingState) -> tup
     """tokens (B, D) -> h (B, D), and the state with this step taken in."""
     cache = RollingCache(state)
     h = dynamics(tokens.unsqueeze(1), cache.mask(), state.position.unsqueeze(1), cache)
-    return h.squeeze(1), cache.state()
+    return h.squeeze(1).float(), cache.state()

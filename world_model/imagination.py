@@ -14,42 +14,9 @@ from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, Tens
 from torchrl.envs import EnvBase
 
 from envs.spaces.specs import ActionSpec
-from world_model.dynamics import KeyValueCache, RecordingCache
-from world_model.model import ModelOutput, Sequences, WorldModel
-
-
-@dataclass
-class Starts:
-    """Where imagination begins: S steps of each of B sequences, together with the context they may look back on.
-
-    Attributes:
-        step: (B, S) int64, index of each start in its sequence.
-        z: (B, S, G) codes there.
-        h: (B, S, D) history up to the step before (zeros where an episode or the sequence starts).
-        first: (B, T) bool, episode starts of the sequences.
-        context: keys and values of the pass over the sequences.
-    """
-
-    step: Tensor
-    z: Tensor
-    h: Tensor
-    first: Tensor
-    context: RecordingCache
-
-
-def previous_history(h: Tensor, first: Tensor) -> Tensor:
-    """Decoder outputs h (B, T, D) -> the history before each step: h_{t-1}, zeros where an episode or the sequence starts."""
-    shifted = torch.cat([torch.zeros_like(h[:, :1]), h[:, :-1]], 1)
-    return shifted * (~first).unsqueeze(-1)
-
-
-def choose_starts(output: ModelOutput, batch: Sequences, per_sequence: int, generator: torch.Generator | None = None) -> Starts:
-    """`per_sequence` different steps of each sequence, drawn uniformly; terminal steps only where nothing else is left."""
-    weight = (~batch.last).float() + 1e-6  # (B, T)
-    step = torch.multinomial(weight, per_sequence, generator=generator).sort(1).values  # (B, S)
-    rows = torch.arange(len(step), device=step.device).unsqueeze(1)
-    history = previous_history(output.h, batch.first)
-    return Starts(step, output.z[rows, step], history[rows, step], batch.first, output.context)
+from world_model.dynamics import KeyValueCache
+from world_model.model import WorldModel
+from world_model.starts import Starts
 
 
 class ImaginationCache(KeyValueCache):
@@ -174,7 +141,7 @@ class ImaginationEnv(EnvBase):
     @torch.no_grad()
     def imagine(self, policy: Policy, starts: Starts) -> Rollout:
         """Roll `policy` out for `horizon` steps from `starts`."""
-        with self.watch():
+        with self.watch(), self.model.autocast():
             return self._imagine(policy, starts)
 
     def _imagine(self, policy: Policy, starts: Starts) -> Rollout:
@@ -182,7 +149,8 @@ class ImaginationEnv(EnvBase):
         self._rewind()
         states, views, actions, log_probs = [self._z], [self._view()], [], []
         for _ in range(self.horizon):
-            action, log_prob = policy(states[-1], views[-1])
+            with self._full_precision():  # as the learner will weigh these actions
+                action, log_prob = policy(states[-1], views[-1])
             self._advance(action)
             states.append(self._z)
             views.append(self._view())
@@ -218,14 +186,18 @@ class ImaginationEnv(EnvBase):
         shape = self._starts.step.shape
         tokens = self.model.embed(self._z, action).unflatten(0, shape)  # (B, S, D)
         mask = self._memory.mask_at(self._step_index)
-        h = self.model.dynamics(tokens, mask, self._starts.step + self._step_index, self._memory).flatten(0, 1)
+        positions = self._starts.positions + self._step_index
+        h = self.model.dynamics(tokens, mask, positions, self._memory).flatten(0, 1).float()
         self._memory.advance()
         self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index])
         self._h = h
         self._step_index += 1
 
+    def _full_precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self._z.device.type, enabled=False)
+
     def _view(self) -> Tensor:
-        return self.model.view(self._z, self._h)
+        return self.model.view(self._z, self._h).float()
 
     @torch.no_grad()
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
@@ -235,15 +207,16 @@ class ImaginationEnv(EnvBase):
 
     @torch.no_grad()
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        self._advance(tensordict.get("action"))
-        cont = self.model.cont(self._h).unsqueeze(-1)
+        with self.model.autocast():
+            self._advance(tensordict.get("action"))
+            cont, reward, view = self.model.cont(self._h).unsqueeze(-1), self.model.reward(self._h).unsqueeze(-1), self._view()
         terminated = torch.rand(cont.shape, device=cont.device, generator=self.generator) >= cont
         return TensorDict(
             {
                 "z": self._z,
-                "h": self._view(),
+                "h": view,
                 "cont": cont,
-                "reward": self.model.reward(self._h).unsqueeze(-1),
+                "reward": reward,
                 "terminated": terminated,
                 "done": terminated,
             },

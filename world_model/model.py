@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 from world_model.actions import make_action_embedding
+from world_model.compiling import compile_parts
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, segment_mask
 from world_model.embedding import LatentEmbedding
@@ -95,6 +97,15 @@ class WorldModel(nn.Module):
         self.priors = nn.ModuleDict({module_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
         self.reward_head = TwoHotHead(config.width, config)
         self.continue_head = mlp([config.width, config.hidden, 1], zero_last=True)
+        if config.compile is not None:  # not the decoder's attention, whose cache grows with every step
+            layers = [layer.mlp for layer in self.dynamics.decoder.layers]
+            heads = [self.reward_head.net, self.continue_head, *self.priors.values()]
+            compile_parts([self.embed_latent, self.embed_step, *layers, *heads], config.compile)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """What every pass runs in: bf16 where `config.precision` asks for it."""
+        device = next(self.parameters()).device
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     # -- observations in -------------------------------------------------------------------------------------------------
 
@@ -170,7 +181,7 @@ class WorldModel(nn.Module):
             chosen = {key: values.argmax(-1) for key, values in logits.items()}
         else:
             noises = self.latents.split(noise)
-            chosen = {key: sample_codes(values, noises[key]) for key, values in logits.items()}
+            chosen = {key: sample_codes(values.float(), noises[key]) for key, values in logits.items()}
         return self.latents.hide(torch.cat([chosen.get(key, part) for key, part in parts.items()], -1))
 
     def reward(self, h: Tensor) -> Tensor:
@@ -179,7 +190,7 @@ class WorldModel(nn.Module):
 
     def cont(self, h: Tensor) -> Tensor:
         """Probability (...,) that the next step does not terminate the episode."""
-        return self.continue_head(h).squeeze(-1).sigmoid()
+        return self.continue_head(h).squeeze(-1).float().sigmoid()
 
     def _drop_modalities(self, z: Tensor) -> Tensor:
         """Codes (B, T, G) of a training pass as the dynamics are to see them: what is hidden is still to be foretold.
@@ -205,12 +216,35 @@ class WorldModel(nn.Module):
         parameters = dict(self.named_parameters())
         return parts(((name, part_of(name, keys)) for name in parameters), parameters)
 
-    def forward(self, batch: Sequences) -> ModelOutput:
-        z, encoding = self.posterior(batch.obs)
+    def _history(self, z: Tensor, action: Tensor, first: Tensor) -> tuple[Tensor, RecordingCache]:
+        """One parallel pass over sequences: h (B, T, D), keys and values."""
         context = RecordingCache()
         steps = torch.arange(z.shape[1], device=z.device).unsqueeze(0)
+        h = self.dynamics(self.embed(z, action), segment_mask(first, self.config.window), steps, context)
+        return h.float(), context
+
+    @torch.no_grad()
+    def prefill(self, obs: dict[str, Tensor], action: Tensor, first: Tensor) -> tuple[Tensor, Tensor, RecordingCache]:
+        """Take in sequences without learning from them: what imagination needs to start anywhere in them.
+
+        Args:
+            obs: {key: (B, T, ...)} as in `Sequences`. action: (B, T, *action shape). first: (B, T) bool, episode starts.
+
+        Returns:
+            z (B, T, G), h (B, T, D), keys and values.
+        """
+        with self.autocast():
+            z, _ = self.posterior(obs)
+            return z, *self._history(z, action, first)
+
+    def forward(self, batch: Sequences) -> ModelOutput:
+        with self.autocast():
+            return self._forward(batch)
+
+    def _forward(self, batch: Sequences) -> ModelOutput:
+        z, encoding = self.posterior(batch.obs)
         seen = self._drop_modalities(z)
-        h = self.dynamics(self.embed(seen, batch.action), segment_mask(batch.first, self.config.window), steps, context)
+        h, context = self._history(seen, batch.action, batch.first)
 
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
@@ -223,7 +257,7 @@ class WorldModel(nn.Module):
         there = self.latents.present(z)
         now, after = self.latents.split(z[:, :-1]), self.latents.split(z[:, 1:])
         for key, logits in self.prior_logits(h[:, :-1], seen[:, :-1]).items():
-            error = F.cross_entropy(logits.flatten(0, -2), after[key].flatten(), reduction="none")
+            error = F.cross_entropy(logits.flatten(0, -2).float(), after[key].flatten(), reduction="none")
             error = error.view(after[key].shape).sum(-1)
             losses[f"prior/{key}"] = mean(error * there[key][:, 1:] if key in there else error)
             with torch.no_grad():
@@ -240,7 +274,7 @@ class WorldModel(nn.Module):
         losses["reward"] = mean(self.reward_head.loss(h[:, :-1], batch.reward[:, 1:]))
         alive = (~batch.terminated[:, 1:]).float()
         losses["cont"] = mean(
-            F.binary_cross_entropy_with_logits(self.continue_head(h[:, :-1]).squeeze(-1), alive, reduction="none")
+            F.binary_cross_entropy_with_logits(self.continue_head(h[:, :-1]).squeeze(-1).float(), alive, reduction="none")
         )
         scales = self.config.losses
         loss = sum(getattr(scales, name.split("/")[0]) * value for name, value in losses.items())

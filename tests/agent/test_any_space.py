@@ -19,7 +19,8 @@ from agent.shards import ShardReader, shard_names
 from agent.trainer import Trainer
 from envs import make_envs, make_task_space
 from tests.agent.tiny import tiny_config
-from world_model.imagination import ImaginationEnv, choose_starts
+from world_model.imagination import ImaginationEnv
+from world_model.starts import choose_starts
 
 INF = np.inf
 U8 = np.uint8

@@ -21,8 +21,9 @@ from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, actor_critic, states
 from tests.world_model.conftest import SPEC, random_observations, tiny_config
 from world_model.dynamics import RecordingCache
 from world_model.engines.local import LocalEngine
-from world_model.imagination import ImaginationEnv, Starts
+from world_model.imagination import ImaginationEnv
 from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.starts import Starts
 
 
 class Pair(Hierarchy):

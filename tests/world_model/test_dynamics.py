@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from tests.world_model.conftest import random_sequences
-from world_model.dynamics import RollingState, rolling_step, segment_mask
-from world_model.imagination import Starts, choose_starts, previous_history
+from world_model.dynamics import RecordingCache, RollingState, rolling_step, segment_mask
+from world_model.imagination import ImaginationEnv
 from world_model.model import Sequences, WorldModel
+from world_model.starts import Starts, choose_starts, previous_history, starts_at, starts_now
 
 
 def full_pass(model: WorldModel, batch: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,8 +45,6 @@ def test_a_step_sees_neither_the_future_nor_another_episode_nor_beyond_the_windo
 
 @torch.no_grad()
 def test_imagined_steps_equal_the_full_pass_over_context_and_imagined_steps(model):
-    from world_model.imagination import ImaginationEnv
-
     model.train()
     horizon = 8
     batch = random_sequences(model, 2, 12, ends={0: 4})
@@ -76,3 +75,62 @@ def test_starts_are_distinct_steps_and_leave_out_ends_of_episodes(model):
         starts = choose_starts(model(batch), batch, 11)
     assert sorted(starts.step[0].tolist()) == [t for t in range(12) if t != 4]
     assert sorted(starts.step[1].tolist()) == [t for t in range(12) if t != 7]
+
+
+@torch.no_grad()
+def test_imagination_goes_on_from_acting_as_from_a_full_pass(model):
+    """Three episodes of different age: not begun, shorter than the window, longer than it (so the ring has turned over)."""
+    model.eval()
+    ages, horizon, window = (0, 4, 15), 4, model.config.window
+    batch = random_sequences(model, 3, 16)
+    z, _, _ = model.prefill(batch.obs, batch.action, batch.first)
+    rows = torch.arange(3)
+    alone = [play(model, z[row], batch.action[row], age) for row, age in enumerate(ages)]
+    keys, values = torch.cat([s.keys for s, _ in alone], 1), torch.cat([s.values for s, _ in alone], 1)
+    state = RollingState(keys, values, torch.tensor(ages))
+    history = torch.stack([h for _, h in alone])
+    starts = starts_now(state, z[rows, list(ages)], history).branch(2)
+    assert starts.step.shape == (3, 2)
+    env = ImaginationEnv(model, horizon, 6)
+    rollout = env.imagine(lambda z, h: (torch.randint(5, (6,)), torch.zeros(6)), starts)
+    assert not torch.equal(rollout.z[4], rollout.z[5]), "two futures of one state"
+    for n in range(6):
+        row = n // 2
+        codes = torch.cat([z[row, : ages[row]], rollout.z[n, :-1]])[None]
+        taken = torch.cat([batch.action[row, : ages[row]], rollout.action[n]])[None]
+        first = torch.zeros(1, codes.shape[1], dtype=torch.bool)
+        first[0, 0] = True
+        steps = torch.arange(codes.shape[1])[None]
+        h = model.dynamics(model.embed(codes, taken), segment_mask(first, window), steps)
+        assert (h[0, ages[row] :] - rollout.h[n, 1:]).abs().max() < 1e-4
+
+
+def play(model, z, action, age):
+    """The rolling cache after `age` steps, of a ring that held another episode, and the last history."""
+    shape = RollingState.zeros(model.dynamics, 1, torch.device("cpu")).keys.shape
+    state, h = RollingState(torch.randn(shape), torch.randn(shape), torch.zeros(1, dtype=torch.int64)), torch.zeros(1, 32)
+    for t in range(age):
+        h, state = rolling_step(model.dynamics, model.embed(z[t : t + 1], action[t : t + 1]), state)
+    return state, h[0]
+
+
+@torch.no_grad()
+def test_one_prefill_takes_in_sequences_of_different_lengths_with_episode_starts_inside(model):
+    """Rows end at 5, 9 and 11; the second starts an episode at 4. What fills the rows behind their ends has no effect."""
+    model.eval()
+    batch, ends = random_sequences(model, 3, 12, ends={1: 3}), torch.tensor([[5], [9], [11]])
+    z, h, context = model.prefill(batch.obs, batch.action, batch.first)
+    other = {key: value.clone() for key, value in batch.obs.items()}
+    for row, end in enumerate(ends.flatten().tolist()):
+        for value in other.values():
+            value[row, end + 1 :] = value[row, end, None]
+    elsewhere = model.prefill(other, batch.action, batch.first)
+
+    def imagine(z: torch.Tensor, h: torch.Tensor, context: RecordingCache) -> torch.Tensor:
+        env = ImaginationEnv(model, 5, 3)
+        env.set_seed(0)
+        return env.imagine(lambda z, h: (z[:, 0] % 5, torch.zeros(3)), starts_at(ends, z, h, batch.first, context)).h
+
+    assert (imagine(z, h, context) - imagine(*elsewhere)).abs().max() < 1e-5
+    output = model(batch)
+    assert torch.equal(output.z, z) and (output.h - h).abs().max() < 1e-6

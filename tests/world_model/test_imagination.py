@@ -11,8 +11,9 @@ from torch import Tensor
 from torchrl.envs.utils import check_env_specs
 
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
-from world_model.imagination import ImaginationEnv, Rollout, Starts, choose_starts, previous_history
+from world_model.imagination import ImaginationEnv, Rollout
 from world_model.model import WorldModel
+from world_model.starts import Starts, choose_starts, previous_history
 
 HORIZON = 5
 

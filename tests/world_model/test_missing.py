@@ -10,8 +10,9 @@ import torch
 
 from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 from tests.world_model.conftest import SPEC, random_observations, random_sequences, tiny_config
-from world_model.imagination import ImaginationEnv, choose_starts
+from world_model.imagination import ImaginationEnv
 from world_model.model import Sequences, WorldModel
+from world_model.starts import choose_starts
 
 OPTIONAL = ("image", "mission", "speed")
 

@@ -1,0 +1,77 @@
+"""bf16 and torch.compile by config: the same results, up to precision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from envs.errors import UserError
+from tests.world_model.conftest import SPEC, random_sequences, tiny_config
+from world_model.dynamics import RollingState, rolling_step
+from world_model.engines.local import LocalEngine
+from world_model.imagination import ImaginationEnv, Rollout
+from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.starts import choose_starts
+
+SYMBOLS = replace(SPEC, observations=SPEC.observations[:3])  # compiling takes time: grid, category and text are enough
+
+
+def batch_for(model: WorldModel) -> Sequences:
+    full = random_sequences(WorldModel(SPEC, tiny_config()), 4, 12, ends={0: 4})
+    return replace(full, obs={leaf.key: full.obs[leaf.key] for leaf in model.spec.observations})
+
+
+def train_and_imagine(**changes: object) -> tuple[ModelOutput, Rollout, WorldModel]:
+    """Three updates on one batch, and a rollout under the same noise and actions."""
+    torch.manual_seed(0)
+    model = WorldModel(SYMBOLS, tiny_config(**changes))
+    engine, batch = LocalEngine(model, torch.device("cpu")), batch_for(model)
+    for _ in range(3):
+        output, _ = engine.train_step(batch)
+    env = ImaginationEnv(model, 4, 8)
+    env.set_seed(0)
+
+    def policy(z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        assert h.dtype == torch.float32 and torch.nn.functional.linear(h, h).dtype == torch.float32, "policies are left in fp32"
+        return torch.zeros(len(z), dtype=torch.int64), torch.zeros(len(z))
+
+    starts = choose_starts(output, batch, 2, torch.Generator().manual_seed(0))
+    return output, env.imagine(policy, starts), model
+
+
+def test_bf16_learns_and_imagines_what_fp32_does_up_to_its_precision():
+    (full, _, _), (half, imagined, model) = train_and_imagine(), train_and_imagine(precision="bf16")
+    for name, loss in full.losses.items():
+        assert half.losses[name] == pytest.approx(float(loss), rel=0.02, abs=0.01), name
+    assert (full.h - half.h).abs().max() < 0.2 and (full.h - half.h).abs().mean() > 1e-5, "and it was bf16 that computed"
+    assert half.loss.dtype == half.h.dtype == imagined.h.dtype == imagined.reward.dtype == torch.float32
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@torch.no_grad()
+def test_a_cached_step_in_bf16_equals_the_full_pass_up_to_its_precision():
+    torch.manual_seed(0)
+    model = WorldModel(SPEC, tiny_config(precision="bf16")).eval()
+    batch = random_sequences(model, 2, 10)
+    z, expected, _ = model.prefill(batch.obs, batch.action, batch.first)
+    state = RollingState.zeros(model.dynamics, 2, torch.device("cpu"))
+    for t in range(10):
+        with model.autocast():
+            h, state = rolling_step(model.dynamics, model.embed(z[:, t], batch.action[:, t]), state)
+        assert (h - expected[:, t]).abs().max() < 0.1
+
+
+def test_compiled_parts_give_the_same_and_keep_their_names():
+    plain, compiled = train_and_imagine(layers=1), train_and_imagine(layers=1, compile="eager")
+    for name, loss in plain[0].losses.items():
+        assert compiled[0].losses[name] == pytest.approx(float(loss), rel=1e-4), name
+    assert (plain[1].h - compiled[1].h).abs().max() < 1e-4
+    assert list(plain[2].state_dict()) == list(compiled[2].state_dict())
+
+
+def test_a_backend_that_torch_does_not_know_is_refused():
+    with pytest.raises(UserError, match=r"model\.compile=gcc is no backend of torch\.compile; .*inductor.*, or null"):
+        WorldModel(SPEC, tiny_config(compile="gcc"))
