@@ -24,7 +24,8 @@ from envs.errors import UserError
 ConfigStore.instance().store(name="strata", node=RunConfig)
 
 
-FREE = tuple(f"env.{key}{sign}" for key in ("kwargs", "modalities", "rewards") for sign in ".=")  # dictionaries that take any key
+DICTIONARIES = ("env.kwargs", "env.modalities", "env.rewards", "model.pretrained")
+FREE = tuple(f"{key}{sign}" for key in DICTIONARIES for sign in ".=")  # dictionaries that take any key
 OBSERVATION = re.compile(r"env\.modalities\.(.*)=([\w:]+)", re.DOTALL)
 
 

@@ -91,10 +91,10 @@ def imagine_futures(
 
 def observations(model: WorldModel, z: Tensor) -> dict[str, np.ndarray]:
     """Codes (..., G) as observations {key: (..., *shape)}, in the adapter's format: what is absent is zeros."""
-    there = model.latents.present(z)
+    codes, there = model.latents.split(z), model.latents.present(z)
     found = {}
-    for key, codes in model.latents.split(z).items():
-        found[key] = model.modality(key).detokenize(codes)
+    for key in (leaf.key for leaf in model.spec.observations):
+        found[key] = model.modality(key).detokenize(codes[key])
         if key in there:
             found[key][~there[key].cpu().numpy()] = 0
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -42,6 +43,7 @@ class ModelConfig:
     image_patch: int = 8  # pixels a side of an image's cells, one code each
     image_codes: int = 256  # different cells that are told apart
     image_radius: float = 0.03  # root mean square by which a cell's pixels (0 to 1) differ from all codes' for a new one
+    pretrained: dict[str, Any] = field(default_factory=dict)  # observation -> encoder, see world_model/pretrained/settings.py
     bins: int = 127
     bin_limit: float = 12.0  # bins span symexp(-limit) .. symexp(limit)
     lr: float = 1e-3

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from world_model.latents import LatentBlock, LatentSpec, code_levels, module_name
+
+TextRows = Mapping[str, tuple[Tensor, Tensor]]  # text -> features (R, width) of some texts, and which is that of a state (...,)
 
 
 class BlockEmbedding(nn.Module):
@@ -89,6 +92,24 @@ class CrossModalAttention(nn.Module):
         return x + self.out(mixed).view_as(x)
 
 
+class FeatureReader(nn.Module):
+    """Features of texts from a pretrained encoder -> (..., out). Each is read once, however many states speak of it."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.width = width
+        self.linear = nn.Linear(width, out, bias=False)  # a text that is not known says nothing
+
+    def forward(self, rows: Tensor, index: Tensor) -> Tensor:
+        """rows (R, width), index (...,) -> (..., out)."""
+        if len(rows) > index.numel():
+            return self.linear(self._normed(rows[index]))
+        return self.linear(self._normed(rows))[index]
+
+    def _normed(self, x: Tensor) -> Tensor:
+        return nn.functional.layer_norm(x, (self.width,))
+
+
 class LatentEmbedding(nn.Module):
     """A latent state z (..., G) -> one feature vector (..., out): the sum of what its modalities say.
 
@@ -100,37 +121,54 @@ class LatentEmbedding(nn.Module):
         out: width of the features.
         text_heads: every text also points at the cells of every grid, by so many measures (`TextGuide`).
         attention_heads: the modalities look at each other first (`CrossModalAttention`), with so many heads.
+        features: widths of the features, by the key of a text, that a pretrained encoder has of it (`FeatureReader`).
     """
 
-    def __init__(self, spec: LatentSpec, symbol_width: int, out: int, text_heads: int = 0, attention_heads: int = 0) -> None:
+    def __init__(
+        self,
+        spec: LatentSpec,
+        symbol_width: int,
+        out: int,
+        text_heads: int = 0,
+        attention_heads: int = 0,
+        features: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
-        self.tables = nn.ModuleDict({module_name(block.key): BlockEmbedding(block, symbol_width) for block in spec.blocks})
-        self.project = nn.ModuleDict(
-            {module_name(block.key): nn.Linear(block.groups * symbol_width, out) for block in spec.blocks}
-        )
+        blocks = [block for block in spec.blocks if not block.silent]
+        self.tables = nn.ModuleDict({module_name(block.key): BlockEmbedding(block, symbol_width) for block in blocks})
+        self.project = nn.ModuleDict({module_name(block.key): nn.Linear(block.groups * symbol_width, out) for block in blocks})
         self.absent = nn.ParameterDict({module_name(key): torch.zeros(out) for key in spec.presence})
-        self.attention = (
-            CrossModalAttention(len(spec.blocks), out, attention_heads) if attention_heads and len(spec.blocks) > 1 else None
-        )
-        texts = [block for block in spec.blocks if block.kind == "text"] if text_heads else []
-        grids = [block for block in spec.blocks if block.layout]
+        self.attention = CrossModalAttention(len(blocks), out, attention_heads) if attention_heads and len(blocks) > 1 else None
+        texts = [block for block in blocks if block.kind == "text"] if text_heads else []
+        grids = [block for block in blocks if block.layout]
         self.pairs = [(text.key, grid.key) for text in texts for grid in grids]
+        features = features or {}
         self.guides = nn.ModuleList(
-            TextGuide(text.groups, grid.groups, symbol_width, text_heads, out) for text in texts for grid in grids
+            TextGuide(text.groups + (text.key in features), grid.groups, symbol_width, text_heads, out)
+            for text in texts
+            for grid in grids
+        )
+        guiding = {text for text, _ in self.pairs}
+        self.read = nn.ModuleDict({module_name(key): FeatureReader(width, out) for key, width in features.items()})
+        self.hint = nn.ModuleDict(
+            {module_name(key): FeatureReader(width, symbol_width) for key, width in features.items() if key in guiding}
         )
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, features: TextRows | None = None) -> Tensor:
         symbols, there = self._symbols(z), self.spec.present(z)
+        features = features or {}
         parts = []
         for key, x in symbols.items():
             part = self.project[module_name(key)](x.flatten(-2))
+            if key in features:
+                part = part + self.read[module_name(key)](*features[key])
             if key in there:
                 part = torch.where(there[key].unsqueeze(-1), part, self.absent[module_name(key)])
             parts.append(part)
         if self.attention is not None:
             parts = list(self.attention(torch.stack(parts, -2)).unbind(-2))
-        for guide, similarity in zip(self.guides, self._pointed(symbols, there), strict=True):
+        for guide, similarity in zip(self.guides, self._pointed(symbols, there, features), strict=True):
             assert isinstance(guide, TextGuide)
             parts.append(guide.places(similarity))
         return sum(parts[1:], parts[0])
@@ -139,16 +177,20 @@ class LatentEmbedding(nn.Module):
     def similarity_width(self) -> int:
         return sum(guide.places.in_features for guide in self.guides if isinstance(guide, TextGuide))
 
-    def similarities(self, z: Tensor) -> Tensor:
+    def similarities(self, z: Tensor, features: TextRows | None = None) -> Tensor:
         """How like every cell of every grid is to what every text says: (..., similarity width)."""
-        return torch.cat(self._pointed(self._symbols(z), self.spec.present(z)), -1)
+        return torch.cat(self._pointed(self._symbols(z), self.spec.present(z), features or {}), -1)
 
-    def _pointed(self, symbols: dict[str, Tensor], there: dict[str, Tensor]) -> list[Tensor]:
+    def _pointed(self, symbols: dict[str, Tensor], there: dict[str, Tensor], features: TextRows) -> list[Tensor]:
         """The similarities of every text and grid, (..., heads * cells) each; none where either is absent."""
         found = []
         for (text, grid), guide in zip(self.pairs, self.guides, strict=True):
             assert isinstance(guide, TextGuide)
-            similarity = guide.similarity(symbols[text], symbols[grid])
+            words = symbols[text]
+            if text in features:  # one word more: what the encoder makes of them all
+                hint = self.hint[module_name(text)](*features[text])
+                words = torch.cat([words, hint.unsqueeze(-2)], -2)
+            similarity = guide.similarity(words, symbols[grid])
             for key in (text, grid):
                 if key in there:
                     similarity = similarity * there[key].unsqueeze(-1)
@@ -157,4 +199,7 @@ class LatentEmbedding(nn.Module):
 
     def _symbols(self, z: Tensor) -> dict[str, Tensor]:
         """{block key: (..., groups, symbol width)}."""
-        return {key: self.tables[module_name(key)](codes) for key, codes in self.spec.split(z).items()}
+        codes = self.spec.split(z)
+        return {
+            block.key: self.tables[module_name(block.key)](codes[block.key]) for block in self.spec.blocks if not block.silent
+        }

@@ -20,6 +20,7 @@ class LatentBlock:
         ordered: classes are evenly spaced levels of a number from -1 to 1, so that neighbours are alike.
         static: constant over an episode: carried along, never predicted.
         layout: grids and images: (rows, columns) of cells, else ().
+        silent: nothing is learned of the codes themselves: they only name what is looked up.
         presence: key of the block whose one code is 1 where this one is there and 0 where it is absent; "" if it always is.
     """
 
@@ -30,6 +31,7 @@ class LatentBlock:
     ordered: bool = False
     static: bool = False
     layout: tuple[int, ...] = ()
+    silent: bool = False
     presence: str = ""
 
     @property

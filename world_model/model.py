@@ -24,6 +24,8 @@ from world_model.math import sample_codes
 from world_model.modalities import make_modality
 from world_model.modalities.base import Modality
 from world_model.networks import mlp
+from world_model.pretrained.build import features_key, make_readers
+from world_model.pretrained.text import TextFeatures
 from world_model.symbols import UNKNOWN
 
 
@@ -86,9 +88,20 @@ class WorldModel(nn.Module):
         self.modalities = nn.ModuleDict(
             {module_name(leaf.key): modality for leaf, modality in zip(spec.observations, modalities, strict=True)}
         )
-        self.latents = LatentSpec(tuple(_block(leaf, m) for leaf, m in zip(spec.observations, modalities, strict=True)))
+        blocks = [_block(leaf, modality) for leaf, modality in zip(spec.observations, modalities, strict=True)]
+        readers = make_readers(spec.observations, config)
+        self.read = {leaf.key: features_key(leaf.key) for leaf in spec.observations if leaf.key in readers}
+        self.modalities.update({module_name(self.read[key]): reader for key, reader in readers.items()})
+        blocks += [_block(leaf, readers[leaf.key]) for leaf in spec.observations if leaf.key in readers]
+        self.latents = LatentSpec(tuple(blocks))
+        self.texts = {key: reader for key, reader in readers.items() if isinstance(reader, TextFeatures)}
         self.embed_latent = LatentEmbedding(
-            self.latents, config.symbol_width, config.hidden, config.text_heads, config.attention_heads
+            self.latents,
+            config.symbol_width,
+            config.hidden,
+            config.text_heads,
+            config.attention_heads,
+            {key: reader.encoder.width for key, reader in self.texts.items()},
         )
         self.embed_action = make_action_embedding(spec.action, config.hidden)
         self.embed_step = nn.Sequential(nn.RMSNorm(config.hidden), nn.SiLU(), mlp([config.hidden, config.hidden, config.width]))
@@ -118,13 +131,15 @@ class WorldModel(nn.Module):
         """Adapted observations {key: (..., *shape)} -> tensors as in `Sequences.obs`: on the CPU, but for the codes of images."""
         tokens = {}
         for leaf in self.spec.observations:
-            raw, modality, learn = obs[leaf.key], self.modality(leaf.key), grow
-            if grow and leaf.optional:  # what stands for "absent" is not learned from
-                there = obs[presence_key(leaf.key)][..., 0] > 0
-                if there.any():
-                    modality.tokenize(raw[there], grow=True)
-                learn = False
-            tokens[leaf.key] = modality.tokenize(raw, learn)
+            raw = obs[leaf.key]
+            for key in (leaf.key, self.read[leaf.key]) if leaf.key in self.read else (leaf.key,):
+                modality, learn = self.modality(key), grow
+                if grow and leaf.optional:  # what stands for "absent" is not learned from
+                    there = obs[presence_key(leaf.key)][..., 0] > 0
+                    if there.any():
+                        modality.tokenize(raw[there], grow=True)
+                    learn = False
+                tokens[key] = modality.tokenize(raw, learn)
         return tokens
 
     def pop_metrics(self) -> dict[str, float]:
@@ -147,7 +162,11 @@ class WorldModel(nn.Module):
 
     def embed(self, z: Tensor, action: Tensor) -> Tensor:
         """z (..., G), action (..., *action shape) -> tokens (..., D)."""
-        return self.embed_step(self.embed_latent(z) + self.embed_action(action))
+        return self.embed_step(self.embed_latent(z, self._features(z)) + self.embed_action(action))
+
+    def _features(self, z: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """What pretrained encoders make of the texts of states z (..., G), see `TextRows`."""
+        return {key: reader.rows(z[..., self.latents.slices[self.read[key]]]) for key, reader in self.texts.items()}
 
     @property
     def view_width(self) -> int:
@@ -162,7 +181,7 @@ class WorldModel(nn.Module):
         """
         if not self.embed_latent.guides:
             return h
-        return torch.cat([h, self.embed_latent.similarities(z)], -1)
+        return torch.cat([h, self.embed_latent.similarities(z, self._features(z))], -1)
 
     # -- predictions out -------------------------------------------------------------------------------------------------
 
@@ -212,7 +231,7 @@ class WorldModel(nn.Module):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Trained parameters by part (see `world_model.gradients.part_of`)."""
-        keys = {module_name(leaf.key): leaf.key for leaf in self.spec.observations}
+        keys = {module_name(block.key): block.key for block in self.latents.blocks}
         parameters = dict(self.named_parameters())
         return parts(((name, part_of(name, keys)) for name in parameters), parameters)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.pretrained.encoder import PretrainedEncoder
 
 # The data change as the agent learns: gradients of some hundred updates ago should no longer scale a step (PyTorch: 0.999).
 BETAS = (0.9, 0.99)
@@ -15,10 +16,20 @@ BETAS = (0.9, 0.99)
 EPS = 1e-6
 
 
+def parameter_groups(model: WorldModel) -> list[dict[str, Any]]:
+    """All that is trained: the model's own parameters, then those of each pretrained encoder, at its own learning rate."""
+    encoders = [module for module in model.modules() if isinstance(module, PretrainedEncoder) and module.trained]
+    apart = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
+    own = [parameter for parameter in model.parameters() if id(parameter) not in apart]
+    return [{"params": own}] + [{"params": list(encoder.parameters()), "lr": encoder.settings.lr} for encoder in encoders]
+
+
 def make_optimizer(model: WorldModel) -> torch.optim.AdamW:
     """AdamW as every engine uses it, so that one resumes what another saved."""
     config = model.config
-    return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=BETAS, eps=EPS, fused=True)
+    return torch.optim.AdamW(
+        parameter_groups(model), lr=config.lr, weight_decay=config.weight_decay, betas=BETAS, eps=EPS, fused=True
+    )
 
 
 @torch.no_grad()

@@ -45,7 +45,9 @@ class DeepSpeedEngine:
         config = model.config
         self.model, self.stage = model.to(device), stage
         self.optimizer = make_optimizer(model)
-        self._parameters = list(model.parameters())  # in the order of the states that are saved
+        self._sizes = [len(group["params"]) for group in self.optimizer.param_groups]
+        # In the order of the states that are saved.
+        self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         bucket = min(sum(parameter.numel() for parameter in self._parameters), LARGEST_BUCKET)
         settings = {
             "train_micro_batch_size_per_gpu": 1,  # it has to be given, but is only counted with: train_step is handed its batches
@@ -100,7 +102,7 @@ class DeepSpeedEngine:
             return self.optimizer.state_dict()
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        groups = [self._hyperparameters() | {"params": list(range(len(self._parameters)))}]
+        groups = self._groups()
         if not self.optimizer.state:  # nothing has been learned yet
             return {"state": {}, "param_groups": groups}
         step = next(iter(self.optimizer.state.values()))["step"]
@@ -131,9 +133,13 @@ class DeepSpeedEngine:
             for name in MOMENTS:
                 safe_set_full_optimizer_state(self._parameters[index], own[name].to(self._parameters[index].device), name)
 
-    def _hyperparameters(self) -> dict[str, Any]:
-        (group,) = self.optimizer.param_groups
-        return {name: value for name, value in group.items() if name != "params"}
+    def _groups(self) -> list[dict[str, Any]]:
+        """The settings of every group of parameters, and which they are."""
+        groups, start = [], 0
+        for group, size in zip(self.optimizer.param_groups, self._sizes, strict=True):
+            groups.append({**group, "params": list(range(start, start + size))})
+            start += size
+        return groups
 
 
 class _LossFirst(nn.Module):

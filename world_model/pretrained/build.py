@@ -1,0 +1,32 @@
+"""What `model.pretrained` adds to a world model: beside the codes of an observation, a block of what an encoder makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envs.spaces.specs import ModalitySpec
+from world_model.config import ModelConfig
+from world_model.modalities.base import Modality
+from world_model.pretrained.settings import read_settings
+from world_model.pretrained.text import TextFeatures
+
+
+def features_key(key: str) -> str:
+    """The key of the block that a pretrained encoder makes of the observation `key`."""
+    return f"{key}:features"
+
+
+def make_readers(observations: Sequence[ModalitySpec], config: ModelConfig) -> dict[str, Modality]:
+    """`{observation key: the modality of its features}`.
+
+    Raises:
+        UserError: see `read_settings` and `world_model.pretrained.loading`.
+    """
+    if not config.pretrained:
+        return {}
+    settings = read_settings(config.pretrained, observations)
+    found: dict[str, Modality] = {}
+    for leaf in observations:
+        if leaf.key in settings:
+            found[leaf.key] = TextFeatures(leaf, config, features_key(leaf.key), settings[leaf.key])
+    return found
