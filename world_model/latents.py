@@ -95,8 +95,8 @@ class LatentSpec:
         if not self.presence:
             return z
         z = z.clone()
+        for key, gone in (hidden or {}).items():
+            z[..., self.presence[key]] *= ~gone
         for key, index in self.presence.items():
-            if hidden and key in hidden:
-                z[..., index] *= ~hidden[key]
             z[..., self.slices[key]] *= z[..., index, None]
         return z

@@ -221,7 +221,7 @@ class WorldModel(nn.Module):
         batch, length = z.shape[:2]
         step = torch.arange(length, device=z.device)
         hidden = {}
-        for key in self.latents.presence:
+        for key in (leaf.key for leaf in self.spec.observations if leaf.optional):
             ends = torch.randint(length + 1, (batch, 2), device=z.device).sort(1).values
             chosen = torch.rand(batch, 1, device=z.device) < self.config.modality_dropout
             hidden[key] = chosen & (step >= ends[:, :1]) & (step < ends[:, 1:])

@@ -13,9 +13,10 @@ from envs.errors import UserError
 from tests.world_model.conftest import SPEC, random_observations, random_sequences, tiny_config
 from tests.world_model.tiny_encoders import count_calls, save_text_encoder, save_vision_encoder
 from world_model.engines.local import LocalEngine
-from world_model.imagination import ImaginationEnv, choose_starts
+from world_model.imagination import ImaginationEnv
 from world_model.model import Sequences, WorldModel
 from world_model.pretrained.text import TextFeatures
+from world_model.starts import choose_starts
 
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs the extra `lora`")
 MODES = ["frozen", pytest.param("lora", marks=needs_peft), "full"]

@@ -48,7 +48,11 @@ class Vector(Modality):
 
     def encode(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         target = self._standardise(observation)
-        bounded = self.encoder(target).tanh()  # (..., groups) in -1 .. 1
+        return self._quantise(target, target)
+
+    def _quantise(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of what the encoder makes of `inputs` (..., I), and the loss of decoding `target` (..., size) from them."""
+        bounded = self.encoder(inputs).tanh()  # (..., groups) in -1 .. 1
         codes = ((bounded.detach() + 1) / 2 * (self.classes - 1)).round().long()
         levels = bounded + (code_levels(codes, self.classes) - bounded).detach()  # straight-through
         error = (self.decoder(levels) - target) / self.config.vector_std

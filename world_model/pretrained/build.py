@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from envs.spaces.specs import ModalitySpec
 from world_model.config import ModelConfig
 from world_model.modalities.base import Modality
+from world_model.pretrained.image import ImageFeatures
 from world_model.pretrained.settings import read_settings
 from world_model.pretrained.text import TextFeatures
 
@@ -28,5 +29,6 @@ def make_readers(observations: Sequence[ModalitySpec], config: ModelConfig) -> d
     found: dict[str, Modality] = {}
     for leaf in observations:
         if leaf.key in settings:
-            found[leaf.key] = TextFeatures(leaf, config, features_key(leaf.key), settings[leaf.key])
+            features = TextFeatures if leaf.kind == "text" else ImageFeatures
+            found[leaf.key] = features(leaf, config, features_key(leaf.key), settings[leaf.key])
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -65,11 +66,13 @@ class PretrainedEncoder(nn.Module):
         return self
 
     def forward(self, inputs: Any) -> Tensor:
-        """A list of N texts, or (N, height, width, channels) bytes, -> (N, width). Frozen ones need no gradient."""
+        """A list of N texts, or (N, height, width, channels) bytes, -> (N, width) float32. Frozen ones need no gradient."""
         if torch.is_grad_enabled() and self.trained:
-            return self._read(inputs)
-        with torch.no_grad():
-            return torch.cat([self._read(inputs[start : start + CHUNK]) for start in range(0, len(inputs), CHUNK)])
+            return self._read(inputs).float()
+        # What is kept of a frozen encoder must not depend on where it was asked for first.
+        autocast = torch.autocast(self.place.device.type, enabled=False) if not self.trained else nullcontext()
+        with torch.no_grad(), autocast:
+            return torch.cat([self._read(inputs[start : start + CHUNK]).float() for start in range(0, len(inputs), CHUNK)])
 
     def _read(self, inputs: Any) -> Tensor:
         if self.tokenizer is None:
