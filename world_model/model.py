@@ -24,7 +24,7 @@ from world_model.math import sample_codes
 from world_model.modalities import make_modality
 from world_model.modalities.base import Modality
 from world_model.networks import mlp
-from world_model.pretrained.build import features_key, make_readers
+from world_model.pretrained.build import make_readers
 from world_model.pretrained.text import TextFeatures
 from world_model.symbols import UNKNOWN
 
@@ -84,17 +84,12 @@ class WorldModel(nn.Module):
     def __init__(self, spec: EnvSpec, config: ModelConfig) -> None:
         super().__init__()
         self.spec, self.config = spec, config
-        modalities = [make_modality(leaf, config) for leaf in spec.observations]
-        self.modalities = nn.ModuleDict(
-            {module_name(leaf.key): modality for leaf, modality in zip(spec.observations, modalities, strict=True)}
-        )
-        blocks = [_block(leaf, modality) for leaf, modality in zip(spec.observations, modalities, strict=True)]
+        found = [(leaf, make_modality(leaf, config)) for leaf in spec.observations]
         readers = make_readers(spec.observations, config)
-        self.read = {leaf.key: features_key(leaf.key) for leaf in spec.observations if leaf.key in readers}
-        self.modalities.update({module_name(self.read[key]): reader for key, reader in readers.items()})
-        blocks += [_block(leaf, readers[leaf.key]) for leaf in spec.observations if leaf.key in readers]
-        self.latents = LatentSpec(tuple(blocks))
-        self.texts = {key: reader for key, reader in readers.items() if isinstance(reader, TextFeatures)}
+        self.modalities = nn.ModuleDict({module_name(modality.block.key): modality for _, modality in found + readers})
+        self.latents = LatentSpec(tuple(_block(leaf, modality) for leaf, modality in found + readers))
+        self.read = {leaf.key: reader.block.key for leaf, reader in readers}
+        self.texts = {leaf.key: reader for leaf, reader in readers if isinstance(reader, TextFeatures)}
         self.embed_latent = LatentEmbedding(
             self.latents,
             config.symbol_width,

@@ -8,7 +8,7 @@ from envs.spaces.specs import ModalitySpec
 from world_model.config import ModelConfig
 from world_model.modalities.base import Modality
 from world_model.pretrained.image import ImageFeatures
-from world_model.pretrained.settings import read_settings
+from world_model.pretrained.settings import PretrainedConfig, read_settings
 from world_model.pretrained.text import TextFeatures
 
 
@@ -17,18 +17,16 @@ def features_key(key: str) -> str:
     return f"{key}:features"
 
 
-def make_readers(observations: Sequence[ModalitySpec], config: ModelConfig) -> dict[str, Modality]:
-    """`{observation key: the modality of its features}`.
+def make_readers(observations: Sequence[ModalitySpec], config: ModelConfig) -> list[tuple[ModalitySpec, Modality]]:
+    """Observations that an encoder reads, and the modality of its features.
 
     Raises:
         UserError: see `read_settings` and `world_model.pretrained.loading`.
     """
-    if not config.pretrained:
-        return {}
     settings = read_settings(config.pretrained, observations)
-    found: dict[str, Modality] = {}
-    for leaf in observations:
-        if leaf.key in settings:
-            features = TextFeatures if leaf.kind == "text" else ImageFeatures
-            found[leaf.key] = features(leaf, config, features_key(leaf.key), settings[leaf.key])
-    return found
+    return [(leaf, _reader(leaf, config, settings[leaf.key])) for leaf in observations if leaf.key in settings]
+
+
+def _reader(leaf: ModalitySpec, config: ModelConfig, settings: PretrainedConfig) -> Modality:
+    features = TextFeatures if leaf.kind == "text" else ImageFeatures
+    return features(leaf, config, features_key(leaf.key), settings)

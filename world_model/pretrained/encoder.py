@@ -35,7 +35,7 @@ class PretrainedEncoder(nn.Module):
         self.key, self.settings, self.reads = key, settings, reads
         tower = load_tower(key, settings, reads)
         self.tokenizer = load_tokenizer(key, settings) if reads == "text" else None
-        self.format = picture_format(settings, tower) if reads == "image" else None
+        self.format = picture_format(key, settings, tower) if reads == "image" else None
         self.register_buffer("place", torch.zeros(()), persistent=False)  # goes where the model goes
         if settings.mode == "full":
             self.module = tower

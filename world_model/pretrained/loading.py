@@ -92,12 +92,12 @@ def load_tokenizer(key: str, settings: PretrainedConfig) -> Any:
     return tokenizer
 
 
-def picture_format(settings: PretrainedConfig, tower: nn.Module) -> PictureFormat:
+def picture_format(key: str, settings: PretrainedConfig, tower: nn.Module) -> PictureFormat:
     """As `preprocessor_config.json` says, where there is one; the size by the model's own config else."""
     from transformers import ImageProcessingMixin
 
     try:
-        given, _ = ImageProcessingMixin.get_image_processor_dict(settings.id, **_options(settings))
+        given, _ = ImageProcessingMixin.get_image_processor_dict(_source(key, settings), **_options(settings))
     except FAILURES:
         given = {}
     size = given.get("crop_size") or given.get("size") or getattr(tower.config, "image_size", None)
