@@ -17,6 +17,22 @@ from envs.rewards import RewardTerm
 REWARDS = ("raw", "sign")
 
 
+def check_sizes(config: EnvConfig) -> None:
+    """Refuse settings of `size_reward` that make no sense, in a UserError."""
+    if config.reward not in REWARDS:
+        raise UserError(f"env.reward={config.reward} is unknown; choose one of {', '.join(REWARDS)}")
+    if not np.isfinite(config.reward_scale) or config.reward_scale == 0:
+        raise UserError(f"env.reward_scale={config.reward_scale} has to be a finite number other than 0")
+    if config.reward_clip is not None and not config.reward_clip > 0:
+        raise UserError(f"env.reward_clip={config.reward_clip} has to be above 0, or null")
+
+
+def size_reward(reward: np.ndarray, config: EnvConfig) -> np.ndarray:
+    """The environment's own reward as it is learned from, float32: `env.reward`, `env.reward_scale`, `env.reward_clip`."""
+    reward = (np.sign(reward) if config.reward == "sign" else reward) * config.reward_scale
+    return (reward if config.reward_clip is None else np.clip(reward, -config.reward_clip, config.reward_clip)).astype(np.float32)
+
+
 class LearnedReward:
     """From a step's result to the reward that the agent learns from; keeps each term's sum over the episodes under way.
 
@@ -28,13 +44,8 @@ class LearnedReward:
     """
 
     def __init__(self, config: EnvConfig, envs: TaskVectorEnv) -> None:
-        if config.reward not in REWARDS:
-            raise UserError(f"env.reward={config.reward} is unknown; choose one of {', '.join(REWARDS)}")
-        if not np.isfinite(config.reward_scale) or config.reward_scale == 0:
-            raise UserError(f"env.reward_scale={config.reward_scale} has to be a finite number other than 0")
-        if config.reward_clip is not None and not config.reward_clip > 0:
-            raise UserError(f"env.reward_clip={config.reward_clip} has to be above 0, or null")
-        self._sign, self._scale, self._clip = config.reward == "sign", config.reward_scale, config.reward_clip
+        check_sizes(config)
+        self._config = config
         self.terms = envs.terms
         names = self.terms.names if self.terms else ()
         self._environment = self.terms.of_kind("environment") if self.terms else []
@@ -71,8 +82,7 @@ class LearnedReward:
 
     def sized(self, reward: np.ndarray) -> np.ndarray:
         """The environment's own reward as it is learned from, float32."""
-        reward = (np.sign(reward) if self._sign else reward) * self._scale
-        return (reward if self._clip is None else np.clip(reward, -self._clip, self._clip)).astype(np.float32)
+        return size_reward(reward, self._config)
 
     def finish(self, ended: np.ndarray) -> None:
         """Take the sums of episodes that ended (bool (num_envs,)) into the means, and begin anew."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.config import RunConfig
 from agent.holdout import Holdout
+from agent.pretrain.minari import MinariReader, minari_folder
 from agent.replay import Replay
 from agent.sequences import Episode
 from agent.shards import ShardReader, shard_names
@@ -45,6 +46,8 @@ def read_folder(folder: Path, spec: EnvSpec, config: RunConfig) -> Iterator[Epis
     for shards in (folder, folder / "replay"):
         if shard_names(shards):
             return ShardReader(shards, spec, config.replay.synthetic).episodes()
+    if minari_folder(folder) is not None:
+        return MinariReader(folder, spec, config.env).episodes()
     raise UserError(
         f"pretrain.data={folder} holds no stored episodes: it has neither shard_*.h5 (its own, or in replay/) "
         "nor a Minari data set (data/main_data.hdf5)"

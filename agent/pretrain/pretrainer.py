@@ -24,6 +24,7 @@ from agent.metrics import Averager
 from agent.pretrain.data import StoredData, data_folders, load_data, read_folder
 from agent.progress import Progress
 from agent.replay import SampleMix
+from agent.rewards import check_sizes
 from agent.sequences import Episode
 from agent.timing import PhaseTimer
 from agent.trainer import check_ranges
@@ -55,6 +56,7 @@ class Pretrainer:
 
     def __init__(self, config: RunConfig, folder: Path, resumed: Path | None = None) -> None:
         check_pretraining(config)
+        check_sizes(config.env)
         folders = data_folders(config.pretrain.data)
         self.config, self.folder = config, folder
         self.device = choose_device(config.device)

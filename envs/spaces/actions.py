@@ -72,6 +72,22 @@ def to_environment(spec: ActionSpec) -> Callable[[Any], Any]:
     return stretch
 
 
+def from_environment(spec: ActionSpec) -> Callable[[np.ndarray], np.ndarray]:
+    """The inverse of `to_environment`, of many at once: (T, *env shape) -> (T, *spec.shape) in the agent's dtype."""
+    if spec.kind == "discrete":
+        return lambda actions: np.asarray(actions, np.int64) - spec.start
+    if spec.kind == "multi_discrete":
+        return lambda actions: np.asarray(actions, np.int64).reshape(len(actions), spec.size) - np.asarray(spec.starts, np.int64)
+    low, high = np.asarray(spec.low), np.asarray(spec.high)
+    span = np.where(high > low, high - low, 1.0)
+
+    def shrink(actions: np.ndarray) -> np.ndarray:
+        share = (np.asarray(actions, np.float64).reshape(len(actions), spec.size) - low) / span
+        return (2 * share - 1).clip(-1, 1).astype(np.float32)
+
+    return shrink
+
+
 def no_actions(spec: ActionSpec, *shape: int) -> np.ndarray:
     """Actions (*shape, *spec.shape), all zero."""
     return np.zeros((*shape, *spec.shape), spec.agent_dtype)
