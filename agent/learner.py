@@ -12,6 +12,7 @@ from agent.timing import PhaseTimer
 from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
 from hierarchy.trajectory import LatentTrajectory
+from world_model.augmentation import shift_frames
 from world_model.engines.base import EPS, Engine
 from world_model.gradients import gradient_norms, hierarchy_parts
 from world_model.imagination import ImaginationEnv
@@ -50,14 +51,18 @@ class Learner:
         # Of the last update looked at, for every learned block: how often each code came, and how many there are to use.
         self.codes: dict[str, tuple[Tensor, int]] = {}
 
-    def sequences(self, batch: SequenceBatch) -> Sequences:
-        """A batch from replay as tensors on the device."""
+    def sequences(self, batch: SequenceBatch, augment: bool = False) -> Sequences:
+        """A batch from replay as tensors on the device; with `augment` its images are shifted as `model.augment.shift` says."""
+        obs, shift = batch.obs, self.model.config.augment.shift if augment else 0
+        images = [leaf.key for leaf in self.model.spec.observations if leaf.kind == "image"] if shift else []
+        obs = obs | {key: shift_frames(obs[key], shift) for key in images}
+        tokens = self.model.tokenize(obs, grow=images)  # cells of shifted images look new: they need codes, too
 
         def tensor(x: object) -> Tensor:
             return torch.as_tensor(x, device=self.device)
 
         return Sequences(
-            obs={key: x.to(self.device) for key, x in self.model.tokenize(batch.obs).items()},
+            obs={key: x.to(self.device) for key, x in tokens.items()},
             action=tensor(batch.action),
             reward=tensor(batch.reward),
             first=tensor(batch.first),
@@ -71,7 +76,7 @@ class Learner:
         """Train the model, and with `policy` the hierarchy too. Answers what to log; with `look` the gradient norms of all parts,
         `gradients/PART`, are among it, and `codes` is filled in."""
         with timer("model"):
-            sequences = self.sequences(batch)
+            sequences = self.sequences(batch, augment=True)
             output, metrics = self.engine.train_step(sequences, look)
         log: dict[str, Tensor | float] = {"model/grad_norm": metrics.pop("grad_norm")}
         log |= {name.replace("grad_norm", "gradients", 1): value for name, value in metrics.items()}

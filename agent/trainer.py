@@ -97,6 +97,8 @@ def check_ranges(config: RunConfig) -> None:
         raise UserError(
             f"train.validation={train.validation} has to be from 0 to 0.5: it is the share of episodes not learned from"
         )
+    if not 0 <= model.augment.cell_dropout < 1:
+        raise UserError(f"model.augment.cell_dropout={model.augment.cell_dropout} is no share: give 0 or more, and less than 1")
     for key, bins in {"model.bins": model.bins, "hierarchy.actor_critic.bins": learning.bins}.items():
         if bins < 3 or bins % 2 == 0:
             raise UserError(f"{key}={bins} has to be odd and at least 3, so that one bin is zero")
@@ -104,6 +106,7 @@ def check_ranges(config: RunConfig) -> None:
         "train.validation_after": train.validation_after,
         "train.look_every": train.look_every,
         "model.text_heads": model.text_heads,
+        "model.augment.shift": model.augment.shift,
         "model.attention_heads": model.attention_heads,
         "model.image_radius": model.image_radius,
     }

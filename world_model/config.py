@@ -19,6 +19,14 @@ class LossScales:
 
 
 @dataclass
+class AugmentConfig:
+    """What is changed of the sequences that the model trains on."""
+
+    shift: int = 0  # pixels that the images of a sequence are moved by at most
+    cell_dropout: float = 0.0  # share of the cells of grids that are hidden from the inputs
+
+
+@dataclass
 class ModelConfig:
     """Sizes and training settings of the world model."""
 
@@ -51,6 +59,7 @@ class ModelConfig:
     grad_clip: float = 10.0
     precision: str = "fp32"  # fp32 | bf16, of training, acting and imagination; weights, losses and policies stay in fp32
     compile: str | None = None  # a backend of torch.compile, as inductor; None: none
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     losses: LossScales = field(default_factory=LossScales)
 
 

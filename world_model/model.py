@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 from world_model.actions import make_action_embedding
+from world_model.augmentation import drop_cells
 from world_model.compiling import compile_parts
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, segment_mask
@@ -122,14 +124,18 @@ class WorldModel(nn.Module):
         assert isinstance(module, Modality)
         return module
 
-    def tokenize(self, obs: dict[str, NDArray[Any]], grow: bool = False) -> dict[str, Tensor]:
-        """Adapted observations {key: (..., *shape)} -> tensors as in `Sequences.obs`: on the CPU, but for the codes of images."""
+    def tokenize(self, obs: dict[str, NDArray[Any]], grow: bool | Collection[str] = False) -> dict[str, Tensor]:
+        """Adapted observations {key: (..., *shape)} -> tensors as in `Sequences.obs`: on the CPU, but for the codes of images.
+
+        `grow` lets tables, codebooks and statistics take in what is new: all of them, or those of the given keys.
+        """
         tokens = {}
         for leaf in self.spec.observations:
             raw = obs[leaf.key]
+            asked = grow if isinstance(grow, bool) else leaf.key in grow
             for key in (leaf.key, self.read[leaf.key]) if leaf.key in self.read else (leaf.key,):
-                modality, learn = self.modality(key), grow
-                if grow and leaf.optional:  # what stands for "absent" is not learned from
+                modality, learn = self.modality(key), asked
+                if learn and leaf.optional:  # what stands for "absent" is not learned from
                     there = obs[presence_key(leaf.key)][..., 0] > 0
                     if there.any():
                         modality.tokenize(raw[there], grow=True)
@@ -258,6 +264,8 @@ class WorldModel(nn.Module):
     def _forward(self, batch: Sequences) -> ModelOutput:
         z, encoding = self.posterior(batch.obs)
         seen = self._drop_modalities(z)
+        if self.training and self.config.augment.cell_dropout:
+            seen = drop_cells(seen, self.latents, self.config.augment.cell_dropout)
         h, context = self._history(seen, batch.action, batch.first)
 
         losses: dict[str, Tensor] = {}

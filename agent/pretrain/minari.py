@@ -1,9 +1,9 @@
 """Minari data sets on disk (https://minari.farama.org, HDF5 format), read without the package.
 
 A data set is a folder with `data/main_data.hdf5` and, in newer versions, `data/metadata.json`; in older ones attributes of the
-file say the same. Groups `episode_0`, `episode_1`, ... hold `observations` (T + 1, nested as the space is: `_index_0` for parts of a
-Tuple), `actions`, `rewards`, `terminations` and `truncations` (T), as our own episodes do. Data from outside: nothing is unpickled
-or evaluated, no link to another file is followed, and everything is checked against the environment's spec.
+file say the same. Groups `episode_0`, `episode_1`, ... hold `observations` (T + 1, nested as the space is: `_index_0` for parts
+of a Tuple), `actions`, `rewards`, `terminations` and `truncations` (T), as our own episodes do. Data from outside: nothing is
+unpickled or evaluated, no link to another file is followed, and everything is checked against the environment's spec.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ from envs.spaces.specs import EnvSpec
 from tests.agent.test_pretrain import asking
 from tests.agent.tiny import CARTPOLE, tiny_config
 
-POLE = EnvConfig(**CARTPOLE)
+POLE = tiny_config(CARTPOLE).env
+DOOR = "MiniGrid-DoorKey-5x5-v0"
 ENDS = 3  # steps of an episode below
 
 
@@ -112,8 +113,7 @@ def test_episodes_are_read_as_the_environment_delivers_them(tmp_path: Path, old:
 
 def test_nested_observations_and_texts_go_through_the_adapters_conversions(tmp_path: Path):
     pytest.importorskip("minigrid")
-    config = EnvConfig(id="MiniGrid-DoorKey-5x5-v0")
-    env = gym.make(config.id)
+    config, env = EnvConfig(id=DOOR), gym.make(DOOR)
     played = written(tmp_path / "door-v0", env)
     spec, episodes = read(tmp_path / "door-v0", config)
     adapter = Adapter(env, spec)
@@ -136,7 +136,7 @@ def test_actions_that_are_numbers_are_scaled_to_the_agents(tmp_path: Path):
     "space",
     [
         spaces.Discrete(4, start=2),
-        spaces.MultiDiscrete([[3, 2], [4, 5]], start=[[1, 0], [0, -2]]),
+        spaces.MultiDiscrete(np.array([[3, 2], [4, 5]]), start=np.array([[1, 0], [0, -2]])),
         spaces.MultiBinary((2, 2)),
         spaces.Box(np.array([-1, 0.0, 3.0]), np.array([2, np.inf, 3.0]), dtype=np.float64),
         spaces.Box(-3, 3, (2,), np.int32),

@@ -1,0 +1,36 @@
+"""Changes to training sequences that a world model should not mind: shifted images, hidden cells. Off by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from world_model.latents import LatentSpec
+from world_model.symbols import UNKNOWN
+
+
+def shift_frames(frames: NDArray[Any], pixels: int) -> NDArray[Any]:
+    """Images (B, T, H, W, C), each sequence moved by up to `pixels` either way, edges repeated (Yarats et al. 2021).
+
+    One offset a sequence, for its inputs and targets alike: what moves in it moves as before. Drawn from torch's generator.
+    """
+    height, width = frames.shape[2:4]
+    around = ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
+    padded = np.pad(frames, around, mode="edge")  # (B, T, H + 2 pixels, W + 2 pixels, C)
+    offsets = torch.randint(2 * pixels + 1, (len(frames), 2)).tolist()
+    rows = zip(padded, offsets, strict=True)
+    return np.stack([sequence[:, top : top + height, left : left + width] for sequence, (top, left) in rows])
+
+
+def drop_cells(z: Tensor, latents: LatentSpec, share: float) -> Tensor:
+    """Codes (..., G) with a random `share` of the cells of grids replaced by 'unknown', drawn anew for every step."""
+    parts = latents.split(z)
+    for block in latents.blocks:
+        if block.kind == "grid":
+            hidden = torch.rand(parts[block.key].shape, device=z.device) < share
+            parts[block.key] = parts[block.key].masked_fill(hidden, UNKNOWN)
+    return torch.cat([parts[block.key] for block in latents.blocks], -1)
