@@ -1,4 +1,4 @@
-"""Changes to training sequences that a world model should not mind: shifted images, hidden cells. Off by default."""
+"""Changes to training sequences that a world model should not mind: shifted images, hidden cells, hidden modalities."""
 
 from __future__ import annotations
 
@@ -34,3 +34,15 @@ def drop_cells(z: Tensor, latents: LatentSpec, share: float) -> Tensor:
             hidden = torch.rand(parts[block.key].shape, device=z.device) < share
             parts[block.key] = parts[block.key].masked_fill(hidden, UNKNOWN)
     return torch.cat([parts[block.key] for block in latents.blocks], -1)
+
+
+def drop_modalities(z: Tensor, latents: LatentSpec, share: float) -> Tensor:
+    """Codes (B, T, G) with a span of every optional modality hidden in a random `share` of the sequences."""
+    batch, length = z.shape[:2]
+    step = torch.arange(length, device=z.device)
+    hidden = {}
+    for key in latents.presence:
+        ends = torch.randint(length + 1, (batch, 2), device=z.device).sort(1).values
+        chosen = torch.rand(batch, 1, device=z.device) < share
+        hidden[key] = chosen & (step >= ends[:, :1]) & (step < ends[:, 1:])
+    return latents.hide(z, hidden)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 from world_model.actions import make_action_embedding
-from world_model.augmentation import drop_cells
+from world_model.augmentation import drop_cells, drop_modalities
 from world_model.compiling import compile_parts
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, segment_mask
@@ -212,21 +212,13 @@ class WorldModel(nn.Module):
         """Probability (...,) that the next step does not terminate the episode."""
         return self.continue_head(h).squeeze(-1).float().sigmoid()
 
-    def _drop_modalities(self, z: Tensor) -> Tensor:
-        """Codes (B, T, G) of a training pass as the dynamics are to see them: what is hidden is still to be foretold.
-
-        In a share `modality_dropout` of the sequences a span of an optional modality is hidden.
-        """
-        if not (self.training and self.config.modality_dropout and self.latents.presence):
-            return z
-        batch, length = z.shape[:2]
-        step = torch.arange(length, device=z.device)
-        hidden = {}
-        for key in (leaf.key for leaf in self.spec.observations if leaf.optional):
-            ends = torch.randint(length + 1, (batch, 2), device=z.device).sort(1).values
-            chosen = torch.rand(batch, 1, device=z.device) < self.config.modality_dropout
-            hidden[key] = chosen & (step >= ends[:, :1]) & (step < ends[:, 1:])
-        return self.latents.hide(z, hidden)
+    def _hidden(self, z: Tensor) -> Tensor:
+        """Codes (B, T, G) of a training pass as the dynamics are to see them: what is hidden is still to be foretold."""
+        if self.training and self.config.modality_dropout and self.latents.presence:
+            z = drop_modalities(z, self.latents, self.config.modality_dropout)
+        if self.training and self.config.augment.cell_dropout:
+            z = drop_cells(z, self.latents, self.config.augment.cell_dropout)
+        return z
 
     # -- training --------------------------------------------------------------------------------------------------------
 
@@ -263,9 +255,7 @@ class WorldModel(nn.Module):
 
     def _forward(self, batch: Sequences) -> ModelOutput:
         z, encoding = self.posterior(batch.obs)
-        seen = self._drop_modalities(z)
-        if self.training and self.config.augment.cell_dropout:
-            seen = drop_cells(seen, self.latents, self.config.augment.cell_dropout)
+        seen = self._hidden(z)
         h, context = self._history(seen, batch.action, batch.first)
 
         losses: dict[str, Tensor] = {}

@@ -96,10 +96,10 @@ def test_training_hides_spans_and_still_asks_for_what_was_hidden(model: WorldMod
     batch = sequences(model, {})
     z, _ = model.posterior(batch.obs)
     model.config.modality_dropout = 1.0
-    assert torch.equal(model._drop_modalities(z), z), "not where it is put to use"
+    assert torch.equal(model._hidden(z), z), "not where it is put to use"
     model.train()
     torch.manual_seed(1)
-    seen = torch.stack([model._drop_modalities(z) for _ in range(200)])
+    seen = torch.stack([model._hidden(z) for _ in range(200)])
     hidden = model.latents.split(seen)["image?"][..., 0] == 0  # (200, B, T)
     assert 0.2 < hidden.float().mean() < 0.5, "a span between two uniform draws is a third of the sequence"
     assert ((hidden[..., 1:] & ~hidden[..., :-1]).sum(-1) <= 1).all(), "one span a sequence"
