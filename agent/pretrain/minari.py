@@ -8,6 +8,7 @@ unpickled or evaluated, no link to another file is followed, and everything is c
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -232,12 +233,28 @@ def _texts(group: h5py.Group, path: str) -> list[str]:
 def _numbers(group: h5py.Group, part: Part) -> np.ndarray:
     """Raw values (T + 1, *space shape) of a part, within its space where that is one of integers."""
     space, ranges = part.leaf.space, integer_ranges(part.leaf.space)
-    raw = _array(group, part.path, "biu" if ranges is not None else "biuf")
-    where = f"{str(group.name).strip('/')}/{part.path}"
-    if raw.shape[1:] != (space.shape or ()):
-        raise ValueError(f"{where} has values of shape {raw.shape[1:]} in place of {space.shape or ()}")
+    shape, where = space.shape or (), f"{str(group.name).strip('/')}/{part.path}"
+    raw = _array(group, part.path, "Obiu" if space.dtype == np.uint8 else "biu" if ranges is not None else "biuf")
+    if len(shape) in (2, 3) and space.dtype == np.uint8 and raw.ndim <= 2:
+        raw = _decoded(raw, shape, where)
+    if raw.dtype.kind == "O" or raw.shape[1:] != shape:
+        raise ValueError(f"{where} has values of shape {raw.shape[1:]} in place of {shape}")
     if ranges is not None:
-        low = ranges.low.reshape(space.shape or ())
-        if ((raw < low) | (raw > low + ranges.count.reshape(low.shape) - 1)).any():
+        low = ranges.low.reshape(shape)
+        if ((raw < low) | (raw > low + ranges.count.reshape(shape) - 1)).any():
             raise ValueError(f"{where} holds numbers outside of {space_name(space)}")
     return raw
+
+
+def _decoded(files: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Images that Minari keeps as JPEG files, (T + 1,) of bytes or (T + 1, bytes), as uint8 (T + 1, *shape)."""
+    from PIL import Image
+
+    frames = np.zeros((len(files), *shape), np.uint8)
+    for frame, data in zip(frames, files, strict=True):
+        with Image.open(io.BytesIO(np.asarray(data, np.uint8).tobytes()), formats=("JPEG",)) as image:
+            size = (image.height, image.width, *([len(image.getbands())] if len(shape) == 3 else []))
+            if size != shape:  # seen before a pixel is decoded
+                raise ValueError(f"{where} has images of shape {size} in place of {shape}")
+            frame[...] = np.asarray(image).reshape(shape)
+    return frames

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from gymnasium import spaces
+from PIL import Image
 
 from agent.pretrain.data import read_folder
 from agent.pretrain.minari import minari_folder
@@ -168,6 +170,45 @@ def test_parts_of_tuples_and_optional_parts_are_found(tmp_path: Path):
     assert episode.obs["0"][:, 0].tolist() == [value[0] for value in played[0]["observations"]]
     assert np.array_equal(episode.obs["1.a"], np.stack([value[1]["a"] for value in played[0]["observations"]]))
     assert episode.obs["1.a?"].tolist() == [[1]] * (ENDS + 1)
+
+
+PICTURE = spaces.Box(0, 255, (40, 32, 3), np.uint8)
+JPEGS: dict[str, Any] = {"id": "tests.envs.odd:Fixed-v0", "kwargs": {"observation": PICTURE}, "holdout": False}
+
+
+def jpeg(colour: int, height: int = 40) -> np.ndarray:
+    file = io.BytesIO()
+    Image.new("RGB", (32, height), (colour, 0, 0)).save(file, format="JPEG")
+    return np.frombuffer(file.getvalue(), np.uint8)
+
+
+def write_jpegs(folder: Path, images: list[np.ndarray]) -> None:
+    written(folder, gym.make("tests.envs.odd:Fixed-v0", observation=PICTURE), episodes=1)
+    with h5py.File(folder / "data" / "main_data.hdf5", "r+") as file:
+        del file["episode_0/observations"]
+        array = file["episode_0"].create_dataset("observations", (len(images),), h5py.vlen_dtype(np.uint8))
+        for index, image in enumerate(images):
+            array[index] = image
+
+
+def test_images_that_minari_keeps_as_jpeg_files_are_decoded(tmp_path: Path):
+    write_jpegs(tmp_path, [jpeg(colour) for colour in (0, 60, 120, 250)])
+    _, (episode,) = read(tmp_path, EnvConfig(**JPEGS))
+    assert episode.obs["observation"].shape == (4, 40, 32, 3)
+    assert np.allclose(episode.obs["observation"][:, 7, 7], [[0, 0, 0], [60, 0, 0], [120, 0, 0], [250, 0, 0]], atol=3)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (jpeg(9, height=41), r"has images of shape \(41, 32, 3\) in place of \(40, 32, 3\)"),
+        (np.frombuffer(b"no picture", np.uint8), "cannot identify image file"),
+    ],
+)
+def test_images_that_are_none_or_of_another_size_are_refused(tmp_path: Path, image: np.ndarray, reason: str):
+    write_jpegs(tmp_path, [jpeg(0), jpeg(1), image, jpeg(2)])
+    with pytest.raises(UserError, match=reason):
+        read(tmp_path, EnvConfig(**JPEGS))
 
 
 def change(name: str, value: Any) -> Callable[[h5py.File], None]:
