@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from agent.sequences import SequenceBatch
+from agent.signals import Signals, task_signals
 from agent.timing import PhaseTimer
 from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
@@ -48,6 +49,9 @@ class Learner:
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.actor_critic.lr, eps=EPS, fused=True)
         self.parts = hierarchy_parts(hierarchy)
         self.updates = 0
+        self.required_signals: frozenset[str] = frozenset()  # those of the curriculum
+        self.task_ids: tuple[str, ...] = ()
+        self.signals: Signals = {}  # of the last update, by task
         # Of the last update looked at, for every learned block: how often each code came, and how many there are to use.
         self.codes: dict[str, tuple[Tensor, int]] = {}
 
@@ -85,6 +89,8 @@ class Learner:
         log["model/total"] = output.loss.detach()
         if policy:
             log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device), timer, look)
+        if self.required_signals:
+            self.signals = task_signals(self.required_signals, self.model, output, sequences, batch.task, self.task_ids)
         if look:
             self.codes = self._counts(output.z)
         self.updates += 1

@@ -25,6 +25,7 @@ from agent.progress import Progress
 from agent.replay import Replay, SampleMix
 from agent.rewards import LearnedReward
 from agent.shards import ShardWriter
+from agent.signals import check_signals
 from agent.timing import PhaseTimer
 from curriculum import make_curriculum
 from envs import SuccessRule, make_envs, make_task_space
@@ -108,6 +109,7 @@ def check_ranges(config: RunConfig) -> None:
         "model.text_heads": model.text_heads,
         "model.augment.shift": model.augment.shift,
         "model.attention_heads": model.attention_heads,
+        "hierarchy.explore": hierarchy.explore,
         "model.image_radius": model.image_radius,
     }
     for key, number in magnitudes.items():
@@ -120,6 +122,10 @@ def check_ranges(config: RunConfig) -> None:
         )
     if not 0 < learning.gamma <= 1:
         raise UserError(f"hierarchy.actor_critic.gamma={learning.gamma} has to be above 0 and at most 1")
+    if model.ensemble < 0 or model.ensemble == 1:
+        raise UserError(f"model.ensemble={model.ensemble} cannot disagree: give 2 or more heads, or 0 for none")
+    if hierarchy.explore and not model.ensemble:
+        raise UserError(f"hierarchy.explore={hierarchy.explore} needs an ensemble that may disagree: give model.ensemble=5, say")
     if model.precision not in PRECISIONS:
         raise UserError(f"model.precision={model.precision} is unknown; choose one of {', '.join(PRECISIONS)}")
     if not 0 <= model.modality_dropout <= 1:
@@ -166,6 +172,8 @@ class Trainer:
         config, train = self.config, self.config.train
         self.agent, self.engine = build_agent(config, self.envs.spec, self.device)
         self.learner = Learner(self.engine, self.agent.hierarchy, config.hierarchy, train.batch, self.device)
+        check_signals(self.curriculum.required_signals, config.model)
+        self.learner.required_signals, self.learner.task_ids = self.curriculum.required_signals, self.tasks.ids
         memory = config.replay
         self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window)
         self.writer = ShardWriter(self.folder / "replay", self.envs.spec, memory.episodes_per_shard)
@@ -278,6 +286,8 @@ class Trainer:
             batch = self.replay.sample(train.batch, train.length, self.replay_rng, self.mix)
         look = self.health.due(self.learner.updates)
         metrics = self.learner.update(batch, self.timer, policy, look)
+        if self.learner.signals:
+            self.curriculum.observe(self.learner.signals)
         if look:
             with self.timer("validation"):
                 metrics |= self._look(metrics)

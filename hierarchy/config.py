@@ -39,5 +39,6 @@ class HierarchyConfig:
     horizon: int = 12  # H, imagined steps
     starts: int = 8  # imagined rollouts started in each replayed sequence
     replay_value: float = 0.3  # weight of the value loss on replayed, real returns
+    explore: float = 0.0  # weight of the ensemble's disagreement in imagined rewards (model.ensemble); 0 is off
     real: float = 0.0  # weight of the policy loss on real rollouts (Dyna); 0 is off
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)

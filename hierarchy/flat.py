@@ -17,8 +17,11 @@ from world_model.latents import LatentSpec
 from world_model.starts import Starts
 
 
-def imagined_trajectory(rollout: Rollout) -> LatentTrajectory:
-    """An imagined rollout, each state weighted by the probability that the episode is still going on there."""
+def imagined_trajectory(rollout: Rollout, explore: float = 0.0) -> LatentTrajectory:
+    """An imagined rollout, each state weighted by the probability that the episode is still going on there.
+
+    With `explore` the disagreement of the model's ensemble counts as reward, so many times.
+    """
     alive = torch.cat([torch.ones_like(rollout.cont[:, :1]), rollout.cont.cumprod(1)], 1)  # (N, H+1)
     nowhere = torch.zeros(alive.shape, dtype=torch.bool, device=alive.device)
     return LatentTrajectory(
@@ -26,7 +29,7 @@ def imagined_trajectory(rollout: Rollout) -> LatentTrajectory:
         h=rollout.h,
         action=rollout.action,
         log_prob=rollout.log_prob,
-        reward=rollout.reward,
+        reward=rollout.reward + explore * rollout.disagreement if explore else rollout.reward,
         cont=rollout.cont,
         weight=alive,
         boundary=nowhere,
@@ -56,7 +59,8 @@ class FlatPolicy(Hierarchy):
 
     def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
         config = self.config
-        path = imagined_trajectory(env.imagine(self.policy.act, starts))
+        rollout = env.imagine(self.policy.act, starts)
+        path = imagined_trajectory(rollout, config.explore)
         returns, advantage = self.policy.targets(path)
         self.policy.scale.update(returns)
         advantage = advantage / self.policy.scale()
@@ -69,6 +73,8 @@ class FlatPolicy(Hierarchy):
             "return_scale": self.policy.scale(),
             "advantage_std": advantage.std(),
         }
+        if config.explore:
+            metrics["explored"] = config.explore * (rollout.disagreement * path.weight[:, :-1]).sum() / path.weight[:, :-1].sum()
         count = config.actor_critic.minibatches
         for _ in range(config.actor_critic.epochs):
             order = torch.randperm(len(returns), device=returns.device).tensor_split(min(count, len(returns)))

@@ -16,6 +16,7 @@ class LossScales:
     reconstruction: float = 1.0
     reward: float = 1.0
     cont: float = 1.0
+    ensemble: float = 1.0
 
 
 @dataclass
@@ -57,6 +58,7 @@ class ModelConfig:
     lr: float = 1e-3
     weight_decay: float = 0.0
     grad_clip: float = 10.0
+    ensemble: int = 0  # heads whose disagreement tells what the model does not know; 0: none
     precision: str = "fp32"  # fp32 | bf16, of training, acting and imagination; weights, losses and policies stay in fp32
     compile: str | None = None  # a backend of torch.compile, as inductor; None: none
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -91,6 +91,7 @@ class Rollout:
     Attributes:
         z: (N, H+1, G). h: (N, H+1, V), what a policy sees beside z (`WorldModel.view`).
         action: (N, H, *action shape). log_prob, reward, cont: (N, H).
+        disagreement: (N, H), of the model's ensemble about each step; zeros without one.
     """
 
     z: Tensor
@@ -99,6 +100,7 @@ class Rollout:
     log_prob: Tensor
     reward: Tensor
     cont: Tensor
+    disagreement: Tensor
 
 
 class ImaginationEnv(EnvBase):
@@ -165,6 +167,7 @@ class ImaginationEnv(EnvBase):
             log_prob=torch.stack(log_probs, 1),
             reward=self.model.reward(h[:, 1:]),
             cont=self.model.cont(h[:, 1:]),
+            disagreement=self.model.disagreement(h[:, 1:]).float(),
         )
 
     def _rewind(self) -> None:

@@ -19,6 +19,7 @@ from world_model.compiling import compile_parts
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, segment_mask
 from world_model.embedding import LatentEmbedding
+from world_model.ensemble import Ensemble
 from world_model.gradients import part_of, parts
 from world_model.heads import TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec, module_name
@@ -107,6 +108,7 @@ class WorldModel(nn.Module):
         self.priors = nn.ModuleDict({module_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
         self.reward_head = TwoHotHead(config.width, config)
         self.continue_head = mlp([config.width, config.hidden, 1], zero_last=True)
+        self.ensemble = Ensemble(config.ensemble, config.width, config.hidden, config.hidden) if config.ensemble else None
         if config.compile is not None:  # not the decoder's attention, whose cache grows with every step
             layers = [layer.mlp for layer in self.dynamics.decoder.layers]
             heads = [self.reward_head.net, self.continue_head, *self.priors.values()]
@@ -220,6 +222,10 @@ class WorldModel(nn.Module):
             z = drop_cells(z, self.latents, self.config.augment.cell_dropout)
         return z
 
+    def disagreement(self, h: Tensor) -> Tensor:
+        """How far the ensemble's heads are apart about the step that follows h (..., D): (...,), zeros without an ensemble."""
+        return h.new_zeros(h.shape[:-1]) if self.ensemble is None else self.ensemble.disagreement(h)
+
     # -- training --------------------------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
@@ -288,6 +294,10 @@ class WorldModel(nn.Module):
         losses["cont"] = mean(
             F.binary_cross_entropy_with_logits(self.continue_head(h[:, :-1]).squeeze(-1).float(), alive, reduction="none")
         )
+        if self.ensemble is not None:
+            losses["ensemble"] = mean(self.ensemble.loss(h[:, :-1], self.embed_latent(z[:, 1:])))
+            with torch.no_grad():
+                metrics["disagreement"] = mean(self.ensemble.disagreement(h[:, :-1]))
         scales = self.config.losses
         loss = sum(getattr(scales, name.split("/")[0]) * value for name, value in losses.items())
         assert isinstance(loss, Tensor)

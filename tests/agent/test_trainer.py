@@ -227,6 +227,8 @@ def changed(config: RunConfig, **changes: Mapping[str, Any]) -> RunConfig:
         ({"model": {"image_patch": 0}}, r"model\.image_patch=0 is too few: give 1 or more"),
         ({"model": {"image_codes": 0}}, r"model\.image_codes=0 is too few: give 1 or more"),
         ({"model": {"text_words": 0}}, r"model\.text_words=0 is too few: give 1 or more"),
+        ({"model": {"ensemble": 1}}, r"model\.ensemble=1 cannot disagree: give 2 or more heads, or 0 for none"),
+        ({"hierarchy": {"explore": 0.1}}, r"hierarchy\.explore=0\.1 needs an ensemble that may disagree"),
         ({"model": {"precision": "fp8"}}, r"model\.precision=fp8 is unknown; choose one of fp32, bf16"),
         ({"model": {"modality_dropout": 1.5}}, r"model\.modality_dropout=1\.5 is a share: give 0 to 1"),
         ({"model": {"attention_heads": 7}}, r"has to be a multiple of model\.attention_heads=7"),

@@ -53,8 +53,8 @@ class TwoStates:
             actions.append(action)
             log_probs.append(log_prob)
         h = torch.zeros(N, self.horizon + 1, WIDTH)
-        stacked = (torch.stack(x, 1) for x in (actions, log_probs, rewards, conts))
-        return Rollout(torch.stack(zs, 1).unsqueeze(-1), h, *stacked)
+        action, log_prob, reward, cont = (torch.stack(x, 1) for x in (actions, log_probs, rewards, conts))
+        return Rollout(torch.stack(zs, 1).unsqueeze(-1), h, action, log_prob, reward, cont, torch.zeros(N, self.horizon))
 
 
 def trajectory(
