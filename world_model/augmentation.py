@@ -41,7 +41,7 @@ def drop_modalities(z: Tensor, latents: LatentSpec, share: float) -> Tensor:
     batch, length = z.shape[:2]
     step = torch.arange(length, device=z.device)
     hidden = {}
-    for key in latents.presence:
+    for key in {index: key for key, index in latents.presence.items()}.values():  # what a reader makes of it goes with it
         ends = torch.randint(length + 1, (batch, 2), device=z.device).sort(1).values
         chosen = torch.rand(batch, 1, device=z.device) < share
         hidden[key] = chosen & (step >= ends[:, :1]) & (step < ends[:, 1:])

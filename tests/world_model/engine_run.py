@@ -26,11 +26,11 @@ ENDS = {0: 4, 1: 7, 2: 2, 3: 9}  # one in every row: all rows have equally many 
 UPDATES = 5
 
 
-def new_engine(name: str, seed: int = 0) -> Engine:
-    """`name` is `local` or `deepspeed:STAGE`."""
+def new_engine(name: str, seed: int = 0, pretrained: dict[str, Any] | None = None) -> Engine:
+    """`name` is `local` or `deepspeed:STAGE`; `pretrained` as in the config."""
     kind, _, stage = name.partition(":")
     torch.manual_seed(seed)
-    model = WorldModel(SPEC, tiny_config(grad_clip=GRAD_CLIP, weight_decay=0.1))
+    model = WorldModel(SPEC, tiny_config(grad_clip=GRAD_CLIP, weight_decay=0.1, pretrained=pretrained or {}))
     return make_engine(ShardingConfig(kind, int(stage or 0)), model, torch.device("cpu"))
 
 
@@ -68,7 +68,8 @@ def main(options: str) -> None:
     found = []
     for run in asked["runs"]:
         saved = torch.load(run["saved"], weights_only=True) if "saved" in run else None
-        engine = new_engine(run["engine"], seed=1 if saved else 0)  # what is resumed has to bring its own weights
+        seed = 1 if saved else 0  # what is resumed has to bring its own weights
+        engine = new_engine(run["engine"], seed, run.get("pretrained"))
         found.append(train(engine, run.get("first", 0), run.get("end", UPDATES), saved, rank, processes))
     torch.save(found, Path(asked["out"]) / f"rank_{rank}.pt")
 

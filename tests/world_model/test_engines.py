@@ -21,6 +21,7 @@ import torch
 from envs.errors import UserError
 from tests.world_model.conftest import SPEC, tiny_config
 from tests.world_model.engine_run import GRAD_CLIP, UPDATES, new_engine, train
+from tests.world_model.tiny_encoders import save_text_encoder
 from world_model.config import ShardingConfig
 from world_model.engines import make_engine
 from world_model.model import WorldModel
@@ -70,6 +71,17 @@ def test_every_zero_stage_takes_the_updates_of_plain_pytorch_and_resumes_them_wi
         assert_same(whole, expected)
         assert_same(resumed, expected, UPDATES - 2)
     assert not extensions.exists()
+
+
+def test_an_encoder_with_a_learning_rate_of_its_own_is_trained_and_resumed_alike(tmp_path: Path):
+    pretrained = {"mission": {"id": save_text_encoder(tmp_path / "encoder"), "mode": "full"}}
+    expected = train(new_engine("local", pretrained=pretrained))
+    saved = tmp_path / "local.pt"
+    torch.save(train(new_engine("local", pretrained=pretrained), end=2), saved)
+    run = {"engine": "deepspeed:1", "pretrained": pretrained}
+    ((whole, resumed),) = trainings(tmp_path, [run, run | {"first": 2, "saved": str(saved)}])
+    assert_same(whole, expected)
+    assert_same(resumed, expected, UPDATES - 2)
 
 
 def test_two_processes_with_half_a_batch_each_take_the_updates_of_one_and_one_resumes_theirs(tmp_path: Path):

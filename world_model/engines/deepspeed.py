@@ -100,11 +100,14 @@ class DeepSpeedEngine:
         """As `torch.optim.AdamW.state_dict` of an unsharded model: plain values and whole tensors."""
         if self.stage == 0:
             return self.optimizer.state_dict()
-        from deepspeed.utils import safe_get_full_optimizer_state
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_get_full_optimizer_state
 
         groups = self._groups()
         if not self.optimizer.state:  # nothing has been learned yet
             return {"state": {}, "param_groups": groups}
+        sharded = self.engine.optimizer
+        for parameters, shard in zip(sharded.bit16_groups, sharded.single_partition_of_fp32_groups, strict=True):
+            lazy_init_hp_params_optimizer_state(parameters, shard, self.optimizer.state)  # DeepSpeed does so for the first alone
         step = next(iter(self.optimizer.state.values()))["step"]
         states = {
             index: {"step": step.clone()} | {name: safe_get_full_optimizer_state(parameter, name) for name in MOMENTS}
