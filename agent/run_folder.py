@@ -25,8 +25,14 @@ def checkpoint_to_resume(config: RunConfig, folder: Path, store: CheckpointStore
     """The newest whole checkpoint of the run to go on with; None for a new run, and for one stopped before its first.
 
     Raises:
-        UserError: a new run in a folder that holds one, or a run whose checkpoints are all damaged.
+        UserError: a new run in a folder that holds one, or a run whose checkpoints are all damaged; `checkpoint=`, which does
+            not say whether to go on with a run or to start from its world model.
     """
+    if config.checkpoint:
+        raise UserError(
+            f"job={config.job.name} takes no checkpoint=: give train.pretrained={config.checkpoint} to start from its world "
+            "model, or resume=RUN_FOLDER to go on with its run"
+        )
     resumed = store.latest() if config.resume else None
     if config.resume and resumed is None and any(store.folder.glob("step_*")):
         raise UserError(f"resume={config.resume} holds no whole checkpoint; start a new run without resume")

@@ -15,7 +15,7 @@ import torch
 
 from agent.build import build_agent, choose_device
 from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training
-from agent.checkpointing import FORMAT, check_spec, load_agent_weights
+from agent.checkpointing import FORMAT, check_spec, load_agent_weights, load_pretrained
 from agent.config import RunConfig
 from agent.health import Health
 from agent.learner import Learner
@@ -74,6 +74,8 @@ class Pretrainer:
         self._began = time.perf_counter()
         if resumed is not None:
             self._restore(resumed)
+        elif config.train.pretrained:
+            load_pretrained(self.engine, self.agent.model, Path(config.train.pretrained))
         with self.timer("reading"):
             self.data = self._read(folders, grow=resumed is None)
         self.mix = SampleMix(recent=0.0, rewarded=config.replay.rewarded, rewarded_cap=config.replay.rewarded_cap)

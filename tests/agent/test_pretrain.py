@@ -112,6 +112,13 @@ def test_a_run_starts_from_its_world_model_symbol_tables_included_but_once(finis
     assert same_tensors(load_weights(resolve(tmp_path / "run")), learned), "a resumed run keeps what it has learned since"
 
 
+def test_a_pretraining_starts_from_another_ones_world_model_too(stored: Path, finished: Path, tmp_path: Path):
+    config = asking(str(stored))
+    job = Pretrainer(replace(config, train=replace(config.train, pretrained=str(finished))), tmp_path)
+    weights = {name[6:]: value for name, value in load_weights(resolve(finished)).items() if name.startswith("model.")}
+    assert job.updates == 0 and same_tensors(dict(job.engine.weights()), weights), "there is nothing new in the same data"
+
+
 def test_its_checkpoint_is_an_agents_with_a_policy_that_knows_nothing(finished: Path):
     agent = Agent.load(finished, "cpu")
     assert len(episode_of(agent)) == 20
@@ -219,6 +226,7 @@ def test_a_run_refuses_to_start_from_what_does_not_fit(finished: Path, tmp_path:
     refused = {
         "agent for other observations": tiny_config(CARTPOLE, train={"pretrained": str(finished)}),
         r"of another model: model weight .* use the model= options": replace(door, model=replace(door.model, width=16)),
+        r"job=train takes no checkpoint=: give train\.pretrained=": replace(tiny_config(DOORKEY), checkpoint=str(finished)),
         "does not exist": tiny_config(DOORKEY, train={"pretrained": str(tmp_path / "nowhere")}),
     }
     for reason, config in refused.items():
