@@ -60,7 +60,7 @@ def play_episode(
     stopped: Callable[[], bool] = lambda: False,
     mode: str = "sample",
     random: float = 0.0,
-    longest: int = PATIENCE,
+    longest: int | None = None,
 ) -> Episode:
     """One episode: see `play_episodes`."""
     return play_episodes(agent, config, tasks, task_id, split, seed, 1, gamma, stopped, mode, random, longest)[0][0]
@@ -78,13 +78,13 @@ def play_episodes(
     stopped: Callable[[], bool] = lambda: False,
     mode: str = "sample",
     random: float = 0.0,
-    longest: int = PATIENCE,
+    longest: int | None = None,
 ) -> list[tuple[Episode, dict[str, Any]]]:
     """`number` episodes of the agent on one task, on layouts of `split`, with the info of their last step.
 
     Their rewards are those that the agent learns from; with the learner's discount `gamma` they hold the terms of `env.rewards`,
-    bonuses of counts apart: those are of the run. An episode that goes on for `longest` steps, or till `stopped` says so, is
-    left there, neither terminated nor truncated.
+    bonuses of counts apart: those are of the run. An episode that goes on for `longest` steps (if None, `PATIENCE`), or till
+    `stopped` says so, is left there, neither terminated nor truncated.
 
     Args:
         seed: of the first episode, the others count on from it; and of all that is drawn.
@@ -109,7 +109,7 @@ def play_episodes(
                 step = envs.step(action)
                 obs, reward = step.obs, learned.replayed(step)
                 stop = stopped()  # asked once a step: it may change its mind at any moment
-                first = _record(tape, step, action, log_prob, reward, longest, stop)
+                first = _record(tape, step, action, log_prob, reward, PATIENCE if longest is None else longest, stop)
                 for i in np.flatnonzero(first).tolist():
                     tape_number = tape[i].number
                     if tape_number is None:
