@@ -13,6 +13,7 @@ from agent.evaluation import seeded
 from agent.rewards import LearnedReward
 from agent.sequences import Episode
 from envs import EnvConfig, StepResult, TaskSpace, TaskVectorEnv, make_envs
+from envs.splits import next_seed
 
 PATIENCE = 10_000  # env steps that an episode is followed for
 
@@ -97,14 +98,14 @@ def play_episodes(
     try:
         learned = LearnedReward(config, envs)
         tape = [Recording() for _ in range(envs.num_envs)]
-        waiting = list(range(number))
+        waiting = [(i, seed + i) for i in range(number)]
         first = np.ones(envs.num_envs, bool)
         obs: dict[str, np.ndarray] = {}
         state = agent.initial_state(envs.num_envs)
         with seeded(seed, agent.device):
             while True:
                 if first.any():
-                    obs = _begin(envs, tasks, task_id, first, tape, waiting, seed)
+                    obs = _begin(envs, tasks, task_id, first, tape, waiting)
                 action, log_prob, state = agent.act(obs, first, state, "random" if rng.random() < random else mode)
                 step = envs.step(action)
                 obs, reward = step.obs, learned.replayed(step)
@@ -115,7 +116,7 @@ def play_episodes(
                     if tape_number is None:
                         continue
                     if step.dropped is not None and step.dropped[i]:
-                        waiting.append(tape_number)
+                        waiting.append((tape_number, next_seed(tape[i].seed)))  # the same layout would break down again
                         continue
                     ended = tape[i].episode(task_id, bool(step.terminated[i]), bool(step.truncated[i]))
                     done[tape_number] = (ended, tape[i].info)
@@ -126,14 +127,18 @@ def play_episodes(
 
 
 def _begin(
-    envs: TaskVectorEnv, tasks: TaskSpace, task_id: str, first: np.ndarray, tape: list[Recording], waiting: list[int], seed: int
+    envs: TaskVectorEnv,
+    tasks: TaskSpace,
+    task_id: str,
+    first: np.ndarray,
+    tape: list[Recording],
+    waiting: list[tuple[int, int]],
 ) -> dict[str, np.ndarray]:
-    """Reset the environments of `first` for the next episodes that wait; those that none is left for idle along."""
+    """Reset the environments of `first` for the next episodes (number, seed) that wait; those that get none idle along."""
     chosen = []
     for i, begins in enumerate(first):
         if begins:
-            number = waiting.pop(0) if waiting else None
-            tape[i] = Recording(number, seed + (number or 0))
+            tape[i] = Recording(*waiting.pop(0)) if waiting else Recording(None, next_seed(tape[i].seed))
         chosen.append(tasks[task_id].with_seed(tape[i].seed) if begins else None)
     obs = envs.reset(chosen, first)
     for i in np.flatnonzero(first).tolist():

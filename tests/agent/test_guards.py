@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from agent import jobs
+from agent.build import build_agent
 from agent.metrics_file import read_metrics
+from agent.playing import play_episodes
 from agent.replay import Episode, Replay, SampleMix
 from agent.trainer import Trainer
+from envs import make_envs, make_task_space
 from envs.config import EnvConfig
 from envs.errors import UserError
 from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
@@ -113,6 +116,18 @@ def test_evaluation_of_what_always_breaks_down_ends_in_a_sentence():
     config = EnvConfig(num_envs=2, **bad("nan", 1))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"env\.max_faults=10 such faults have been let pass already"):
         watched(config, 12)
+
+
+def test_an_episode_that_breaks_down_is_played_on_another_layout():
+    """Of the seeds 2 and 3 the second always breaks down."""
+    config = tiny_config(bad("raise", 4, num_envs=2))
+    tasks = make_task_space(config.env)
+    envs = make_envs(config.env, tasks, 1)
+    agent = build_agent(config, envs.spec, torch.device("cpu"))[0]
+    envs.close()
+    played = play_episodes(agent, config.env, tasks, "Bad-v0", "test", 2, 2)
+    assert [len(episode) for episode, _ in played] == [6, 6]
+    assert played[0][0].seed == 2 and played[1][0].seed % 4 != 3
 
 
 def test_a_run_survives_and_its_log_counts(tmp_path: Path):
