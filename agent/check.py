@@ -74,7 +74,7 @@ def check_environment(config: RunConfig, folder: Path) -> float:
         print_line("Faults: " + ", ".join(f"{kind} {count} times" for kind, count in faults.items()))
     doubts = ["it breaks down at times"] if alone.dropped or together.dropped else []
     if not outcomes:
-        doubts.append("no episode ended: give env.max_episode_steps=... to cut them off")
+        doubts.append("no episode ended in the time it had: if none ever does, give env.max_episode_steps=...")
     print_line("Verdict: it can be trained on" + (f", though {' and '.join(doubts)}" if doubts else "") + ".")
     return success
 
@@ -150,7 +150,9 @@ def random_play(trainer: Trainer) -> tuple[list[Outcome], float]:
 def show_play(config: RunConfig, outcomes: Sequence[Outcome]) -> float:
     """Length, return and success of random play; answers the success."""
     if not outcomes:
-        print_line("Random play: no episode ended (env.max_episode_steps=... would cut them off)")
+        print_line(
+            "Random play: no episode ended in the time it had (if none ever does, env.max_episode_steps=... cuts them off)"
+        )
         return 0.0
     success, score, length = (
         float(np.mean([getattr(outcome, name) for outcome in outcomes])) for name in ("success", "score", "length")

@@ -9,7 +9,7 @@ from envs.spaces.actions import describe_actions
 from envs.spaces.inference import inference_table
 from envs.spaces.specs import EnvSpec
 
-OVERRIDE = "env.modalities.KEY=KIND, static, changing or ignore reads a part otherwise; env.wrappers changes actions"
+OVERRIDE = "env.modalities.KEY=KIND, static, changing, optional or ignore reads a part otherwise; env.wrappers changes actions"
 
 
 def spec_table(spec: EnvSpec) -> Table:

@@ -150,16 +150,22 @@ class FrameStack(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
-        for leaf in self._leaves:
-            frames = self._frames[leaf.path]
-            frames.extend([np.array(leaf.value(observation))] * (frames.maxlen or 1))
+        for frames in self._frames.values():
+            frames.clear()
+        self._take(observation)
         return self._stacked(observation), info
 
     def step(self, action: Any) -> Steps:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        for leaf in self._leaves:
-            self._frames[leaf.path].append(np.array(leaf.value(observation)))  # a copy: some environments write over theirs
+        self._take(observation)
         return self._stacked(observation), reward, terminated, truncated, info
+
+    def _take(self, observation: Any) -> None:
+        """Keep copies of the frames, as some environments write over theirs; one that is missing is passed over."""
+        for leaf in self._leaves:
+            frames, value = self._frames[leaf.path], leaf.value_if_there(observation)
+            if value is not None:
+                frames.extend([np.array(value)] * (1 if frames else frames.maxlen or 1))
 
     def _stacked(self, observation: Any) -> Any:
         def latest(path: Path) -> Callable[[Any], np.ndarray]:
@@ -190,9 +196,12 @@ def replaced_space(space: spaces.Space[Any], leaf_spaces: Mapping[Path, spaces.S
 
 
 def replaced(value: Any, space: spaces.Space[Any], changes: Mapping[Path, Callable[[Any], Any]], path: Path = ()) -> Any:
-    """A nested observation with some of its leaves changed."""
+    """A nested observation with some of its leaves changed; what is missing stays so."""
+    if value is None:
+        return None
     if isinstance(space, spaces.Dict):
-        return {name: replaced(value[name], child, changes, (*path, name)) for name, child in space.spaces.items()}
+        known = {name: child for name, child in space.spaces.items() if name in value}
+        return {name: replaced(value[name], child, changes, (*path, name)) for name, child in known.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(replaced(value[i], child, changes, (*path, i)) for i, child in enumerate(space.spaces))
     return changes[path](value) if path in changes else value

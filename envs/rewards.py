@@ -17,7 +17,7 @@ from envs.suites import near
 KINDS: dict[str, tuple[str, ...]] = {
     "environment": (),
     "info": ("key", "change", "default"),
-    "observation": ("key", "index", "change"),
+    "observation": ("key", "index", "change", "default"),
     "potential": ("info", "observation", "function", "index", "default"),
     "count": ("key", "resolution"),
 }
@@ -35,7 +35,7 @@ class RewardTerm:
         key: the info entry, the observation's leaf, or `module:function`.
         index: which element of the leaf; empty where it has one alone.
         change: how much the number changed in this step, in place of the number itself.
-        default: info only: the number where an info has no such entry; None refuses that.
+        default: the number where an info has no such entry, or an observation lacks that part; None refuses that.
         resolution: count only: numbers that round down to the same multiple of it count as the same; None takes them as they are.
     """
 

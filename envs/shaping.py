@@ -126,7 +126,11 @@ class _Element:
         self._shape = shape
 
     def __call__(self, observation: Any, info: Mapping[str, Any]) -> float:
-        term, value = self._term, self._leaf.value(observation)
+        term, value = self._term, self._leaf.value_if_there(observation)
+        if value is None and term.default is not None:
+            return term.default
+        if value is None:
+            raise FaultError("outside_space", f"`{term.key}` is missing; env.rewards.{term.name}.default=0 lets it be")
         try:
             element = float(np.asarray(value).reshape(self._shape)[term.index])
         except (TypeError, ValueError) as error:

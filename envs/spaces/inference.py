@@ -80,6 +80,13 @@ def infer_modalities(
         if not override.ignored:
             found_spec = _modality(leaf, samples.get(leaf.key, ()), override, text_bytes, limits, image_size)
             specs += _with_presence(found_spec) if override.optional else [found_spec]
+    keys = [spec.key for spec in specs]
+    for spec in specs:
+        if spec.optional and keys.count(presence_key(spec.key)) > 1:
+            raise UserError(
+                f"`{spec.key}` cannot be optional, because `{presence_key(spec.key)}`, which would say so, is observed already: "
+                "leave that out (=ignore), or rename it with an observation wrapper (env.wrappers)."
+            )
     if not specs:
         raise UserError("env.modalities ignores all there is to observe; leave at least one part.")
     return tuple(specs)

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from envs import EnvConfig, make_envs, make_task_space
 from envs.errors import UserError
 from envs.make import infer_spec
+from envs.spaces.inference import infer_modalities
 from envs.spaces.leaves import leaves, merged
 from envs.spaces.overrides import optional_leaves, read_overrides
 from envs.spaces.specs import EnvSpec
@@ -122,3 +123,27 @@ def test_spaces_are_merged_down_to_their_leaves():
     left = spaces.Dict({"a": spaces.Discrete(2), "in": spaces.Dict({"b": spaces.Discrete(3)})})
     right = spaces.Dict({"in": spaces.Dict({"b": spaces.Discrete(9), "c": spaces.Discrete(4)}), "d": spaces.Discrete(5)})
     assert {leaf.key: int(leaf.space.n) for leaf in leaves(merged(left, right))} == {"a": 2, "in.b": 3, "in.c": 4, "d": 5}  # type: ignore[attr-defined]
+
+
+def test_wrappers_and_reward_terms_pass_over_what_is_missing():
+    """Two frames stacked, of steps at which the radar works; its first number is the reward, or 9 in its absence."""
+    near = {"kind": "observation", "key": "radar", "index": 0, "default": 9.0}
+    given = config(frame_stack=2, rewards={"near": near})
+    tasks = make_task_space(given)
+    envs = make_envs(given, tasks, gamma=0.9)
+    obs = envs.reset([tasks.hardest.with_seed(0)])
+    assert obs["radar"].tolist() == [[1.5, 2.0, 1.5, 2.0]]
+    terms = []
+    for step in (1, 2, 3):
+        result = envs.step(np.array([0]))
+        assert result.dropped is None and result.obs["radar?"].item() == (step == 2)
+        assert result.terms is not None
+        terms.append(result.terms.ravel().tolist()[-1])
+    assert terms == [9.0, 1.5, 9.0]
+    envs.close()
+
+
+def test_a_part_that_is_called_as_the_presence_of_another_is_refused():
+    space = spaces.Dict({"radar": spaces.Box(-1.0, 1.0, (2,)), "radar?": spaces.Discrete(3)})
+    with pytest.raises(UserError, match=r"`radar` cannot be optional, because `radar\?`.* is observed already"):
+        infer_modalities(space, {}, {"radar": "optional"})
