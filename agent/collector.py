@@ -39,6 +39,7 @@ class Collector:
     ) -> None:
         self.envs, self.agent, self.replay, self.curriculum = envs, agent, replay, curriculum
         self.rule, self.reward, self.rng, self.report = rule, reward, rng, report
+        self._known: set[str] = set()  # of `report`, what some episode has had
         self.infos = Averager()
         self.index = {task: i for i, task in enumerate(envs.tasks.ids)}
         self.steps = 0
@@ -71,7 +72,7 @@ class Collector:
         whole = self.first if result.dropped is None else self.first & ~result.dropped  # of what broke down nothing is known
         for i in np.flatnonzero(whole).tolist():
             success = self.rule.judge(self.score[i], float(result.reward[i]), bool(result.terminated[i]), result.infos[i])
-            numbers = reported(result.infos[i], self.report)
+            numbers = reported(result.infos[i], self.report, self._known)
             self.infos.add({f"train/info/{key}/{self.playing[i].id}": value for key, value in numbers.items()})
             outcomes.append(Outcome(self.playing[i].id, float(self.score[i]), success, int(self.length[i]), self.steps))
         self.reward.finish(whole)

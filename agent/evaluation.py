@@ -190,7 +190,7 @@ def _play(
     limit: StepLimit,
 ) -> TaskResult:
     n = envs.num_envs
-    result = TaskResult()
+    result, known = TaskResult(), set[str]()
     layouts = Layouts(fresh=task.id in envs.held_out)
     counted = np.zeros(n, bool)  # environments whose episode is one of those asked for; the rest idle along
     first = np.ones(n, bool)
@@ -221,7 +221,7 @@ def _play(
             result.length.append(int(length[i]))
             if length[i] == limit.steps and not step.terminated[i]:
                 limit.tell(task)
-            result.infos.append(reported(step.infos[i], report))
+            result.infos.append(reported(step.infos[i], report, known))
     result.layouts = len(layouts.seen)
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -72,7 +73,7 @@ def train(config: RunConfig, folder: Path) -> float:
             try:
                 with suppress(EvaluationStopped):
                     summary["tasks"] = evaluation_summary(trainer.agent, config, lambda: trainer.stopping)
-                    summary["calibration"] = calibration_summary(trainer.agent, config, lambda: trainer.stopping)
+                    summary["calibration"] = _calibration(trainer.agent, config, lambda: trainer.stopping)
             except UserError as error:  # the environment breaks down: training keeps its summary and report
                 failure = error
             if not summary["tasks"]:
@@ -87,12 +88,21 @@ def train(config: RunConfig, folder: Path) -> float:
     return float(summary["objective"])
 
 
+def _calibration(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """How right predictions are; nothing of an environment that breaks down meanwhile: what was evaluated is kept."""
+    try:
+        return calibration_summary(agent, config, stopped)
+    except UserError as error:
+        log.warning("eval.calibration: predictions were not measured, as %s", error)
+        return {}
+
+
 def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
     """Evaluate a trained agent on held-out layouts; writes `evaluation.json`."""
     agent = trained_agent(config)
     tasks = make_task_space(config.env)
     results = evaluation_summary(agent, config)
-    calibration = calibration_summary(agent, config)
+    calibration = _calibration(agent, config)
     write_json(folder / "evaluation.json", {"checkpoint": config.checkpoint, "tasks": results, "calibration": calibration})
     if config.eval.video:
         for _, path, _ in record_videos(agent, config.env, config.eval, config.seed, folder / "media"):

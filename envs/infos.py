@@ -39,12 +39,17 @@ def entries(info: Mapping[str, Any]) -> str:
     return ", ".join(sorted(map(str, info))) or "nothing"
 
 
-def reported(info: Mapping[str, Any], keys: Iterable[str]) -> dict[str, float]:
+def reported(info: Mapping[str, Any], keys: Iterable[str], known: set[str] | None = None) -> dict[str, float]:
     """The numbers of an episode's last info that `env.report` names; an entry that holds several gives them all, `key.name` each.
     Numbers that are not finite are left out, and an info that was no dict reports nothing.
 
+    Args:
+        info: the last of an episode.
+        keys: `env.report`.
+        known: those of `keys` that some episode has had, to be handed on from one to the next: they may be missing at times.
+
     Raises:
-        UserError: an entry that is not there, or holds no number.
+        UserError: an entry that is not there, or holds no number, and was not known before.
     """
     found: dict[str, float] = {}
     if isinstance(info, BrokenInfo):
@@ -54,7 +59,9 @@ def reported(info: Mapping[str, Any], keys: Iterable[str]) -> dict[str, float]:
             values = dict(_numbers(key, lookup(info, key)))
         except KeyError:
             values = {}
-        if not values:
+        if known is not None and values:
+            known.add(key)
+        if not values and key not in (known or ()):
             raise UserError(f"env.report: an episode's last info has no number {key}; it holds {entries(info)}.")
         found |= {name: value for name, value in values.items() if np.isfinite(value)}
     return found

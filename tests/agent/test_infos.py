@@ -37,6 +37,13 @@ def test_an_entry_that_holds_several_numbers_gives_them_all():
     assert reported(INFO, []) == {}
 
 
+def test_what_some_episode_had_may_be_missing_from_another():
+    known: set[str] = set()
+    assert [reported(info, ["n"], known) for info in ({"n": 1}, {}, {"n": 3})] == [{"n": 1.0}, {}, {"n": 3.0}]
+    with pytest.raises(UserError, match="has no number n"):
+        reported({}, ["n"], set())
+
+
 @pytest.mark.parametrize("key", ["score", "word", "map"])
 def test_an_entry_without_a_number_is_refused_by_name(key: str):
     with pytest.raises(UserError, match=rf"env\.report: an episode's last info has no number {key}; it holds a, a\.e, map, word"):
