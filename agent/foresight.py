@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from agent.agent import Agent
 from agent.sequences import Episode
-from world_model.engines.base import evaluate
-from world_model.model import Sequences
 from world_model.starts import previous_history
 from world_model.symbols import UNKNOWN
 
@@ -70,9 +68,7 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int) -> 
     action = torch.cat([taken, torch.zeros_like(taken[:1])])[None]  # what follows the last observation is not looked at
     first = torch.zeros(1, count, dtype=torch.bool, device=device)
     first[0, 0] = True
-    nothing = torch.zeros(1, count, device=device)
-    output = evaluate(model, Sequences(obs, action, nothing, first, nothing.bool(), nothing.bool()))
-    z, h = output.z, output.h
+    z, h, _ = model.prefill(obs, action, first)
     surprise = torch.zeros(count - 1, device=device)
     after, there = model.latents.split(z[0, 1:]), model.latents.present(z[0, 1:])
     for key, logits in model.prior_logits(h[:, :-1], z[:, :-1]).items():

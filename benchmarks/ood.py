@@ -153,7 +153,8 @@ def plan(options: Options) -> list[Run]:
                 train_run([*overrides, f"seed={seed}"], folder, context.threads, context.report, context.stop)
             return measure(folder, seed, episodes)
 
-        return Run("doorkey", seed, {"overrides": overrides, "episodes": episodes, "changed": list(CHANGED)}, execute)
+        agent = {"agent": "given"} if given else {"agent": "trained", "overrides": overrides}
+        return Run("doorkey", seed, {**agent, "episodes": episodes, "changed": list(CHANGED)}, execute)
 
     return [run(seed) for seed in options.seeds]
 

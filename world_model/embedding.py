@@ -77,19 +77,15 @@ class CrossModalAttention(nn.Module):
 
     def __init__(self, modalities: int, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
         self.name = nn.Parameter(torch.randn(modalities, width))
         self.norm = nn.RMSNorm(width)
-        self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.attend = nn.MultiheadAttention(width, heads, batch_first=True)
+        nn.init.zeros_(self.attend.out_proj.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = self.queries_keys_values(self.norm(x + self.name)).unflatten(-1, (3, self.heads, -1))  # (..., M, 3, heads, d)
-        query, key, value = parts.flatten(0, -5).permute(2, 0, 3, 1, 4)  # (N, heads, M, d) each
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2)  # (N, M, width)
-        return x + self.out(mixed).view_as(x)
+        tokens = self.norm(x + self.name).flatten(0, -3)  # (N, M, width)
+        mixed, _ = self.attend(tokens, tokens, tokens, need_weights=False)
+        return x + mixed.view_as(x)
 
 
 class FeatureReader(nn.Module):

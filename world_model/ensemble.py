@@ -30,14 +30,14 @@ class Ensemble(nn.Module):
         """h (..., D) -> (K, ..., F)."""
         return torch.stack([head(h) for head in self.heads])
 
-    def loss(self, h: Tensor, target: Tensor) -> Tensor:
-        """Squared error (...,) against features (..., F), summed over the heads. Both are cut off from their graphs."""
+    def loss(self, foretold: Tensor, target: Tensor) -> Tensor:
+        """Squared error (...,) of `forward`'s answer (K, ..., F) against features (..., F), over all heads."""
         if self.training:
             with torch.no_grad():
                 spread = target.var(dim=tuple(range(target.dim() - 1)), correction=0).mean()
                 self.scale.copy_(torch.where(self.scale > 0, self.scale.lerp(spread, 0.01), spread))
-        return (self(h.detach()) - target.detach()).square().mean(-1).sum(0)
+        return (foretold - target).square().mean(-1).sum(0)
 
-    def disagreement(self, h: Tensor) -> Tensor:
+    def disagreement(self, foretold: Tensor) -> Tensor:
         """Variance of the heads (...,), in variances of what they foretell: 1 would be as far apart as two random states."""
-        return self(h).var(0, correction=0).mean(-1) / self.scale.clamp(min=1e-8)
+        return foretold.var(0, correction=0).mean(-1) / self.scale.clamp(min=1e-8)

@@ -224,7 +224,7 @@ class WorldModel(nn.Module):
 
     def disagreement(self, h: Tensor) -> Tensor:
         """How far the ensemble's heads are apart about the step that follows h (..., D): (...,), zeros without an ensemble."""
-        return h.new_zeros(h.shape[:-1]) if self.ensemble is None else self.ensemble.disagreement(h)
+        return h.new_zeros(h.shape[:-1]) if self.ensemble is None else self.ensemble.disagreement(self.ensemble(h))
 
     # -- training --------------------------------------------------------------------------------------------------------
 
@@ -295,9 +295,12 @@ class WorldModel(nn.Module):
             F.binary_cross_entropy_with_logits(self.continue_head(h[:, :-1]).squeeze(-1).float(), alive, reduction="none")
         )
         if self.ensemble is not None:
-            losses["ensemble"] = mean(self.ensemble.loss(h[:, :-1], self.embed_latent(z[:, 1:])))
+            foretold = self.ensemble(h[:, :-1].detach())
             with torch.no_grad():
-                metrics["disagreement"] = mean(self.ensemble.disagreement(h[:, :-1]))
+                target = self.embed_latent(z[:, 1:], self._features(z[:, 1:]))
+            losses["ensemble"] = mean(self.ensemble.loss(foretold, target))
+            with torch.no_grad():
+                metrics["disagreement"] = mean(self.ensemble.disagreement(foretold))
         scales = self.config.losses
         loss = sum(getattr(scales, name.split("/")[0]) * value for name, value in losses.items())
         assert isinstance(loss, Tensor)

@@ -19,9 +19,9 @@ def test_disagreement_is_the_heads_variance_in_variances_of_the_target():
         torch.nn.init.zeros_(head[-1].weight)  # type: ignore[index]
         torch.nn.init.constant_(head[-1].bias, answer)  # type: ignore[index]
     h, target = torch.randn(1, 2, 3), torch.tensor([[[0.0, 0.0], [4.0, 4.0]]])
-    assert ensemble.loss(h, target).tolist() == [[10.0, 10.0]], "1 + 9, and 9 + 1"
+    assert ensemble.loss(ensemble(h), target).tolist() == [[10.0, 10.0]], "1 + 9, and 9 + 1"
     assert float(ensemble.scale) == 4.0
-    assert ensemble.disagreement(h).tolist() == [[0.25, 0.25]]
+    assert ensemble.disagreement(ensemble(h)).tolist() == [[0.25, 0.25]]
 
 
 def test_it_agrees_on_what_it_has_seen_chance_included_and_not_on_the_rest():
@@ -33,11 +33,11 @@ def test_it_agrees_on_what_it_has_seen_chance_included_and_not_on_the_rest():
     for _ in range(600):
         outcome = torch.where(torch.rand(32, 1) < 0.5, torch.ones(4), -torch.ones(4))
         h = torch.cat([seen.expand(32, 8), chance.expand(32, 8)])
-        loss = ensemble.loss(h, torch.cat([sure.expand(32, 4), outcome])).mean()
+        loss = ensemble.loss(ensemble(h), torch.cat([sure.expand(32, 4), outcome])).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    known, noisy, unknown = ensemble.disagreement(torch.stack([seen, chance, never])).tolist()
+    known, noisy, unknown = ensemble.disagreement(ensemble(torch.stack([seen, chance, never]))).tolist()
     assert known < 0.01 and noisy < 0.05, "noise is no surprise for ever"
     assert unknown > 5 * noisy and unknown > 20 * known
 

@@ -43,7 +43,7 @@ def model() -> WorldModel:
     model = WorldModel(optional_spec(), tiny_config(text_heads=1, attention_heads=2))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "absent" in name or "attention.out" in name:
+            if "absent" in name or "attend.out_proj" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
     return model.eval()
 
@@ -64,7 +64,6 @@ def test_what_stands_in_the_place_of_an_absent_modality_has_no_effect(model: Wor
     batch = sequences(model, absent)
     other = {key: value.clone() for key, value in batch.obs.items()}
     for key, steps in absent.items():
-        assert not other[key].is_floating_point() or key == "speed"
         other[key][:, steps] = 1 - other[key][:, steps].clamp(0, 1)
     with torch.no_grad():
         one, two = model(batch), model(replace(batch, obs=other))
