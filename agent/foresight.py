@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from agent.agent import Agent
@@ -71,9 +70,7 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int) -> 
     z, h, _ = model.prefill(obs, action, first)
     surprise = torch.zeros(count - 1, device=device)
     after, there = model.latents.split(z[0, 1:]), model.latents.present(z[0, 1:])
-    for key, logits in model.prior_logits(h[:, :-1], z[:, :-1]).items():
-        error = F.cross_entropy(logits[0].flatten(0, -2).float(), after[key].flatten(), reduction="none")
-        error = error.view(after[key].shape).sum(-1)
+    for key, error in model.surprise(h[0, :-1], z[0, :-1], z[0, 1:]).items():
         surprise += error * there[key] if key in there else error  # what is absent surprises by its absence alone
     tables = [key for key in (block.key for block in model.predicted) if model.modality(key).has_unknown]
     strange = [(after[key] == UNKNOWN) & there[key].unsqueeze(-1) if key in there else after[key] == UNKNOWN for key in tables]

@@ -178,7 +178,7 @@ class ImaginationEnv(EnvBase):
         self._memory = ImaginationCache(starts, self.horizon, self.model.config.window)
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
-        shape = (self.horizon, *self._z.shape)
+        shape = (self.horizon, len(self._z), self.model.noise_width)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)
 
     def _advance(self, action: Tensor) -> None:

@@ -77,6 +77,12 @@ def sample_codes(logits: Tensor, noise: Tensor) -> Tensor:
     return torch.searchsorted(cdf, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
 
 
+def code_error(logits: Tensor, codes: Tensor) -> Tensor:
+    """Negative log-likelihood (...,) in nats of codes (..., groups) under logits (..., groups, C), summed over the groups."""
+    error = F.cross_entropy(logits.flatten(0, -2).float(), codes.flatten(), reduction="none")
+    return error.view(codes.shape).sum(-1)
+
+
 def unimix_logits(logits: Tensor, share: float) -> Tensor:
     """Log-probabilities of a mixture of `share` uniform and `1 - share` softmax(logits) over the last dimension."""
     if share <= 0:

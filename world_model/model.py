@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -23,13 +24,16 @@ from world_model.ensemble import Ensemble
 from world_model.gradients import part_of, parts
 from world_model.heads import TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec, module_name
-from world_model.math import sample_codes
+from world_model.math import code_error, sample_codes
 from world_model.modalities import make_modality
 from world_model.modalities.base import Modality
 from world_model.networks import mlp
 from world_model.pretrained.build import make_readers
 from world_model.pretrained.text import TextFeatures
+from world_model.shared import make_shared
 from world_model.symbols import UNKNOWN
+
+DRAWS = 8  # of the shared groups, for what codes are worth without knowing them
 
 
 @dataclass
@@ -106,6 +110,7 @@ class WorldModel(nn.Module):
         self.dynamics = Dynamics(config)
         self.predicted = [block for block in self.latents.blocks if not block.static]
         self.priors = nn.ModuleDict({module_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
+        self.shared = make_shared(config, config.hidden)
         self.reward_head = TwoHotHead(config.width, config)
         self.continue_head = mlp([config.width, config.hidden, 1], zero_last=True)
         self.ensemble = Ensemble(config.ensemble, config.width, config.hidden, config.hidden) if config.ensemble else None
@@ -188,17 +193,42 @@ class WorldModel(nn.Module):
 
     # -- predictions out -------------------------------------------------------------------------------------------------
 
-    def prior_logits(self, h: Tensor, z: Tensor) -> dict[str, Tensor]:
-        """h (..., D) after (z, a) -> {key: logits (..., groups, C)} of the next codes, static blocks left out."""
+    def prior_logits(self, h: Tensor, z: Tensor, shared: Tensor | None = None) -> dict[str, Tensor]:
+        """h (..., D) after (z, a) -> {key: logits (..., groups, C)} of the next codes, static blocks left out.
+
+        `shared` (..., D) is what the next codes have in common, where the model has shared groups; by default the likeliest.
+        """
+        if self.shared is not None:
+            h = h + (self.shared.imagine(h) if shared is None else shared)
         parts = self.latents.split(z)
         return {
             block.key: self.priors[module_name(block.key)](h, parts[block.key], self.modality(block.key).classes_in_use)
             for block in self.predicted
         }
 
+    def surprise(self, h: Tensor, z: Tensor, after: Tensor) -> dict[str, Tensor]:
+        """{key: (...,)}, negative log-likelihood in nats of the next codes `after` (..., G), which follow h (..., D) and z.
+
+        Shared groups are drawn from their prior, a few times, as in imagination; never looked up from what came.
+        """
+        codes = self.latents.split(after)
+        shared = [None] if self.shared is None else self.shared.draws(h, DRAWS)
+        found = [{key: code_error(x, codes[key]) for key, x in self.prior_logits(h, z, c).items()} for c in shared]
+        if len(found) == 1:
+            return found[0]
+        return {key: math.log(DRAWS) - torch.stack([-draw[key] for draw in found]).logsumexp(0) for key in found[0]}
+
+    @property
+    def noise_width(self) -> int:
+        """How many random numbers a drawn step takes."""
+        return self.latents.groups + (0 if self.shared is None else self.shared.groups)
+
     def sample_next(self, h: Tensor, z: Tensor, noise: Tensor | None) -> Tensor:
-        """Next codes (..., G), drawn from the prior by `noise` (..., G) in [0, 1), or the likeliest; static ones are carried."""
-        logits, parts = self.prior_logits(h, z), self.latents.split(z)
+        """Next codes (..., G), drawn from the prior by `noise` (..., noise_width) in [0, 1), or the likeliest; static ones are
+        carried."""
+        groups = self.latents.groups
+        shared = None if self.shared is None or noise is None else self.shared.imagine(h, noise[..., groups:])
+        logits, parts = self.prior_logits(h, z, shared), self.latents.split(z)
         if noise is None:
             chosen = {key: values.argmax(-1) for key, values in logits.items()}
         else:
@@ -274,10 +304,18 @@ class WorldModel(nn.Module):
 
         there = self.latents.present(z)
         now, after = self.latents.split(z[:, :-1]), self.latents.split(z[:, 1:])
-        for key, logits in self.prior_logits(h[:, :-1], seen[:, :-1]).items():
-            error = F.cross_entropy(logits.flatten(0, -2).float(), after[key].flatten(), reduction="none")
-            error = error.view(after[key].shape).sum(-1)
-            losses[f"prior/{key}"] = mean(error * there[key][:, 1:] if key in there else error)
+        past = h[:, :-1], seen[:, :-1]
+        if self.shared is None:
+            guessed = told = self.prior_logits(*past)
+        else:
+            shared, divergence, nats = self.shared.learn(self.embed_latent(z[:, 1:], self._features(z[:, 1:])), past[0])
+            losses["shared"], metrics["shared_nats"] = mean(divergence), mean(nats)
+            with torch.no_grad():  # accuracies and held-out losses are those of imagination, which does not know what comes
+                guessed = self.prior_logits(*past)
+            told = self.prior_logits(*past, shared) if self.training else {}
+        errors = {key: code_error(x, after[key]) for key, x in told.items()} or self.surprise(*past, z[:, 1:])
+        for key, logits in guessed.items():
+            losses[f"prior/{key}"] = mean(errors[key] * there[key][:, 1:] if key in there else errors[key])
             with torch.no_grad():
                 changed = (after[key] != now[key]) & valid.unsqueeze(-1)
                 if key in there:
