@@ -6,18 +6,20 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from agent.ablation import Shuffle, check_shuffle
-from agent.agent import Agent
 from agent.config import EvalConfig
 from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs
 from envs.errors import UserError
 from envs.infos import achievement_score, reported
 from envs.tasks import Task, TaskSpace
+
+if TYPE_CHECKING:  # so that another learner can be evaluated where ours is not installed
+    from agent.agent import Agent
 
 log = logging.getLogger(__name__)
 

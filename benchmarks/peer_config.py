@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
-from omegaconf import OmegaConf
-
-from envs.errors import UserError
+from benchmarks.settings import with_overrides
 
 
 @dataclass(frozen=True)
@@ -46,20 +43,4 @@ class PeerConfig:
         Raises:
             UserError: an unknown key or a value of another type.
         """
-        known = {field.name: field for field in fields(cls)}
-        changes: dict[str, Any] = {}
-        for word in overrides:
-            key, _, text = word.partition("=")
-            if key not in known:
-                raise UserError(f"the peer has no key {key}; its keys are: {', '.join(known)}.")
-            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}"]))[key]  # type: ignore[index, call-overload]
-            default = known[key].default
-            value = tuple(value) if isinstance(value, list) else float(value) if _is_float(value, default) else value
-            if type(value) is not type(default):
-                raise UserError(f"the peer's {key}={text} has to be a {type(default).__name__}, as in {key}={default}.")
-            changes[key] = value
-        return replace(cls(), **changes)
-
-
-def _is_float(value: Any, default: Any) -> bool:
-    return isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
+        return with_overrides(cls(), overrides, "peer")

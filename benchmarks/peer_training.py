@@ -13,6 +13,7 @@ import numpy as np
 from agent.evaluation import evaluate
 from agent.metrics import SuccessTracker
 from benchmarks.peer_config import PeerConfig
+from benchmarks.peer_summary import peer_summary
 from benchmarks.store import write_json
 from curriculum.config import CurriculumConfig
 from curriculum.sequential import Sequential
@@ -78,26 +79,7 @@ def train(config: PeerConfig, seed: int, folder: Path) -> dict[str, Any]:
     sampled, greedy = (
         evaluate(agent, env_config, tasks, config.eval_episodes, config.split, policy, seed) for policy in ("sample", "greedy")
     )
-    summary = {
-        "env_steps": env.env_steps,
-        "updates": learner._n_updates,
-        "wall_seconds": round(wall_seconds, 2),
-        "tasks": {
-            task: {
-                "success": float(np.mean(sampled[task].success)),
-                "success_greedy": float(np.mean(greedy[task].success)),
-                "return": float(np.mean(sampled[task].score)),
-                "episodes": len(sampled[task].success),
-                "layouts": sampled[task].layouts,
-            }
-            for task in tasks.ids
-        },
-        "steps_to_threshold": tracker.steps_to_threshold(),
-        "seconds_to_threshold": tracker.seconds_to_threshold(),
-        "training": {
-            name: {"success": task.success, "episodes": task.episodes} for name, task in tracker.tasks.items() if task.episodes
-        },
-    }
+    summary = peer_summary(env.env_steps, learner._n_updates, wall_seconds, tracker, sampled, greedy)
     write_json(folder / "summary.json", summary)
     return summary
 

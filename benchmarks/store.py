@@ -52,7 +52,7 @@ class Results:
     def add(self, record: Record) -> None:
         """Append `record`, in the place of an earlier one of the same run; killed midway, nothing that was there is lost."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(self.path.parent):
+        with locked(self.path.parent):
             failed = record.get("error") is not None
             kept = [known for known in self.load() if _key(known) != _key(record) or (failed and known.get("error") is None)]
             write_json(self.path, [*kept, record])
@@ -80,7 +80,7 @@ def _key(record: Record) -> tuple[Any, Any, Any]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder against other benchmark processes: adding is reading, changing and writing."""
     handle = os.open(folder, os.O_RDONLY)
     try:

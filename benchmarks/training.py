@@ -82,23 +82,35 @@ def run_process(
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Run any command that writes `metrics.jsonl` and `summary.json` into `folder`; else as `train_run`."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.parent / f"{folder.name}.log"
-    stop = stop or threading.Event()
-    process = start_process(command, log, threads)
-    try:
-        _watch(process, folder, report, stop)
-    except BaseException:
-        _end(process)
-        raise
-    if process.returncode != 0:
-        raise RunError(f"exit code {process.returncode}: {_last_words(log)}")
+    run_command(command, log, threads, stop, folder, report)
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise RunError(f"it ended without a readable summary.json: {_last_words(log)}") from error
     assert isinstance(summary, dict)
     return summary
+
+
+def run_command(
+    command: Sequence[str],
+    log: Path,
+    threads: int = 1,
+    stop: threading.Event | None = None,
+    folder: Path | None = None,
+    report: Callable[[Metrics], None] | None = None,
+) -> None:
+    """Run any command to its end, its output into `log`, and report the metrics it writes into `folder`; else as `train_run`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    stop = stop or threading.Event()
+    process = start_process(command, log, threads)
+    try:
+        _watch(process, folder or log.parent, report if folder else None, stop)
+    except BaseException:
+        _end(process)
+        raise
+    if process.returncode != 0:
+        raise RunError(f"exit code {process.returncode}: {_last_words(log)}")
 
 
 def composed_config(overrides: Sequence[str]) -> dict[str, Any]:

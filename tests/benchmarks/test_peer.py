@@ -9,6 +9,7 @@ import pytest
 
 from agent.metrics import SuccessTracker
 from benchmarks.peer_config import PeerConfig
+from benchmarks.peer_encoding import WORD_BUCKETS, Encoder, bag_of_words
 from curriculum.config import CurriculumConfig
 from curriculum.sequential import Sequential
 from envs import EnvConfig, SuccessRule, make_envs, make_task_space
@@ -19,7 +20,7 @@ from envs.vector import StepResult
 
 pytest.importorskip("stable_baselines3", reason="the peer needs the bench extra")
 
-from benchmarks.peer_env import WORD_BUCKETS, CurriculumVecEnv, Encoder, bag_of_words
+from benchmarks.peer_env import CurriculumVecEnv
 
 TASKS = make_task_space(EnvConfig(suite="doorkey", tasks=["DoorKey-5x5", "DoorKey-6x6", "DoorKey-8x8"]))
 VECTOR = EnvSpec((ModalitySpec("observation", "vector", (1,), "float32"),), ActionSpec("discrete", 2))
