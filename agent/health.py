@@ -127,7 +127,8 @@ class Health:
             # Most of a picture may be one colour, so cells are few only if all of them look the same.
             few = in_use if block.learned else (1 - dead) * available
             if few < COLLAPSED and available >= COLLAPSED and not block.static:
-                keys = "model.learned_classes, model.vector_std" if block.learned else "model.image_radius"
+                sizes = "model.learned_classes, model.vector_std" if block.kind == "vector" else "model.view_classes"
+                keys = sizes if block.learned else "model.image_radius"
                 self._tell(
                     f"collapse {key}",
                     f"the codes of `{key}` have collapsed: {few:.2g} of {available} are in use; unless it hardly changes, "

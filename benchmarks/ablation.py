@@ -26,6 +26,7 @@ DEFAULT = "default"
 VARIANTS: dict[str, tuple[str, ...]] = {
     DEFAULT: (),
     "attention": ("model.attention_heads=4",),
+    "learned": ("model.learned=[image]",),
     "shared": ("model.shared_groups=4",),
     "ensemble": ("model.ensemble=5", "hierarchy.explore=0.1"),
 }

@@ -27,10 +27,10 @@ def shift_frames(frames: NDArray[Any], pixels: int) -> NDArray[Any]:
 
 
 def drop_cells(z: Tensor, latents: LatentSpec, share: float) -> Tensor:
-    """Codes (..., G) with a random `share` of the cells of grids replaced by 'unknown', drawn anew for every step."""
+    """Codes (..., G) with a random `share` of the cells of symbolic grids replaced by 'unknown', drawn anew for every step."""
     parts = latents.split(z)
     for block in latents.blocks:
-        if block.kind == "grid":
+        if block.kind == "grid" and not block.learned:
             hidden = torch.rand(parts[block.key].shape, device=z.device) < share
             parts[block.key] = parts[block.key].masked_fill(hidden, UNKNOWN)
     return torch.cat([parts[block.key] for block in latents.blocks], -1)

@@ -49,6 +49,10 @@ class ModelConfig:
     text_heads: int = 0  # similarities of a text to the cells of a grid; 0: none
     learned_groups: int = 8
     learned_classes: int = 32
+    learned: list[str] = field(default_factory=list)  # grids and images whose codes an encoder makes of the whole view
+    view_groups: int = 32  # numbers that such a view is encoded into
+    view_classes: int = 8
+    view_channels: int = 16  # of the first convolution of such an image
     vector_std: float = 0.1  # of the decoded vector's Gaussian, in standard deviations of the data
     image_patch: int = 8  # pixels a side of an image's cells, one code each
     image_codes: int = 256  # different cells that are told apart

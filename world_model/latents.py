@@ -45,7 +45,7 @@ class LatentBlock:
     @property
     def shared(self) -> bool:
         """All groups draw from one table of symbols, so that one embedding serves them all."""
-        return self.kind in ("grid", "text", "image")
+        return self.kind in ("grid", "text", "image") and not self.learned
 
 
 def module_name(key: str) -> str:

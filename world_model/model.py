@@ -25,7 +25,7 @@ from world_model.gradients import part_of, parts
 from world_model.heads import TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec, module_name
 from world_model.math import code_error, sample_codes
-from world_model.modalities import make_modality
+from world_model.modalities import check_learned, make_modality
 from world_model.modalities.base import Modality
 from world_model.networks import mlp
 from world_model.pretrained.build import make_readers
@@ -91,6 +91,7 @@ class WorldModel(nn.Module):
     def __init__(self, spec: EnvSpec, config: ModelConfig) -> None:
         super().__init__()
         self.spec, self.config = spec, config
+        check_learned(spec.observations, config)
         found = [(leaf, make_modality(leaf, config)) for leaf in spec.observations]
         readers = make_readers(spec.observations, config)
         self.modalities = nn.ModuleDict({module_name(modality.block.key): modality for _, modality in found + readers})

@@ -58,7 +58,7 @@ class SharedGroups(nn.Module):
         self.embed = nn.Linear(size, config.width, bias=False)
 
     def learn(self, features: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw c from the posterior.
+        """Draw c from the posterior; in evaluation mode take the likeliest.
 
         Args:
             features: (..., F) of the next state. h: (..., D), the history before it.
@@ -69,7 +69,8 @@ class SharedGroups(nn.Module):
         """
         q = unimix_logits(self._groups(self.posterior(torch.cat([self.norm(features), h], -1))), UNIMIX)
         probability = q.exp()
-        drawn = self._one_hot(sample_codes(q.detach(), torch.rand(q.shape[:-1], device=q.device)))
+        likeliest = not self.training  # an evaluation draws no random number
+        drawn = self._one_hot(q.argmax(-1) if likeliest else sample_codes(q.detach(), torch.rand(q.shape[:-1], device=q.device)))
         linked = F.linear(drawn.flatten(-2), self.link.weight * self.earlier)
         p = unimix_logits(self._groups(self.prior(h) + linked), UNIMIX)
         embedded = self.embed((drawn + probability - probability.detach()).flatten(-2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from agent.checkpointing import restore, save
 from agent.shards import ShardReader, shard_names
 from agent.trainer import Trainer
 from envs import make_envs, make_task_space
-from tests.agent.tiny import tiny_config
+from tests.agent.tiny import DOORKEY, play, tiny_config
 from world_model.imagination import ImaginationEnv
 from world_model.starts import choose_starts
 
@@ -149,11 +150,12 @@ class AnySpace(gym.Env[Any, Any]):
 gym.register("AnySpace-v0", entry_point=f"{__name__}:AnySpace")
 
 
-def drive(folder: Path, observation: str = "Discrete", action: str = "Discrete") -> Trainer:
+def drive(folder: Path, observation: str = "Discrete", action: str = "Discrete", learned: Sequence[str] = ()) -> Trainer:
     """All the way, checked at every station."""
     settings = dict(id="tests.agent.test_any_space:AnySpace-v0", kwargs={"observation": observation, "action": action})
     config = tiny_config(settings, holdout=False, num_envs=2, modalities=OVERRIDES.get(observation, {}), text_bytes=40)
-    config = replace(config, train=replace(config.train, random_steps=16))
+    model = replace(config.model, learned=list(learned), view_groups=4, view_classes=4, view_channels=4)
+    config = replace(config, model=model, train=replace(config.train, random_steps=16))
     trainer = Trainer(config, folder)
     try:
         collect(trainer)
@@ -246,6 +248,33 @@ def test_every_observation_space_goes_all_the_way(name: str, tmp_path: Path):
 def test_images_of_any_size_and_channels_go_all_the_way(name: str, tmp_path: Path):
     spec = drive(tmp_path, observation=name).envs.spec
     assert " ".join(sorted(leaf.kind for leaf in spec.observations)) == IMAGES[name][1]
+
+
+LEARNED = {
+    "3-d uint8, few values": "observation",
+    "image, 24x40x1": "observation",
+    "image, 64x64x3": "observation",
+    "parts that may be missing": "see",
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_codes_of_grids_and_images_go_all_the_way(name: str, tmp_path: Path):
+    model = drive(tmp_path, observation=name, learned=[LEARNED[name]]).agent.model
+    (block,) = (block for block in model.latents.blocks if block.key == LEARNED[name])
+    assert block.learned and block.classes == (4,) * 4 and not block.layout
+
+
+def test_doorkey_is_learned_and_imagined_with_learned_codes(tmp_path: Path):
+    config = tiny_config(DOORKEY)
+    trainer = Trainer(replace(config, model=replace(config.model, learned=["image"])), tmp_path)
+    try:
+        logged = play(trainer, 96)
+        learn_and_imagine(trainer)
+    finally:
+        trainer.envs.close()
+    assert {"model/prior/image", "model/reconstruction/image"} <= logged[-1].keys()
+    assert not [name for name in logged[-1] if name.startswith("model/unknown/image")]
 
 
 @pytest.mark.parametrize("name", ACTIONS)

@@ -14,6 +14,7 @@ from world_model.latents import LatentBlock, code_levels
 from world_model.math import symexp, symlog
 from world_model.modalities.base import Modality
 from world_model.networks import mlp
+from world_model.quantisation import quantise
 
 
 class Vector(Modality):
@@ -52,9 +53,7 @@ class Vector(Modality):
 
     def _quantise(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Codes of what the encoder makes of `inputs` (..., I), and the loss of decoding `target` (..., size) from them."""
-        bounded = self.encoder(inputs).tanh()  # (..., groups) in -1 .. 1
-        codes = ((bounded.detach() + 1) / 2 * (self.classes - 1)).round().long()
-        levels = bounded + (code_levels(codes, self.classes) - bounded).detach()  # straight-through
+        codes, levels = quantise(self.encoder(inputs), self.classes)
         error = (self.decoder(levels) - target) / self.config.vector_std
         return codes, 0.5 * error.square().sum(-1)
 
