@@ -35,18 +35,23 @@ class TwoHotHead(nn.Module):
 
 
 class FlatPrior(nn.Module):
-    """Logits of a block's next groups from the history alone; ragged groups are padded with -inf."""
+    """Logits of a block's next groups from the history and from the present codes; ragged groups are padded with -inf.
+
+    The history was made for all that is foretold; what a block is now counts most for what it is next, so it is told directly.
+    """
 
     def __init__(self, block: LatentBlock, width: int, config: ModelConfig) -> None:
         super().__init__()
         self.groups, self.classes = block.groups, block.max_classes
-        self.net = mlp([width, config.hidden, self.groups * self.classes])
+        self.embed = BlockEmbedding(block, config.symbol_width)
+        self.net = mlp([width + self.groups * config.symbol_width, config.hidden, self.groups * self.classes])
         exists = torch.arange(self.classes)[None] < torch.tensor(block.classes)[:, None]  # (groups, C)
         self.register_buffer("padding", torch.zeros(exists.shape).masked_fill(~exists, -1e9), persistent=False)
 
     def forward(self, features: Tensor, codes: Tensor, used: int) -> Tensor:
-        """features (..., width) -> logits (..., groups, C); neither the present codes nor the classes in use matter."""
-        return self.net(features).unflatten(-1, (self.groups, self.classes)) + self.padding
+        """features (..., width), present codes (..., groups) -> logits (..., groups, C); the classes in use do not matter."""
+        x = torch.cat([features, self.embed(codes).flatten(-2)], -1)
+        return self.net(x).unflatten(-1, (self.groups, self.classes)) + self.padding
 
 
 class GridPrior(nn.Module):
@@ -72,9 +77,9 @@ class GridPrior(nn.Module):
     def forward(self, features: Tensor, codes: Tensor, used: int) -> Tensor:
         """features (..., width), present codes (..., groups) -> logits (..., groups, used) of the codes given out so far."""
         cells = self.embed(codes)  # (..., G, cell)
-        query = self.query(features).unflatten(-1, (self.groups, self.key_width))  # (..., G, key)
+        query = self.query(features).unflatten(-1, (self.groups, self.key_width)) / math.sqrt(self.key_width)  # (..., G, key)
         key = self.content(cells) + self.place  # (..., G, key)
-        weight = (query @ key.transpose(-1, -2) / math.sqrt(self.key_width)).softmax(-1)  # (..., G next, G present)
+        weight = (query @ key.transpose(-1, -2)).softmax(-1)  # (..., G next, G present)
         history = self.history(features).unflatten(-1, (self.groups, self.cell))
         x = self.norm(torch.cat([weight @ cells, history], -1))
         return F.linear(F.silu(self.hidden(x)), self.out.weight[:used], self.out.bias[:used])

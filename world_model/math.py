@@ -71,8 +71,7 @@ def sample_codes(logits: Tensor, noise: Tensor) -> Tensor:
         logits: (..., C), -inf for classes that do not exist.
         noise: (...,) uniform in [0, 1).
     """
-    logits = logits.float()
-    cdf = (logits - logits.amax(-1, keepdim=True)).exp_().cumsum(-1)  # (..., C), not normalised: the noise is scaled instead
+    cdf = logits.float().softmax(-1).cumsum_(-1)  # (..., C), its last a rounding error away from one: the noise is scaled by it
     threshold = noise.unsqueeze(-1) * cdf[..., -1:]
     return torch.searchsorted(cdf, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
 

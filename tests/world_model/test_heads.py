@@ -48,6 +48,20 @@ def test_a_class_that_a_group_does_not_have_is_never_predicted():
     assert logits.softmax(-1)[:, 1, 2:].eq(0).all()
 
 
+def test_a_flat_prior_sees_the_present_codes_of_its_block():
+    """A heading that turns by one with every step is foretold from what it is now, though the history does not tell it."""
+    torch.manual_seed(0)
+    prior = make_prior(LatentBlock("heading", "categorical", (4,)), 32, tiny_config())
+    assert isinstance(prior, FlatPrior)
+    now = torch.arange(4).unsqueeze(-1)
+    optimizer = torch.optim.Adam(prior.parameters(), lr=1e-2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(prior(torch.randn(1, 32).expand(4, 32), now, 4)[:, 0], (now[:, 0] + 1) % 4).backward()
+        optimizer.step()
+    assert prior(torch.randn(1, 32).expand(4, 32), now, 4)[:, 0].argmax(-1).tolist() == [1, 2, 3, 0]
+
+
 def test_a_grids_prior_answers_for_the_codes_in_use_and_these_do_not_depend_on_how_many_there_are():
     torch.manual_seed(0)
     prior = make_prior(GRID, 32, tiny_config())

@@ -81,8 +81,7 @@ def test_cells_that_flip_together_are_imagined_together_only_with_shared_groups(
     nats = output.losses["prior/coins"].item()
     if groups:
         assert mixed < 0.1
-        assert nats == pytest.approx(math.log(2), abs=0.2), "one toss; held-out losses do not look at what comes"
-        assert output.metrics["changed_accuracy/coins"] < 0.65, "a toss cannot be foretold"
+        assert nats == pytest.approx(math.log(2), abs=0.2), "one toss: held-out losses do not know how it falls"
     else:
         assert 0.4 < mixed < 0.6
         assert nats == pytest.approx(2 * math.log(2), abs=0.05), "two tosses"
