@@ -163,7 +163,7 @@ def test_long_episodes_have_no_more_starts_than_their_share():
 
 @pytest.mark.parametrize("word", ["doorkey", "atari=folder", "doorkey="])
 def test_runs_are_named_by_what_they_are_of(word: str):
-    with pytest.raises(UserError, match="is not NAME=FOLDER with one of doorkey, gotolocal"):
+    with pytest.raises(UserError, match="is not NAME=FOLDER with one of doorkey, doorkey_at_mastery, gotolocal"):
         plan(BENCHMARK.parse(["--runs", word]))
 
 
