@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from hierarchy.trajectory import LatentTrajectory
@@ -28,16 +29,31 @@ class Learning:
 
 
 class Hierarchy(nn.Module):
-    """The interface of `hierarchy=flat|...`."""
+    """The interface of `hierarchy=flat|director|...`.
+
+    A hierarchy with goals gives `decides`, `plan` and `follow`; one without overrides `act`.
+    """
 
     def initial_state(self, batch: int) -> PolicyState:
         """State of `batch` episodes that are about to start."""
         raise NotImplementedError
 
+    def decides(self, state: PolicyState, first: Tensor) -> Tensor:
+        """(N,) bool: whether a new goal is chosen at this step. state: of the last decision, first: (N,) as for `act`."""
+        return torch.zeros_like(first)
+
+    def plan(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> PolicyState:
+        """The state to act in, with new goals where `decides` says so. Arguments as for `act`."""
+        return state
+
+    def follow(self, z: Tensor, h: Tensor, state: PolicyState, greedy: bool = False) -> tuple[Tensor, Tensor]:
+        """Actions (N, *action shape) and their log-probabilities (N,) under the goals of `state`, which `plan` answered."""
+        raise NotImplementedError
+
     def act(
         self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False
     ) -> tuple[Tensor, Tensor, PolicyState]:
-        """Decide once for each of N environments.
+        """Decide once for each of N environments. Pure: all that is remembered is in the state.
 
         Args:
             z: (N, G) codes.
@@ -47,7 +63,8 @@ class Hierarchy(nn.Module):
         Returns:
             action (N, *action shape), log-probability (N,), the state for the next decision.
         """
-        raise NotImplementedError
+        state = self.plan(z, h, state, first, greedy)
+        return *self.follow(z, h, state, greedy), state
 
     def value(self, z: Tensor, h: Tensor) -> Tensor | None:
         """Values (N,) of states z (N, G), h as for `act`, or None from a hierarchy that has none to compare with returns."""

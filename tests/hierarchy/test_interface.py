@@ -148,3 +148,9 @@ def test_rows_of_a_trajectory_keep_every_part_and_the_source():
     )
     rows = path.rows(torch.tensor([2, 0]))
     assert rows.z[..., 0].tolist() == [[4, 5], [0, 1]] and rows.action.tolist() == [[7], [5]] and rows.source == "imagined"
+
+
+def test_a_hierarchy_without_goals_never_decides_on_one():
+    policy = make_hierarchy(HierarchyConfig(actor_critic=actor_critic()), LATENTS, WIDTH, ACTIONS)
+    decided = policy.decides(policy.initial_state(2), torch.tensor([True, False]))
+    assert decided.tolist() == [False, False]
