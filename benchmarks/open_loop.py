@@ -172,18 +172,25 @@ def show(result: dict[str, Any]) -> Group:
 
 
 def _table(title: str, run: Mapping[str, Any]) -> Table:
-    table = Table("", "figure", "steps", "model", "drawn", "nothing", "frequent", title=title, title_justify="left")
-    for column in table.columns:
-        column.no_wrap = True
+    table = Table(title=title, title_justify="left")
+    table.add_column("", overflow="fold")
+    table.add_column("figure", overflow="fold")
+    for column in ("steps", "model", "drawn", "nothing", "frequent"):
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for key, steps in run["modalities"].items():
         names = dict.fromkeys(name for figures in steps.values() for name, value in figures.items() if _is_shown(name, value))
         for name in names:
             for step, figures in steps.items():
                 value = figures.get(name)
                 if isinstance(value, dict):
-                    table.add_row(key, name, step, *(_said(value.get(who)) for who in ("model", "drawn", "nothing", "frequent")))
+                    table.add_row(
+                        key,
+                        name.replace("_", " "),
+                        step,
+                        *(_said(value.get(who)) for who in ("model", "drawn", "nothing", "frequent")),
+                    )
                 elif value is not None:
-                    table.add_row(key, name, step, _said(value), "", "", "", style="dim")
+                    table.add_row(key, name.replace("_", " "), step, _said(value), "", "", "", style="dim")
         table.add_section()
     return table
 
