@@ -27,7 +27,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     DEFAULT: (),
     "attention": ("model.attention_heads=4",),
     "learned": ("model.learned=[image]",),
-    "shared": ("model.shared_groups=4",),
+    "shared": ("model.shared_groups=1", "model.shared_classes=32"),
     "ensemble": ("model.ensemble=5", "hierarchy.explore=0.1"),
 }
 
