@@ -71,7 +71,7 @@ def test_variants_run_seed_by_seed_and_differ_from_the_default_by_their_own_keys
     assert [(run.variant, run.seed) for run in runs] == [(name, seed) for seed in (1, 2) for name in names]
     assert runs[0].config["given"] == ["train.env_steps=9"]
     (shared,) = ablation.plan(Options(seeds=(1,), arguments={"only": ["shared"]}))
-    assert shared.config["given"] == ["model.shared_groups=4"]
+    assert shared.config["given"] == ["model.shared_groups=1", "model.shared_classes=32"]
 
 
 @pytest.mark.parametrize("name", ablation.VARIANTS)
