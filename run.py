@@ -26,6 +26,7 @@ ConfigStore.instance().store(name="strata", node=RunConfig)
 
 DICTIONARIES = ("env.kwargs", "env.modalities", "env.rewards", "model.pretrained")
 FREE = tuple(f"{key}{sign}" for key in DICTIONARIES for sign in ".=")  # dictionaries that take any key
+RUNS = ("runs=", "compare.runs=")
 OBSERVATION = re.compile(r"env\.modalities\.(.*)=([\w:]+)", re.DOTALL)
 
 
@@ -42,6 +43,15 @@ def _plain_key(argument: str) -> str:
     if match is None or re.fullmatch(r"\w+(\.\w+)*", match[1], re.ASCII):
         return argument
     return f"env.modalities={{{quote(match[1], safe='')}: {match[2]}}}"
+
+
+def short_arguments(arguments: list[str]) -> list[str]:
+    """`runs=FOLDER` is short for `compare.runs=FOLDER`; a single folder is quoted: those of sweeps have commas in their names."""
+    return [_runs(argument.partition("=")[2]) if argument.startswith(RUNS) else argument for argument in arguments]
+
+
+def _runs(value: str) -> str:
+    return "compare.runs=" + (value if value.startswith(("[", "'", '"')) else repr(value))
 
 
 def recipe_arguments(arguments: list[str]) -> list[str]:
@@ -189,7 +199,7 @@ def main() -> None:
             raise UserError("a run uses one process for now: start it without torchrun (WORLD_SIZE is above 1)")
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))  # environments, suites and wrappers of the folder that the command is given in
-        sys.argv = [sys.argv[0], *resumed_arguments(free_arguments(recipe_arguments(sys.argv[1:])))]
+        sys.argv = [sys.argv[0], *resumed_arguments(free_arguments(short_arguments(recipe_arguments(sys.argv[1:]))))]
         compose()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(refuse(error))

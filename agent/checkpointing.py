@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "tracker": trainer.tracker.state_dict(),
         "timer": trainer.timer.state_dict(),
         "health": trainer.health.state_dict(),
+        "evaluation": trainer.evaluation.state_dict(),
         "task_rng": trainer.task_rng.bit_generator.state,
         "replay_rng": trainer.replay_rng.bit_generator.state,
         "shards": list(trainer.writer.names),
@@ -114,15 +115,10 @@ def spec_of(meta: dict[str, Any], path: Path) -> EnvSpec:
 
 def check_spec(meta: dict[str, Any], spec: EnvSpec, path: Path) -> None:
     """Refuse a checkpoint whose agent was made for other observations or actions, and what is no checkpoint of ours."""
-    if _shapes(spec_of(meta, path)) != _shapes(spec):
+    if spec_of(meta, path).unnamed() != spec.unnamed():
         raise UserError(
             f"the checkpoint {path} is of an agent for other observations or actions; give the environment it was trained on"
         )
-
-
-def _shapes(spec: EnvSpec) -> EnvSpec:
-    """A spec without the names of the spaces it came from, which are for people and change between Gymnasium versions."""
-    return replace(spec, observations=tuple(replace(leaf, origin="") for leaf in spec.observations))
 
 
 def load_agent_weights(model: torch.nn.Module, hierarchy: torch.nn.Module, path: Path) -> None:
@@ -181,6 +177,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.envs.faults.load_state_dict(state.get("faults", {}))
     trainer.timer.load_state_dict(state["timer"])
     trainer.health.load_state_dict(state.get("health", {}))
+    trainer.evaluation.load_state_dict(state.get("evaluation", {}), int(state["env_steps"]))
     trainer.task_rng.bit_generator.state = state["task_rng"]
     trainer.replay_rng.bit_generator.state = state["replay_rng"]
     _restore_replay(trainer, state)

@@ -16,7 +16,7 @@ from world_model.config import ModelConfig, ShardingConfig
 class JobConfig:
     """What `run.py` does."""
 
-    name: str = "train"  # train | pretrain | evaluate | dream | check
+    name: str = "train"  # train | pretrain | evaluate | dream | check | compare
 
 
 @dataclass
@@ -73,6 +73,10 @@ class EvalConfig:
     max_episode_steps: int = 30_000  # after which an episode is cut off
     policy: str = "sample"  # sample | greedy: the reported figure; the other is reported beside it
     split: str = "test"  # test | validation
+    seed: int | None = None  # which held-out layouts are played; the run's by default
+    every: int = 0  # env steps between evaluations during training; 0: none
+    every_episodes: int = 20  # ... of each task
+    also: list[str] = field(default_factory=list)  # tasks of the suite that are evaluated and never trained on
     video: bool = True  # film one held-out episode of each task
     video_frames: int = 300  # of an episode that are drawn at most
     calibration: int = 1000  # steps that predicted rewards, ends and values are compared on with what came; 0: none
@@ -96,6 +100,17 @@ class DreamConfig:
 
 
 @dataclass
+class CompareConfig:
+    """Curricula compared, from the folders of their runs."""
+
+    runs: Any = None  # a folder of runs, or a list of folders
+    baseline: str = "uniform"  # the curriculum that the others are measured against
+    threshold: float = 0.9  # evaluation success from which a task counts as mastered
+    resamples: int = 2000  # of the bootstrap
+    confidence: float = 0.95  # of its intervals
+
+
+@dataclass
 class RunConfig:
     """Everything a run depends on."""
 
@@ -115,3 +130,4 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     dream: DreamConfig = field(default_factory=DreamConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)

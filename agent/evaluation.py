@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from agent.ablation import Shuffle, check_shuffle
-from agent.config import EvalConfig
-from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs
+from agent.config import EvalConfig, RunConfig
+from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs, make_task_space
 from envs.errors import UserError
 from envs.infos import achievement_score, reported
 from envs.tasks import Task, TaskSpace
@@ -26,6 +26,31 @@ log = logging.getLogger(__name__)
 POLICIES = ("sample", "greedy")
 HELD_OUT = ("test", "validation")
 DRAWS = 25  # seeds tried for a layout that has not been played yet
+
+
+def evaluation_tasks(config: RunConfig) -> TaskSpace:
+    """The tasks that are trained on, easy to hard, and those of `eval.also`.
+
+    Raises:
+        UserError: `eval.also` names a task that is unknown or trained on, or there is no suite to take it from.
+    """
+    tasks, also = make_task_space(config.env), list(config.eval.also)
+    if not also:
+        return tasks
+    if config.env.id is not None:
+        raise UserError(f"eval.also={also} needs a suite to take these tasks from: give env.suite in place of env.id")
+    for name in also:
+        if name in tasks.ids:
+            raise UserError(f"eval.also: {name} is trained on already; drop it there, or from env.tasks")
+    try:
+        return make_task_space(replace(config.env, tasks=[*tasks.ids, *also]))
+    except UserError as error:
+        raise UserError(str(error).replace("env.tasks", "eval.also", 1)) from error
+
+
+def evaluation_seed(config: RunConfig) -> int:
+    """What decides which held-out layouts are played."""
+    return config.seed if config.eval.seed is None else config.eval.seed
 
 
 class EvaluationStopped(Exception):  # noqa: N818  # not an error
@@ -44,6 +69,10 @@ def check_evaluation(config: EvalConfig) -> None:
         raise UserError(f"eval.split={config.split} is unknown; choose one of {', '.join(HELD_OUT)}")
     if config.episodes < 1:
         raise UserError(f"eval.episodes={config.episodes} is too few: give 1 or more")
+    if config.every < 0:
+        raise UserError(f"eval.every={config.every} is too few: give 0 for no evaluation during training, or more")
+    if config.every_episodes < 1:
+        raise UserError(f"eval.every_episodes={config.every_episodes} is too few: give 1 or more")
     if config.max_episode_steps < 1:
         raise UserError(f"eval.max_episode_steps={config.max_episode_steps} is too few: give 1 or more")
     if config.calibration < 0:

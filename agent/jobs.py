@@ -1,4 +1,4 @@
-"""The jobs of `run.py`: train, pretrain, evaluate, dream, check. Each answers its objective, a float."""
+"""The jobs of `run.py`: train, pretrain, evaluate, dream, check, compare. Each answers its objective, a float."""
 
 from __future__ import annotations
 
@@ -192,12 +192,20 @@ def _unevaluated(trainer: Trainer, failure: UserError | None) -> str:
     return f"Training ended at {trainer.env_steps} env steps, but its evaluation {what}; to evaluate it again: {command}"
 
 
+def compare_curricula(config: RunConfig, folder: Path) -> float:
+    """Compare the curricula of finished runs, from their folders alone; answers the largest area under tasks mastered."""
+    from agent.compare.job import compare_runs
+
+    return compare_runs(config, folder)
+
+
 JOBS = {
     "train": train,
     "pretrain": pretrain,
     "evaluate": evaluate_checkpoint,
     "dream": dream_checkpoint,
     "check": check_environment,
+    "compare": compare_curricula,
 }
 
 

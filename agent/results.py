@@ -10,15 +10,14 @@ from rich.table import Table
 from agent.agent import Agent
 from agent.config import RunConfig
 from agent.console import console
-from agent.evaluation import POLICIES, EvaluationStopped, StepLimit, TaskResult, evaluate
-from envs import make_task_space
+from agent.evaluation import POLICIES, EvaluationStopped, StepLimit, TaskResult, evaluate, evaluation_seed, evaluation_tasks
 
 Row = dict[str, Any]
 SHOWN = ("success", "return")  # of every policy
 
 
 def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> dict[str, Row]:
-    """Evaluate on held-out layouts, and show it as a table.
+    """Evaluate on held-out layouts of the tasks trained on and of those of `eval.also`, and show it as a table.
 
     Returns:
         `{task: {success, return, length, info, score, episodes, layouts, success_sample, return_sample, score_sample,
@@ -29,7 +28,7 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
     Raises:
         EvaluationStopped: once `stopped` says so.
     """
-    tasks = make_task_space(config.env)
+    tasks = evaluation_tasks(config)
     settings = config.eval
     if stopped():
         raise EvaluationStopped
@@ -38,7 +37,7 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
 
     def played(policy: str, shuffle: Sequence[str] = ()) -> dict[str, TaskResult]:
         return evaluate(
-            agent, config.env, tasks, settings.episodes, settings.split, policy, config.seed,
+            agent, config.env, tasks, settings.episodes, settings.split, policy, evaluation_seed(config),
             shuffle=shuffle, stopped=stopped, limit=limit,
         )  # fmt: skip
 

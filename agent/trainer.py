@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from agent.build import build_agent, choose_device
 from agent.collector import Collector
 from agent.config import RunConfig
 from agent.dream.job import check_dream
-from agent.evaluation import check_evaluation
+from agent.evaluation import EvaluationStopped, check_evaluation
 from agent.health import Health
 from agent.holdout import Holdout
 from agent.learner import Learner
 from agent.loggers import MetricLogger
 from agent.metrics import Averager, SuccessTracker
+from agent.periodic import PeriodicEvaluation
 from agent.progress import Progress
 from agent.replay import Replay, SampleMix
 from agent.rewards import LearnedReward
@@ -190,6 +192,8 @@ class Trainer:
         self.averager = Averager()
         self.health = Health(self.agent.model.latents, self.config.train.look_every)
         self.timer = PhaseTimer()
+        self.evaluation = PeriodicEvaluation(self.config, self.envs.spec)
+        self.evaluated: dict[str, float] = {}  # figures of an evaluation that are not logged yet
         self.owed = 0.0  # updates that the steps taken so far have earned
         self.seconds_before = 0.0  # training seconds of the run before it was resumed
         self.next_log = self.config.train.log_every
@@ -220,11 +224,15 @@ class Trainer:
         if not self.collector.playing:
             self.collector.start()
         self.learn()  # what a run that was stopped while it learned has left to do, before its next step
+        if self.evaluate():  # ... or while it was evaluated
+            self._log(logger)
         while not self.finished and not self.stopping:
             self.step()
             progress.update(self.env_steps, self.learner.updates, self.collector.current_task(), self.tracker.success())
-            if self.env_steps >= self.next_log:
+            due = self.env_steps >= self.next_log
+            if due:
                 self.next_log += self.config.train.log_every
+            if self.evaluate() or due:
                 self._log(logger)
             if self.env_steps >= self.next_checkpoint:
                 self.next_checkpoint += self.config.train.checkpoint_every
@@ -252,6 +260,16 @@ class Trainer:
             self._check_success_rule()
         self.owed += self.envs.num_envs / self.update_every
         self.learn()
+
+    def evaluate(self) -> bool:
+        """Do the evaluation that is due; False where none is. Its time is none of training's."""
+        if self.stopping or not self.evaluation.due(self.env_steps):
+            return False
+        before = self.evaluation.seconds
+        with suppress(EvaluationStopped):
+            self.evaluated = self.evaluation(self.agent, self.env_steps, lambda: self.stopping)
+        self._began += self.evaluation.seconds - before
+        return bool(self.evaluated)
 
     def learn(self) -> None:
         """The warm-up of the model, then the updates that the steps so far have earned; when stopping, the rest stays owed."""
@@ -315,6 +333,11 @@ class Trainer:
         values |= {f"model/{name}": value for name, value in self.agent.model.pop_metrics().items()}
         values |= self.timer.metrics()
         values |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
+        values |= {
+            f"train/probability/{task}": float(p) for task, p in zip(self.tasks.ids, self.curriculum.distribution(), strict=True)
+        }
+        values |= self.evaluated
+        self.evaluated = {}
         values |= {"updates": float(self.learner.updates), "seconds": self.seconds(), "replay/steps": float(len(self.replay))}
         return values
 
@@ -324,6 +347,7 @@ class Trainer:
             "env_steps": self.env_steps,
             "updates": self.learner.updates,
             "wall_seconds": self.seconds_before,
+            "evaluation_seconds": self.evaluation.seconds,
             "tasks": {},
             "training": {
                 name: {"success": task.success if task.episodes else None, "episodes": task.episodes}

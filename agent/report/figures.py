@@ -31,6 +31,7 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
     "legend.frameon": False,
     "svg.hashsalt": "strata",
+    "text.parse_math": False,  # a task may have dollar signs in its name
 }
 
 

@@ -5,7 +5,7 @@ Plain, JSON-able data: it is stored in checkpoints and beside replay, and is all
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 KINDS = ("grid", "categorical", "text", "vector", "image")
@@ -109,6 +109,10 @@ class EnvSpec:
 
     observations: tuple[ModalitySpec, ...]
     action: ActionSpec
+
+    def unnamed(self) -> EnvSpec:
+        """Without the names of the spaces it came from, which are for people and change between Gymnasium versions."""
+        return replace(self, observations=tuple(replace(leaf, origin="") for leaf in self.observations))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

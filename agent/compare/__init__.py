@@ -1,0 +1,1 @@
+"""Curricula compared, from the folders of their runs alone."""

@@ -1,0 +1,129 @@
+"""Puts a comparison on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from agent.compare.comparison import LEVEL, Arm, Comparison, Estimate, Verdict
+from agent.compare.figures import band_figure, pairs_figure, probability_figures, reached_figure, success_figures
+from agent.report.figures import duration
+from agent.run_folder import write_text
+
+PAGE = "comparison.html"
+DASH = "–"
+MOST_TASKS = 12  # columns of the table of runs
+
+
+def write_page(comparison: Comparison, folder: Path) -> Path:
+    """Write `comparison.html`, a page that needs no other file and no network; answers its path."""
+    write_text(folder / PAGE, render(comparison))
+    return folder / PAGE
+
+
+def render(comparison: Comparison) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    own = Path(__file__).parent
+    templates = Environment(
+        loader=FileSystemLoader([own, own.parent / "report"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    settings = comparison.settings
+    percent = f"{100 * settings.confidence:g} %"
+    how = f"IQM over runs; band: {percent} bootstrap interval, runs drawn whole."
+    return templates.get_template("comparison.html.j2").render(
+        comparison=comparison,
+        percent=percent,
+        level=LEVEL,
+        tiles=_tiles(comparison),
+        findings=findings_of(comparison),
+        results=[_result(comparison, arm) for arm in comparison.arms],
+        mastery=band_figure(
+            comparison, "mastered", "Tasks mastered", "share of test tasks",
+            f"Share of test tasks with success of {settings.threshold:g} or more. {how}",
+        ),
+        success=band_figure(comparison, "success", "Success", "success", "IQM over runs and test tasks; band: as on the left."),
+        reached=reached_figure(comparison),
+        pairs=pairs_figure(comparison),
+        probabilities=probability_figures(comparison),
+        successes=success_figures(comparison),
+        costs=[_cost(arm) for arm in comparison.arms],
+        runs=[_run(arm, i) for arm in comparison.arms for i in range(len(arm.runs))],
+        shown=comparison.tasks[-MOST_TASKS:],
+        untrained=[task for task in comparison.tasks if task not in comparison.trained],
+    )  # fmt: skip
+
+
+def _tiles(comparison: Comparison) -> list[tuple[str, str]]:
+    best = comparison.arms[0]
+    figures = comparison.figures[best.name]
+    return [
+        ("curricula", str(len(comparison.arms))),
+        ("runs", str(len(comparison.runs))),
+        ("env steps a run", f"{max(run.env_steps for run in comparison.runs):,}"),
+        ("test tasks, of which never trained on", f"{len(comparison.tasks)}, {len(comparison.tasks) - len(comparison.trained)}"),
+        (f"largest area: {best.name}", f"{figures['area'].value:.2f}"),
+    ]
+
+
+def findings_of(comparison: Comparison) -> list[str]:
+    """A sentence on every curriculum but the baseline."""
+    return [_finding(verdict) for verdict in comparison.verdicts]
+
+
+def _finding(verdict: Verdict) -> str:
+    """A sentence: can the two be told apart?"""
+    pair, seen = verdict.pair, verdict.pair.improvement
+    numbers = f"probability of improvement {seen.value:.2f}, {seen.low:.2f} to {seen.high:.2f}, p = {verdict.p:.3f}"
+    if not verdict.apart:
+        return f"{pair.left} cannot be told apart from {pair.right} with these runs ({numbers})."
+    return f"{pair.left} is {'better' if seen.value > 0.5 else 'worse'} than {pair.right} ({numbers})."
+
+
+def _result(comparison: Comparison, arm: Arm) -> dict[str, Any]:
+    figures = comparison.figures[arm.name]
+    there = sum(steps is not None for steps in arm.reached)
+    median = arm.median_reached
+    return {
+        "name": arm.name,
+        "runs": len(arm.runs),
+        "figures": [_estimate(figures[name]) for name in ("area", "mastered", "success", "hardest", "worst", "forgotten")],
+        "steps": f"{median:,.0f}" if median is not None else f"> {min(arm.ended):,.0f}",
+        "there": f"{there} of {len(arm.runs)}",
+    }
+
+
+def _cost(arm: Arm) -> dict[str, Any]:
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    return {
+        "name": arm.name,
+        "env_steps": f"{mean(arm.ended):,.0f}",
+        "updates": f"{mean([float(run.updates) for run in arm.runs]):,.0f}",
+        "wall": duration(mean([run.wall_seconds for run in arm.runs])),
+        "evaluation": duration(mean([run.evaluation_seconds for run in arm.runs])),
+        "episodes": [f"{mean([float(run.episodes.get(task, 0)) for run in arm.runs]):,.0f}" for task in arm.runs[0].trained],
+    }
+
+
+def _run(arm: Arm, index: int) -> dict[str, Any]:
+    run = arm.runs[index]
+    return {
+        "name": arm.name,
+        "seed": run.seed,
+        "area": f"{arm.areas[index]:.2f}",
+        "mastered": f"{arm.mastered[index, -1]:.2f}",
+        "steps": f"{run.reached:,.0f}" if run.reached is not None else f"> {run.env_steps:,}",
+        "success": [f"{value:.2f}" for value in arm.final[index][-MOST_TASKS:]],
+        "wall": duration(run.wall_seconds),
+    }
+
+
+def _estimate(estimate: Estimate) -> tuple[str, str]:
+    return f"{estimate.value:.2f}", f"{estimate.low:.2f} to {estimate.high:.2f}"
