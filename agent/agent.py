@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hierarchy.base import Hierarchy, PolicyState
 from hierarchy.distributions import uniform_actions
+from hierarchy.planner import Planner
 from world_model.dynamics import RollingState, rolling_step
 from world_model.model import WorldModel
 
@@ -37,8 +38,8 @@ class AgentState:
 class Agent:
     """`act(observation, first, state) -> action, log-probability, state`: one call for training, evaluation and use."""
 
-    def __init__(self, model: WorldModel, hierarchy: Hierarchy, device: torch.device) -> None:
-        self.model, self.hierarchy, self.device = model, hierarchy, device
+    def __init__(self, model: WorldModel, hierarchy: Hierarchy, device: torch.device, planner: Planner | None = None) -> None:
+        self.model, self.hierarchy, self.device, self.planner = model, hierarchy, device, planner
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> Agent:
@@ -57,7 +58,13 @@ class Agent:
 
     @torch.no_grad()
     def act(
-        self, obs: Observations, first: NDArray[np.bool_], state: AgentState, mode: str = "sample", grow: bool = False
+        self,
+        obs: Observations,
+        first: NDArray[np.bool_],
+        state: AgentState,
+        mode: str = "sample",
+        grow: bool = False,
+        plan: bool = True,
     ) -> tuple[NDArray[Any], NDArray[np.float32], AgentState]:
         """Choose one action for each of B environments.
 
@@ -67,18 +74,23 @@ class Agent:
             state: what the last call answered.
             mode: `sample`, `greedy` or `random` (uniform).
             grow: let symbol tables and codebooks take in what is new (training only).
+            plan: let the planner decide, where there is one.
 
         Returns:
-            actions (B, *action shape), their log-probabilities (B,), the next state.
+            actions (B, *action shape), their log-probabilities (B,) under the policy, whoever decided, the next state.
         """
         starts = torch.from_numpy(first).to(self.device)
         tokens = {key: x.to(self.device) for key, x in self.model.tokenize(obs, grow).items()}
         with self.model.autocast():
             z, _ = self.model.posterior(tokens)
         h = state.h * (~starts).unsqueeze(-1)
-        action, log_prob, policy = self.hierarchy.act(z, self.model.view(z, h), state.policy, starts, greedy=mode == "greedy")
+        cache = state.cache.restart(starts)
+        if self.planner is not None and plan and mode != "random":
+            action, log_prob, policy = self.planner.act(cache, z, h, state.policy, starts, greedy=mode == "greedy")
+        else:
+            action, log_prob, policy = self.hierarchy.act(z, self.model.view(z, h), state.policy, starts, greedy=mode == "greedy")
         if mode == "random":
             action, log_prob = uniform_actions(self.model.spec.action, len(first), self.device)
         with self.model.autocast():
-            h, cache = rolling_step(self.model.dynamics, self.model.embed(z, action), state.cache.restart(starts))
+            h, cache = rolling_step(self.model.dynamics, self.model.embed(z, action), cache)
         return action.cpu().numpy(), log_prob.float().cpu().numpy(), AgentState(cache, h, policy)

@@ -9,6 +9,7 @@ from agent.config import RunConfig
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 from hierarchy import make_hierarchy
+from hierarchy.planner import make_planner
 from world_model.engines import make_engine
 from world_model.engines.base import Engine
 from world_model.model import WorldModel
@@ -36,4 +37,4 @@ def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple
     engine = make_engine(config.sharding, WorldModel(spec, config.model), device)
     model = engine.inference_copy()
     hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, spec.action).to(device)
-    return Agent(model, hierarchy, device), engine
+    return Agent(model, hierarchy, device, make_planner(hierarchy, model, config.hierarchy)), engine

@@ -23,6 +23,7 @@ class Collector:
     Attributes:
         steps: environment steps taken in the whole run.
         playing: the task each environment is on.
+        plan: let the agent's planner decide.
         infos: means of the info entries `report` over episodes ended, `train/info/<key>/<task>`.
     """
 
@@ -36,9 +37,10 @@ class Collector:
         reward: LearnedReward,
         rng: np.random.Generator,
         report: Sequence[str] = (),
+        plan: bool = False,
     ) -> None:
         self.envs, self.agent, self.replay, self.curriculum = envs, agent, replay, curriculum
-        self.rule, self.reward, self.rng, self.report = rule, reward, rng, report
+        self.rule, self.reward, self.rng, self.report, self.plan = rule, reward, rng, report, plan
         self._known: set[str] = set()  # of `report`, what some episode has had
         self.infos = Averager()
         self.index = {task: i for i, task in enumerate(envs.tasks.ids)}
@@ -57,7 +59,7 @@ class Collector:
 
     def step(self, mode: str = "sample") -> list[Outcome]:
         """One step of every environment; answers the episodes that ended with it, and begins the next ones."""
-        action, log_prob, self.state = self.agent.act(self.obs, self.first, self.state, mode, grow=True)
+        action, log_prob, self.state = self.agent.act(self.obs, self.first, self.state, mode, grow=True, plan=self.plan)
         self.replay.act(action, log_prob)
         result = self.envs.step(action)
         self.replay.arrive(result.obs, self.reward(result), result.terminated, result.truncated, result.dropped)

@@ -83,6 +83,8 @@ def play_episodes(
 ) -> list[tuple[Episode, dict[str, Any]]]:
     """`number` episodes of the agent on one task, on layouts of `split`, with the info of their last step.
 
+    The policy decides, without a planner: these episodes are compared with what the model foretells of it.
+
     Their rewards are those that the agent learns from; with the learner's discount `gamma` they hold the terms of `env.rewards`,
     bonuses of counts apart: those are of the run. An episode that goes on for `longest` steps (if None, `PATIENCE`), or till
     `stopped` says so, is left there, neither terminated nor truncated.
@@ -106,7 +108,8 @@ def play_episodes(
             while True:
                 if first.any():
                     obs = _begin(envs, tasks, task_id, first, tape, waiting)
-                action, log_prob, state = agent.act(obs, first, state, "random" if rng.random() < random else mode)
+                chosen = "random" if rng.random() < random else mode
+                action, log_prob, state = agent.act(obs, first, state, chosen, plan=False)
                 step = envs.step(action)
                 obs, reward = step.obs, learned.replayed(step)
                 stop = stopped()  # asked once a step: it may change its mind at any moment

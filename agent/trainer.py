@@ -184,8 +184,9 @@ class Trainer:
         holdout = Holdout(train.validation, train.validation_after, records)
         self.replay = Replay(self.envs.spec, self.envs.num_envs, memory.capacity, self.tasks.ids, self.writer.add, holdout)
         self.collector = Collector(
-            self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng, config.env.report
-        )
+            self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng, config.env.report,
+            config.hierarchy.plan_training,
+        )  # fmt: skip
 
     def _setup_records(self) -> None:
         self.tracker = SuccessTracker(self.tasks.ids, threshold=self.config.train.mastery)

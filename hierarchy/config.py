@@ -41,4 +41,8 @@ class HierarchyConfig:
     replay_value: float = 0.3  # weight of the value loss on replayed, real returns
     explore: float = 0.0  # weight of the ensemble's disagreement in imagined rewards (model.ensemble); 0 is off
     real: float = 0.0  # weight of the policy loss on real rollouts (Dyna); 0 is off
+    planner: str = "none"  # none | actions | goals: what is planned at decision time
+    candidates: int = 8  # M, candidates a decision
+    plan_horizon: int = 12  # steps imagined of each
+    plan_training: bool = False  # plan while training episodes are played too
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)

@@ -121,6 +121,10 @@ class RollingState:
         """Start new episodes where `first` (B,) is True."""
         return RollingState(self.keys, self.values, torch.where(first, 0, self.position))
 
+    def rows(self, index: Tensor) -> RollingState:
+        """The environments at `index` (N,)."""
+        return RollingState(self.keys[:, index], self.values[:, index], self.position[index])
+
 
 class RollingCache(KeyValueCache):
     """One step for a batch of environments that are at different steps of their episodes.

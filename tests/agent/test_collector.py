@@ -32,7 +32,7 @@ class ScriptedAgent:
     def initial_state(self, batch: int) -> Any:
         return None
 
-    def act(self, obs: Mapping[str, np.ndarray], first: np.ndarray, state: Any, mode: str, grow: bool) -> Any:
+    def act(self, obs: Mapping[str, np.ndarray], first: np.ndarray, state: Any, mode: str, grow: bool, plan: bool) -> Any:
         self.seen.append((obs["observation"].copy(), first.copy(), mode, grow))
         action = np.array([self.script(env, self.step) for env in range(len(first))])
         self.step += 1

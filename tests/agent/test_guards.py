@@ -29,7 +29,7 @@ from tests.agent.tiny import play, tiny_config
 
 
 class OfX(ScriptedAgent):
-    def act(self, obs: Mapping[str, np.ndarray], first: np.ndarray, state: Any, mode: str, grow: bool) -> Any:
+    def act(self, obs: Mapping[str, np.ndarray], first: np.ndarray, state: Any, mode: str, grow: bool, plan: bool) -> Any:
         return super().act({"observation": obs["x"]}, first, state, mode, grow)
 
 
