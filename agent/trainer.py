@@ -32,6 +32,7 @@ from agent.timing import PhaseTimer
 from curriculum import make_curriculum
 from envs import SuccessRule, make_envs, make_task_space
 from envs.errors import UserError
+from hierarchy.checks import check_director
 from world_model.config import PRECISIONS
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,12 @@ def check_ranges(config: RunConfig) -> None:
         raise UserError(f"model.ensemble={model.ensemble} cannot disagree: give 2 or more heads, or 0 for none")
     if hierarchy.explore and not model.ensemble:
         raise UserError(f"hierarchy.explore={hierarchy.explore} needs an ensemble that may disagree: give model.ensemble=5, say")
+    if not 0 <= learning.entropy_target < 1:
+        raise UserError(
+            f"hierarchy.actor_critic.entropy_target={learning.entropy_target} is a share: give 0 or more, and less than 1"
+        )
+    if hierarchy.name == "director":
+        check_director(hierarchy)
     if model.precision not in PRECISIONS:
         raise UserError(f"model.precision={model.precision} is unknown; choose one of {', '.join(PRECISIONS)}")
     if not 0 <= model.modality_dropout <= 1:

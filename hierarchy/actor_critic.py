@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import math
 
 import torch
 from tensordict import TensorDict
@@ -13,23 +13,22 @@ from torchrl.objectives import A2CLoss, ClipPPOLoss
 
 from envs.errors import UserError
 from envs.spaces.specs import ActionSpec
+from hierarchy.adaptive import AdaptiveScale
 from hierarchy.config import ActorCriticConfig
-from hierarchy.networks import Actor, Critic, ema_update
-from hierarchy.returns import ReturnScale, lambda_returns
+from hierarchy.networks import Actor
 from hierarchy.trajectory import LatentTrajectory
+from hierarchy.values import ValueLearner
 from world_model.latents import LatentSpec
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(ValueLearner):
     """Policy, two-hot critic, EMA critic and return scale. Owns no optimiser: `losses` answers what to minimise."""
 
     def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.actor = Actor(latents, width, actions, config)
-        self.critic = Critic(latents, width, config)
-        self.target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.scale = ReturnScale(config.return_decay, config.return_floor)
+        super().__init__(latents, width, config, Actor(latents, width, actions, config))
+        self.entropy_weight = None
+        if config.entropy_target:
+            self.entropy_weight = AdaptiveScale(config.entropy_target * greatest_entropy(actions), config.entropy, below=True)
         self._loss = [self._make_loss()]  # in a list: it holds the same actor, which must not count as a second child
 
     def _make_loss(self) -> nn.Module:
@@ -39,7 +38,12 @@ class ActorCritic(nn.Module):
             distribution_class=self.actor.head.distribution,
             return_log_prob=True,
         )
-        common = {"entropy_coeff": self.config.entropy, "critic_coeff": None, "functional": False, "reduction": "none"}
+        common = {
+            "entropy_coeff": self.config.entropy if self.entropy_weight is None else 1.0,
+            "critic_coeff": None,
+            "functional": False,
+            "reduction": "none",
+        }
         if self.config.loss == "ppo":
             return ClipPPOLoss(policy, None, clip_epsilon=self.config.clip, **common)
         if self.config.loss == "a2c":
@@ -51,13 +55,6 @@ class ActorCritic(nn.Module):
     def act(self, z: Tensor, h: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor]:
         """z (N, G), h (N, V) -> action (N, *action shape), its log-probability (N,)."""
         return self.actor.head.draw(self.actor(z, h), greedy)
-
-    @torch.no_grad()
-    def targets(self, path: LatentTrajectory) -> tuple[Tensor, Tensor]:
-        """Lambda-returns and advantages (N, H), before scaling."""
-        value = self.target(path.z, path.h)  # (N, H+1)
-        returns = lambda_returns(path.reward, path.cont, value, path.boundary, self.config.gamma, self.config.lmbda)
-        return returns, returns - value[:, :-1]
 
     def policy_loss(self, path: LatentTrajectory, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """TorchRL's objective with entropy bonus, weighted by the trajectory's weights."""
@@ -78,15 +75,21 @@ class ActorCritic(nn.Module):
         objective = (out["loss_objective"].reshape(-1) * weight).sum() / total
         bonus = out.get("loss_entropy", torch.zeros_like(weight))  # left out where its weight is zero
         entropy = (bonus.reshape(-1) * weight).sum() / total
+        if self.entropy_weight is not None:
+            self.entropy_weight.update(-entropy.detach())
+            entropy = self.entropy_weight() * entropy
         metrics = {name: out[name] for name in ("entropy", "kl_approx", "clip_fraction") if name in out.keys()}  # noqa: SIM118
         return objective + entropy, metrics
 
-    def critic_loss(self, path: LatentTrajectory, returns: Tensor) -> Tensor:
-        """Two-hot cross-entropy to the returns, weighted by the trajectory's weights."""
-        loss = self.critic.loss(path.z[:, :-1], path.h[:, :-1], returns)
-        weight = path.weight[:, :-1]
-        return (loss * weight).sum() / weight.sum().clamp(min=1.0)
 
-    def after_step(self) -> None:
-        """To be called after every optimiser step."""
-        ema_update(self.target, self.critic, self.config.target_decay)
+def greatest_entropy(actions: ActionSpec) -> float:
+    """Of a distribution over actions that are choices, in nats.
+
+    Raises:
+        UserError: they are numbers.
+    """
+    if actions.kind == "box":
+        raise UserError(
+            "hierarchy.actor_critic.entropy_target is for actions that are choices; set it to 0 where they are numbers"
+        )
+    return math.log(actions.size) if actions.kind == "discrete" else sum(map(math.log, actions.classes))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from envs.errors import UserError
 from envs.spaces.specs import ActionSpec
 from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
+from hierarchy.director import DirectorHierarchy
 from hierarchy.flat import FlatPolicy
 from world_model.latents import LatentSpec
 
-HIERARCHIES: dict[str, type[FlatPolicy]] = {"flat": FlatPolicy}
+HIERARCHIES: dict[str, Callable[[LatentSpec, int, ActionSpec, HierarchyConfig], Hierarchy]] = {
+    "flat": FlatPolicy,
+    "director": DirectorHierarchy,
+}
 
 
 def make_hierarchy(config: HierarchyConfig, latents: LatentSpec, width: int, actions: ActionSpec) -> Hierarchy:

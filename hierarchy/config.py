@@ -14,6 +14,7 @@ class ActorCriticConfig:
     minibatches: int = 4
     clip: float = 0.2
     entropy: float = 0.01
+    entropy_target: float = 0.0  # share of the greatest entropy at which an adaptive weight holds it; 0: `entropy` is the weight
     gamma: float = 0.985
     lmbda: float = 0.95
     lr: float = 6e-4
@@ -32,6 +33,45 @@ class ActorCriticConfig:
 
 
 @dataclass
+class GoalConfig:
+    """The space goals are chosen from (`hierarchy=director`)."""
+
+    groups: int = 8  # M, of a goal's code
+    classes: int = 8  # of each group
+    hidden: int = 256
+    symbol_width: int = 8
+    cell_width: int = 16  # of a cell's features in the decoder
+    unimix: float = 0.01
+    kl_target: float = 0.6  # share of the greatest KL to the uniform prior
+    decay: float = 0.99  # a batch, of the counts of how usual a code is
+    history: int = 0  # signs of random projections of the history that goals hold beside z
+
+
+@dataclass
+class ManagerConfig:
+    """Who chooses the goals (`hierarchy=director`)."""
+
+    reward: str = "sum"  # sum | mean, over the steps of a goal
+    extrinsic: float = 1.0  # weights of its rewards
+    novelty: float = 0.1
+    entropy: float = 0.01
+    entropy_target: float = 0.5  # share of the greatest entropy; 0: `entropy` is the weight
+    novelty_floor: float = 0.05  # least scale of the novelty's returns
+
+
+@dataclass
+class WorkerConfig:
+    """Who pursues them (`hierarchy=director`)."""
+
+    reward: str = "progress"  # one of GOAL_REWARDS
+    goal: float = 1.0  # weight of the goal reward's advantage
+    goal_floor: float = 0.05  # least scale of its returns
+    extrinsic: float = 1.0  # weight of the extrinsic reward's advantage, at first
+    extrinsic_floor: float = 0.1  # and after `anneal` updates
+    anneal: int = 2000  # updates
+
+
+@dataclass
 class HierarchyConfig:
     """How decisions are learned."""
 
@@ -46,3 +86,7 @@ class HierarchyConfig:
     plan_horizon: int = 12  # steps imagined of each
     plan_training: bool = False  # plan while training episodes are played too
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    period: int = 8  # K, steps that a goal lasts
+    goals: GoalConfig = field(default_factory=GoalConfig)
+    manager: ManagerConfig = field(default_factory=ManagerConfig)
+    worker: WorkerConfig = field(default_factory=WorkerConfig)

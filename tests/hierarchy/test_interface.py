@@ -108,7 +108,7 @@ def test_the_flat_policy_remembers_nothing_and_acts_on_what_it_sees():
 
 
 def test_an_unknown_hierarchy_is_refused_with_those_there_are():
-    with pytest.raises(UserError, match=r"hierarchy\.name 'boss' is unknown; choose one of flat"):
+    with pytest.raises(UserError, match=r"hierarchy\.name 'boss' is unknown; choose one of flat, director"):
         make_hierarchy(HierarchyConfig(name="boss"), LATENTS, WIDTH, ACTIONS)
 
 

@@ -1,0 +1,48 @@
+"""Does the worker do what its manager says? Figures that a worker which ignores its goals cannot make look good."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hierarchy.goal_rewards import GoalView, best, similarity
+from world_model.usage import perplexity
+
+REACHED = 0.9  # share of the greatest similarity that a goal allows, from which it counts as reached
+
+
+def reach(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
+    """How near segments come to their goals.
+
+    Args:
+        own: N segments under their goals. other: the same segments under goals of others.
+        weight: (N,), the chance that the segment's end is still part of the episode.
+
+    Returns:
+        `near`: share of segments whose end is more like their own goal than like another's (a tie counts half, so that 0.5 is
+        what goals unlike its start bring to a worker that does not hear them); `closer`: share that came closer to their own goal
+        than to another's, which goals chosen to be like the start do not help; `reached`: share that ends at least `REACHED` as
+        like the goal as its likeliest state is; `start`, `end`: similarity to the goal there.
+    """
+    near, far = similarity(own), similarity(other)
+    total = weight.sum().clamp(min=1e-6)
+
+    def mean(x: Tensor) -> Tensor:
+        return (x * weight).sum() / total
+
+    def wins(a: Tensor, b: Tensor) -> Tensor:
+        return mean((a > b).float() + 0.5 * (a == b).float())
+
+    return {
+        "near": wins(near[:, -1], far[:, -1]),
+        "closer": wins(near[:, -1] - near[:, 0], far[:, -1] - far[:, 0]),
+        "reached": mean((near[:, -1] >= REACHED * best(own)[:, -1]).float()),
+        "start": mean(near[:, 0]),
+        "end": mean(near[:, -1]),
+    }
+
+
+def code_perplexity(codes: Tensor, classes: int) -> Tensor:
+    """How many classes of each group of codes (..., M) are in use, mean over the groups: from 1 to `classes`."""
+    counts = torch.nn.functional.one_hot(codes.flatten(0, -2), classes).float().sum(0)  # (M, classes)
+    return perplexity(counts).mean()

@@ -1,0 +1,172 @@
+"""Manager and worker: goals chosen every K steps in the codes of the world model, pursued step by step.
+
+After Director (Hafner et al. 2022, "Deep Hierarchical Planning from Pixels"), for discrete codes and a transformer's history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from envs.spaces.specs import ActionSpec
+from hierarchy.abstract import abstract_trajectory, segment_reward, split, split_trajectory
+from hierarchy.base import Hierarchy, Learning, PolicyState
+from hierarchy.config import HierarchyConfig
+from hierarchy.diagnostics import code_perplexity, reach
+from hierarchy.flat import imagined_trajectory
+from hierarchy.goal_rewards import GOAL_REWARDS
+from hierarchy.goals import Goal, GoalSpace
+from hierarchy.manager import Manager
+from hierarchy.mixed import Assessment, Replayed
+from hierarchy.returns import lambda_returns
+from hierarchy.trajectory import LatentTrajectory
+from hierarchy.worker import Worker
+from world_model.imagination import ImaginationEnv, Rollout
+from world_model.latents import LatentSpec
+from world_model.starts import Starts
+
+
+class Pursuit:
+    """Both levels as one policy of an imagined rollout: a new goal at its first step and every K steps after it."""
+
+    def __init__(self, hierarchy: DirectorHierarchy) -> None:
+        self.hierarchy, self.step = hierarchy, 0
+        self.goals: list[Goal] = []
+        self.log_probs: list[Tensor] = []  # of choosing them
+
+    def choose(self, z: Tensor, h: Tensor) -> None:
+        """The manager's next goal."""
+        code, log_prob = self.hierarchy.manager.policy.act(z, h)
+        self.goals.append(self.hierarchy.goals.decode(code))
+        self.log_probs.append(log_prob)
+
+    def __call__(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        if self.step % self.hierarchy.period == 0:
+            self.choose(z, h)
+        self.step += 1
+        worker = self.hierarchy.worker
+        return worker.policy.act(*worker.view(z, h, self.goals[-1]))
+
+
+class DirectorHierarchy(Hierarchy):
+    """`hierarchy=director`. Its state: `goal` (N, M), the code in force, and `clock` (N,), steps that it still lasts."""
+
+    updates: Tensor
+
+    def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: HierarchyConfig) -> None:
+        super().__init__()
+        self.config, self.period = config, config.period
+        self.goals = GoalSpace(latents, width, config.goals)
+        self.manager = Manager(latents, width, config)
+        self.worker = Worker(latents, width, actions, self.goals, config)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    # -- acting ----------------------------------------------------------------------------------------------------------
+
+    def initial_state(self, batch: int) -> PolicyState:
+        device = self.updates.device
+        goal = torch.zeros(batch, self.config.goals.groups, dtype=torch.int64, device=device)
+        return {"goal": goal, "clock": torch.zeros(batch, dtype=torch.int64, device=device)}
+
+    def decides(self, state: PolicyState, first: Tensor) -> Tensor:
+        return first | (state["clock"] <= 0)
+
+    @torch.no_grad()
+    def plan(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> PolicyState:
+        new = self.decides(state, first)
+        code, _ = self.manager.policy.act(z, h, greedy)
+        goal = torch.where(new.unsqueeze(-1), code, state["goal"])
+        return {"goal": goal, "clock": torch.where(new, self.period, state["clock"]) - 1}
+
+    @torch.no_grad()
+    def follow(self, z: Tensor, h: Tensor, state: PolicyState, greedy: bool = False) -> tuple[Tensor, Tensor]:
+        return self.worker.policy.act(*self.worker.view(z, h, self.goals.decode(state["goal"])), greedy)
+
+    def value(self, z: Tensor, h: Tensor) -> Tensor | None:
+        return self.manager.policy.critic(z, h) if self.config.manager.reward == "sum" else None
+
+    # -- learning --------------------------------------------------------------------------------------------------------
+
+    def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
+        self.goals.observe(real.z, real.h)
+        pursuit = Pursuit(self)
+        rollout = env.imagine(pursuit, starts)
+        path = imagined_trajectory(rollout)
+        pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
+        goal = Goal.stack(pursuit.goals)  # (N, S + 1, ...)
+        log_prob = torch.stack(pursuit.log_probs[:-1], 1)  # (N, S)
+        yield from self._teach_worker(path, goal)
+        yield from self._teach_manager(path, rollout, goal, log_prob, real)
+        yield from self._teach_goals(real)
+        self.updates += 1
+
+    def _teach_worker(self, path: LatentTrajectory, goal: Goal) -> Iterator[Learning]:
+        """The goal's reward within segments, the environment's over the whole rollout, whose goals change on the way."""
+        N, K, worker = len(path.reward), self.period, self.worker
+        segments = split_trajectory(path, K)  # (N * S, K)
+        own = goal.at(slice(0, -1))
+        seen = self.goals.view(segments.z, segments.h, own.rows(), segments.cont)
+        other = self.goals.view(segments.z, segments.h, own.shifted().rows(), segments.cont)
+        z, h = worker.view(segments.z, segments.h, own.rows().each())
+        parts = replace(segments, z=z, h=h, reward=GOAL_REWARDS[self.config.worker.reward](seen))
+        last_z, last_h = worker.view(path.z[:, -1:], path.h[:, -1:], goal.at(slice(-1, None)))
+        whole = replace(
+            path,
+            z=torch.cat([z[:, :-1].reshape(N, -1, z.shape[-1]), last_z], 1),
+            h=torch.cat([h[:, :-1].reshape(N, -1, h.shape[-1]), last_h], 1),
+        )
+        extrinsic = worker.assess("extrinsic", whole)
+        assessed = {
+            "goal": worker.assess("goal", parts),
+            "extrinsic": Assessment(split(extrinsic.returns, K), split(extrinsic.advantage, K)),
+        }
+        weights = worker.weights(int(self.updates))
+        weight = parts.weight[:, :-1]
+        figures = {f"goals/{name}": value for name, value in reach(seen, other, parts.weight[:, -1]).items()}
+        figures["goals/reward"] = (parts.reward * weight).sum() / weight.sum()
+        figures["worker/extrinsic_weight"] = torch.tensor(weights["extrinsic"])
+        for learning in worker.learn(parts, assessed, weights, "worker"):
+            learning.metrics |= figures
+            if "worker/entropy" in learning.metrics:
+                learning.metrics["entropy"] = learning.metrics["worker/entropy"]
+            yield learning
+
+    def _teach_manager(
+        self, path: LatentTrajectory, rollout: Rollout, goal: Goal, log_prob: Tensor, real: LatentTrajectory
+    ) -> Iterator[Learning]:
+        """Steps of K, whose actions are goals."""
+        manager, K, kind = self.manager, self.period, self.config.manager.reward
+        gamma, lmbda = self.config.actor_critic.gamma, self.config.actor_critic.lmbda
+        code = goal.at(slice(0, -1)).code
+        steps = abstract_trajectory(path, code, log_prob, K, gamma, kind)
+        bonus = {"novelty": self.goals.novelty(path.z[:, 1:], path.h[:, 1:]), "disagreement": rollout.disagreement}
+        assessed = {"extrinsic": manager.assess("extrinsic", steps)}
+        for name in manager.rewards[1:]:
+            reward = segment_reward(bonus[name], path.cont, K, gamma, kind)
+            assessed[name] = manager.assess(name, replace(steps, reward=reward))
+        weight, real_weight = steps.weight[:, :-1], real.weight[:, :-1]
+        with torch.no_grad():  # states are worth the same whether a step is one or K, if rewards are summed up
+            value = manager.policy.target(real.z, real.h)
+            real_returns = lambda_returns(real.reward, real.cont, value, real.boundary, gamma, lmbda)
+        figures = {
+            "imagined_return": (assessed["extrinsic"].returns * weight).sum() / weight.sum(),
+            "manager/perplexity": code_perplexity(code, self.config.goals.classes),
+            "manager/novelty": bonus["novelty"].mean(),
+        }
+        replayed = None
+        if kind == "sum":
+            figures["real_return"] = (real_returns * real_weight).sum() / real_weight.sum().clamp(min=1.0)
+            replayed = Replayed(real, real_returns, self.config.replay_value)
+        for learning in manager.learn(steps, assessed, manager.weights, "manager", replayed):
+            learning.metrics |= figures
+            yield learning
+
+    def _teach_goals(self, real: LatentTrajectory) -> Iterator[Learning]:
+        """The autoencoder, on the states of replay."""
+        z, h = real.z.flatten(0, 1), real.h.flatten(0, 1)
+        for rows in torch.randperm(len(z), device=z.device).tensor_split(self.config.actor_critic.minibatches):
+            loss, metrics = self.goals.loss(z[rows], h[rows])
+            yield Learning(loss, metrics, lambda: None)

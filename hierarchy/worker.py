@@ -1,0 +1,56 @@
+"""Who pursues the goals: a policy that sees its goal beside the state, and which groups of the state agree with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from envs.spaces.specs import ActionSpec
+from hierarchy.config import HierarchyConfig
+from hierarchy.goals import Goal, GoalSpace
+from hierarchy.mixed import MixedPolicy
+from world_model.latents import LatentBlock, LatentSpec
+
+PREFIX = "~goal/"  # of the keys of a goal's blocks
+GIVEN = "~goal"  # key of the block that says whether there is a goal
+
+
+def worker_latents(latents: LatentSpec, goals: LatentSpec) -> LatentSpec:
+    """What a worker sees as codes: the state, whether there is a goal, and the goal's own codes, group by group."""
+    given = LatentBlock(GIVEN, "categorical", (2,))
+    blocks = [
+        replace(block, key=PREFIX + block.key, presence=PREFIX + block.presence if block.presence else GIVEN)
+        for block in goals.blocks
+    ]
+    return LatentSpec((*latents.blocks, given, *blocks))
+
+
+class Worker(MixedPolicy):
+    """Acts under a goal. Rewards: the goal's (`hierarchy.worker.reward`), and the environment's, whose share is annealed."""
+
+    def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, goals: GoalSpace, config: HierarchyConfig) -> None:
+        codes = config.goals.groups * config.goals.classes
+        floors = {"goal": config.worker.goal_floor, "extrinsic": config.actor_critic.return_floor}
+        spec = worker_latents(latents, goals.spec)
+        super().__init__(spec, width + codes + goals.groups, actions, config.actor_critic, floors)
+        self.own = config.worker
+        self._goals = [goals]  # in a list: it is a part of the hierarchy, not of the worker
+
+    def view(self, z: Tensor, h: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+        """What the worker sees: the state and its goal as codes (..., Z'); beside them the history, the goal's code and where
+        state and goal agree (..., V'). z (..., Z), h (..., V), goal (...); nothing but the state where no goal is given."""
+        goals = self._goals[0]
+        shape = z.shape[:-1]
+        groups, there = goal.groups.expand(*shape, -1), goal.there.expand(*shape, -1)
+        given = (goal.code >= 0).all(-1, keepdim=True).expand(*shape, 1)
+        agree = (goals.codes(z, h) == groups) & goals.there(z) & there
+        code = goals.one_hot(goal.code).expand(*shape, -1)
+        return torch.cat([z, given.long(), groups], -1), torch.cat([h, code, agree.float()], -1)
+
+    def weights(self, updates: int) -> dict[str, float]:
+        """How much each reward's advantage counts after so many updates."""
+        done = min(updates / self.own.anneal, 1.0) if self.own.anneal else 1.0
+        share = self.own.extrinsic + done * (self.own.extrinsic_floor - self.own.extrinsic)
+        return {"goal": self.own.goal, "extrinsic": share}

@@ -1,0 +1,233 @@
+"""Manager and worker together: clocks, goals, what each sees and what each learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from envs.errors import UserError
+from hierarchy import HierarchyConfig, make_hierarchy
+from hierarchy.base import Learning
+from hierarchy.checks import check_director
+from hierarchy.config import GoalConfig, ManagerConfig, WorkerConfig
+from hierarchy.director import DirectorHierarchy
+from hierarchy.goals import NO_GOAL
+from hierarchy.trajectory import LatentTrajectory
+from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, states, trajectory
+
+GOALS = GoalConfig(groups=3, classes=4, hidden=16, symbol_width=4)
+
+
+def config(**keys: Any) -> HierarchyConfig:
+    parts: dict[str, Any] = dict(name="director", horizon=4, period=2, goals=GOALS, actor_critic=actor_critic())
+    return HierarchyConfig(**(parts | keys))
+
+
+def director(**keys: Any) -> DirectorHierarchy:
+    torch.manual_seed(0)
+    found = make_hierarchy(config(**keys), LATENTS, WIDTH, ACTIONS)
+    assert isinstance(found, DirectorHierarchy)
+    return found
+
+
+def real() -> LatentTrajectory:
+    """Four real episodes in both states: 0, 1, then the end, paid with 1."""
+    return trajectory([0, 1, 1], [1, 1], [-0.7, -0.7], [0.0, 1.0], cont=torch.tensor([[1.0, 0.0]])).rows(torch.zeros(4).long())
+
+
+def learn(hierarchy: DirectorHierarchy, rounds: int = 1, world: Any = None) -> list[Learning]:
+    """All lessons of so many updates, each taken by one optimiser as the trainer does."""
+    optimizer = torch.optim.Adam([p for p in hierarchy.parameters() if p.requires_grad], lr=1e-2)
+    found = []
+    for _ in range(rounds):
+        for learning in hierarchy.learn(world or TwoStates(), None, real()):  # type: ignore[arg-type]
+            optimizer.zero_grad()
+            learning.loss.backward()
+            optimizer.step()
+            learning.after()
+            found.append(learning)
+    return found
+
+
+def act(hierarchy: DirectorHierarchy, state: dict[str, Tensor], *first: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    z, h = states(*([0] * len(first)))
+    action, log_prob, state = hierarchy.act(z, h, state, torch.tensor(first))
+    assert action.shape == log_prob.shape == (len(first),)
+    return action, state
+
+
+def test_a_goal_lasts_for_its_period_and_a_new_episode_gets_a_new_one_at_once():
+    hierarchy = director(horizon=6, period=3)
+    state = hierarchy.initial_state(2)
+    decided = []
+    for first in ([True, True], [False, False], [False, True], [False, False], [False, False], [False, False]):
+        before = state["goal"]
+        decided.append(hierarchy.decides(state, torch.tensor(first)).tolist())
+        _, state = act(hierarchy, state, *first)
+        kept = ~torch.tensor(decided[-1])
+        assert torch.equal(state["goal"][kept], before[kept])
+    assert [row[0] for row in decided] == [True, False, False, True, False, False]
+    assert [row[1] for row in decided] == [True, False, True, False, False, True]
+
+
+def test_acting_leaves_the_state_it_was_given_alone_and_keeps_its_shapes():
+    hierarchy = director()
+    state = hierarchy.initial_state(3)
+    before = {name: value.clone() for name, value in state.items()}
+    _, after = act(hierarchy, state, True, True, True)
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+    assert {name: (x.shape, x.dtype) for name, x in after.items()} == {name: (x.shape, x.dtype) for name, x in before.items()}
+
+
+def test_in_imagination_the_manager_chooses_at_every_kth_step():
+    hierarchy = director(horizon=4, period=2)
+    asked: list[int] = []
+    chosen = hierarchy.manager.policy.act
+    hierarchy.manager.policy.act = lambda z, h, greedy=False: (asked.append(len(z)), chosen(z, h, greedy))[1]  # type: ignore
+    learn(hierarchy)
+    assert asked == [32, 32, 32], "at steps 0 and 2, and what would follow at step 4"
+
+
+def test_the_worker_sees_its_goal_where_it_agrees_with_the_state_and_nothing_of_none():
+    hierarchy = director()
+    worker, goals = hierarchy.worker, hierarchy.goals
+    z, h = states(0, 1)
+    goal = goals.decode(goals.prior(2))
+    seen, beside = worker.view(z, h, goal)
+    assert seen[:, 0].tolist() == [0, 1] and seen[:, 1].tolist() == [1, 1] and torch.equal(seen[:, 2:], goal.groups)
+    assert torch.equal(beside[:, WIDTH:-1], goals.one_hot(goal.code))
+    assert beside[:, -1].tolist() == (goal.groups[:, 0] == z[:, 0]).float().tolist()
+    seen, beside = worker.view(z, h, goals.decode(torch.full((2, 3), NO_GOAL)))
+    assert seen[:, 1:].tolist() == [[0, 0], [0, 0]] and not beside[:, WIDTH:].any()
+
+
+def test_manager_worker_and_goals_each_get_lessons_of_their_own():
+    hierarchy = director(actor_critic=actor_critic(minibatches=2))
+    before = {name: p.clone() for name, p in hierarchy.named_parameters()}
+    lessons = learn(hierarchy)
+    kinds = [
+        "worker" if "worker/entropy" in x.metrics else "manager" if "manager/entropy" in x.metrics else "goals" for x in lessons
+    ]
+    assert kinds == ["worker"] * 2 + ["manager"] * 2 + ["goals"] * 2
+    for part in ("goals.encoder", "goals.blocks", "manager.policy.actor", "manager.critics.novelty", "worker.policy.critic"):
+        changed = [not torch.equal(p, before[name]) for name, p in hierarchy.named_parameters() if name.startswith(part)]
+        assert any(changed), part
+
+
+def test_what_is_logged_tells_reach_code_use_and_the_share_of_every_reward():
+    lessons = learn(director())
+    worker, manager = lessons[0].metrics, lessons[1].metrics
+    assert {f"goals/{name}" for name in ("near", "closer", "reached", "start", "end", "reward")} <= worker.keys()
+    assert 1 <= manager["manager/perplexity"] <= 4
+    for metrics, who, rewards in ((worker, "worker", ("goal", "extrinsic")), (manager, "manager", ("extrinsic", "novelty"))):
+        for kind in ("return", "advantage"):
+            assert sum(float(metrics[f"{who}/{kind}_share/{name}"]) for name in rewards) == pytest.approx(1.0)
+    assert all(torch.isfinite(x.loss) and all(torch.isfinite(v).all() for v in x.metrics.values()) for x in lessons)
+
+
+def test_manager_and_worker_learn_to_end_the_toy_episode_for_its_reward():
+    hierarchy = director(worker=WorkerConfig(goal=0.0, anneal=0, extrinsic_floor=1.0))
+    learn(hierarchy, 60)
+    state = hierarchy.initial_state(64)
+    z, h = states(*([0, 1] * 32))
+    action, _, _ = hierarchy.act(z, h, state, torch.ones(64, dtype=torch.bool))
+    assert action.float().mean() > 0.9, "action 1 is right in both states"
+
+
+def test_a_worker_that_is_paid_by_its_goal_alone_goes_where_it_is_sent():
+    """In a world where actions 0 and 1 lead to states 0 and 1 for nothing: only the goal says which."""
+    goals = replace(GOALS, kl_target=0.2)
+    hierarchy = director(goals=goals, worker=WorkerConfig(extrinsic=0.0, extrinsic_floor=0.0))
+    lessons = learn(hierarchy, 150, Steered())
+    z, h = states(0, 1)
+    sent = hierarchy.goals.encode(z, h)
+    wanted = hierarchy.goals.decode(sent).groups[:, 0]
+    assert wanted.tolist() == [0, 1], "the autoencoder tells the states apart"
+    for code, goes in zip(sent, (0, 1), strict=True):
+        state = {"goal": code.expand(64, -1), "clock": torch.full((64,), 2)}
+        action, _ = hierarchy.follow(*states(*([1 - goes] * 64)), state)
+        assert (action == goes).float().mean() > 0.9
+    last = [x.metrics for x in lessons if "goals/closer" in x.metrics][-1]
+    assert last["goals/reached"] > 0.8 and last["goals/closer"] > 0.5
+
+
+class Steered(TwoStates):
+    """Action a leads to state a, whatever the state; nothing is paid and nothing ends."""
+
+    @torch.no_grad()
+    def imagine(self, policy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], starts: object = None) -> Any:
+        N, H = self.rollouts, self.horizon
+        state, h = torch.arange(N) % 2, torch.zeros(N, WIDTH)
+        found = super().imagine(lambda z, h: (torch.zeros(N).long(), torch.zeros(N)))
+        zs, actions, log_probs = [state], [], []
+        for _ in range(H):
+            action, log_prob = policy(zs[-1].unsqueeze(-1), h)
+            zs.append(action)
+            actions.append(action)
+            log_probs.append(log_prob)
+        nothing, on = torch.zeros(N, H), torch.ones(N, H)
+        z, action, log_prob = torch.stack(zs, 1).unsqueeze(-1), torch.stack(actions, 1), torch.stack(log_probs, 1)
+        return replace(found, z=z, action=action, log_prob=log_prob, reward=nothing, cont=on)
+
+
+def test_the_workers_extrinsic_share_falls_to_its_floor():
+    weights = director(worker=WorkerConfig(extrinsic=1.0, extrinsic_floor=0.2, anneal=100)).worker.weights
+    assert [weights(n)["extrinsic"] for n in (0, 50, 100, 500)] == pytest.approx([1.0, 0.6, 0.2, 0.2])
+    assert weights(500)["goal"] == 1.0
+
+
+def test_updates_scales_and_weights_are_part_of_the_state():
+    hierarchy = director()
+    learn(hierarchy, 2)
+    again = director()
+    again.load_state_dict(hierarchy.state_dict())
+    assert int(again.updates) == 2 and again.worker.policy.scale() == hierarchy.worker.policy.scale()
+    weight, same = hierarchy.manager.policy.entropy_weight, again.manager.policy.entropy_weight
+    assert weight is not None and same is not None and weight() == same() != 0.01
+
+
+def test_states_are_worth_what_the_manager_expects_where_its_rewards_are_sums():
+    z, h = states(0, 1)
+    assert director().value(z, h).shape == (2,)  # type: ignore[union-attr]
+    assert director(manager=ManagerConfig(reward="mean")).value(z, h) is None
+    learn(director(manager=ManagerConfig(reward="mean", entropy_target=0.0)))
+
+
+def test_disagreement_is_a_reward_of_its_own_where_it_is_asked_for():
+    lessons = learn(director(explore=0.5))
+    assert (
+        "manager/critic/disagreement" in lessons[1].metrics and "manager/critic/disagreement" not in learn(director())[1].metrics
+    )
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a horizon of no whole goals": (dict(horizon=7), r"hierarchy\.horizon=7 has to be a multiple of hierarchy\.period=2"),
+    "no period": (dict(period=0), r"hierarchy\.period=0 is too few"),
+    "an unknown goal reward": (
+        dict(worker=WorkerConfig(reward="love")),
+        r"hierarchy\.worker\.reward=love is unknown; choose one of pr",
+    ),
+    "an unknown sum": (dict(manager=ManagerConfig(reward="max")), r"hierarchy\.manager\.reward=max is unknown"),
+    "real rollouts": (dict(real=0.5), r"hierarchy\.real=0\.5 is not for hierarchy=director"),
+    "one class": (dict(goals=GoalConfig(classes=1)), r"hierarchy\.goals\.classes=1 leaves nothing"),
+    "a target that is no share": (dict(goals=GoalConfig(kl_target=9.0)), r"hierarchy\.goals\.kl_target=9\.0 is a share"),
+    "a negative weight": (dict(worker=WorkerConfig(goal=-1.0)), r"hierarchy\.worker\.goal=-1\.0 is too small"),
+    "no floor": (dict(worker=WorkerConfig(goal_floor=0.0)), r"hierarchy\.worker\.goal_floor=0\.0 has to be above 0"),
+    "no weight to start from": (dict(manager=ManagerConfig(entropy=0.0)), r"hierarchy\.manager\.entropy=0\.0 has to be above 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_settings_that_do_not_fit_are_refused_by_their_key(case: str):
+    changes, message = BAD[case]
+    with pytest.raises(UserError, match=message):
+        check_director(config(**changes))
+
+
+def test_the_settings_there_are_by_default_fit():
+    check_director(replace(HierarchyConfig(name="director"), horizon=16))
