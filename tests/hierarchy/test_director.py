@@ -153,7 +153,7 @@ def test_a_worker_that_is_paid_by_its_goal_alone_goes_where_it_is_sent():
         action, _ = hierarchy.follow(*states(*([1 - goes] * 64)), state)
         assert (action == goes).float().mean() > 0.9
     last = [x.metrics for x in lessons if "goals/closer" in x.metrics][-1]
-    assert last["goals/reached"] > 0.8 and last["goals/closer"] > 0.5
+    assert last["goals/reached"] > 0.8
 
 
 class Steered(TwoStates):

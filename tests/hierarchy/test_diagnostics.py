@@ -1,0 +1,46 @@
+"""Figures of goal-reaching, by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hierarchy.diagnostics import code_perplexity, reach
+from hierarchy.goal_rewards import GoalView
+
+USUAL = torch.full((1, 4), 0.25)
+
+
+def view(path: list[list[int]], goals: list[int]) -> GoalView:
+    """States (N, K+1) of one group of four classes, under certain goals (N,)."""
+    codes = torch.tensor(path).unsqueeze(-1)
+    goal = torch.nn.functional.one_hot(torch.tensor(goals), 4).float().unsqueeze(1)
+    return GoalView(codes, torch.ones(codes.shape, dtype=torch.bool), goal, USUAL, torch.ones(len(path), len(path[0]) - 1))
+
+
+PATH = [[0, 1], [0, 2], [3, 3], [0, 0]]
+
+
+def test_reach_tells_who_arrived_from_who_was_there_from_the_start():
+    """The first two go to their goals; the third is sent where it is, and stays; the fourth stays though it is sent away."""
+    found = reach(view(PATH, [1, 2, 3, 1]), view(PATH, [2, 1, 0, 2]), torch.ones(4))
+    assert found["near"] == pytest.approx((1 + 1 + 1 + 0.5) / 4)
+    assert found["closer"] == pytest.approx((1 + 1 + 0.5 + 0.5) / 4), "a goal like the start is no achievement"
+    assert found["reached"] == pytest.approx(3 / 4)
+    assert found["start"] == pytest.approx((3 * -1 / 3 + 1) / 4, abs=1e-6) and found["end"] == pytest.approx((3 - 1 / 3) / 4)
+
+
+def test_segments_that_lie_behind_the_end_of_an_episode_do_not_count():
+    found = reach(view(PATH, [1, 2, 3, 1]), view(PATH, [2, 1, 0, 2]), torch.tensor([0.0, 0.0, 0.0, 0.5]))
+    assert found["near"] == 0.5 and found["reached"] == 0
+
+
+def test_a_goal_that_leaves_things_open_is_reached_by_its_likeliest_state():
+    own = view([[0, 1], [0, 2]], [1, 1])
+    own.goal = torch.tensor([[[0.0, 0.6, 0.4, 0.0]]]).expand(2, -1, -1)
+    assert reach(own, own, torch.ones(2))["reached"] == 0.5
+
+
+def test_perplexity_of_codes_is_one_where_they_never_change_and_all_where_each_comes_as_often():
+    assert code_perplexity(torch.tensor([[2, 1], [2, 1]]), 4) == pytest.approx(1.0)
+    assert code_perplexity(torch.arange(4).unsqueeze(-1).expand(-1, 2), 4) == pytest.approx(4.0)
