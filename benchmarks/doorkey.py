@@ -27,7 +27,6 @@ from benchmarks.harness import Benchmark, Options, Run
 from benchmarks.ours import our_run
 from benchmarks.peer_config import PeerConfig
 from benchmarks.peer_ppo import peer_config, peer_run
-from benchmarks.provenance import digest
 from benchmarks.store import Record, Results
 
 TASKS = PeerConfig().tasks
@@ -75,7 +74,11 @@ def plan(options: Options) -> list[Run]:
 def _on_record(runs: Sequence[Run], options: Options) -> list[Run]:
     """Those of the runs that need not be done again."""
     results = Results(options.results, "doorkey")
-    return [run for run in runs if not options.fresh and results.find(run.variant, run.seed, digest(run.config)) is not None]
+    return [
+        run
+        for run in runs
+        if not options.fresh and results.find(run.variant, run.seed, run.config, options.overrides) is not None
+    ]
 
 
 def summarise(options: Options, records: list[Record]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.NAME [--seeds 1 2 3] [--quick] [--jobs N] [overrides...]
 
-Runs already among the results (same variant, seed and config hash) are skipped; each finished run is recorded at once, so that an
+Runs already among the results (same variant, seed and config) are skipped; each finished run is recorded at once, so that an
 interrupted benchmark continues where it was. A quick run does the same with less of everything and records nothing.
 """
 
@@ -174,7 +174,7 @@ def run_all(name: str, runs: Sequence[Run], options: Options) -> tuple[list[Reco
     results = Results(options.results, name)
     records: dict[int, Record] = {}
     if not options.quick and not options.fresh:
-        found = ((index, results.find(run.variant, run.seed, digest(run.config))) for index, run in enumerate(runs))
+        found = ((index, results.find(run.variant, run.seed, run.config, options.overrides)) for index, run in enumerate(runs))
         records = {index: record for index, record in found if record is not None}
     here = commit()
     live = Live(Console(stderr=True))

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ Record = dict[str, Any]
 class Results:
     """The finished runs of one benchmark, `FOLDER/NAME.json`.
 
-    A run is known by its variant, seed and config hash. A later record of the same run takes the place of the earlier one,
-    except that an error never takes the place of a finished run.
+    A run is known by its variant, seed and config. Config keys that are newer than a record do not matter, as their defaults
+    change nothing, unless an override sets them. A later record of the same run takes the place of the earlier one, except that
+    an error never takes the place of a finished run.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -42,20 +43,44 @@ class Results:
             raise UserError(f"{self.path.name} among the results is no JSON list of runs; mend it or move it aside.")
         return records
 
-    def find(self, variant: str, seed: int, config_hash: str) -> Record | None:
+    def find(self, variant: str, seed: int, config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Record | None:
         """The record of a run that finished; a run that ended in an error is not finished, so that it is tried again."""
+        asked = {"variant": variant, "seed": seed, "config": config, "overrides": list(overrides)}
         for record in reversed(self.load()):
-            if _key(record) == (variant, seed, config_hash) and record.get("error") is None:
+            if _is_of(record, asked) and record.get("error") is None:
                 return record
         return None
 
     def add(self, record: Record) -> None:
         """Append `record`, in the place of an earlier one of the same run; killed midway, nothing that was there is lost."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        failed = record.get("error") is not None
         with locked(self.path.parent):
-            failed = record.get("error") is not None
-            kept = [known for known in self.load() if _key(known) != _key(record) or (failed and known.get("error") is None)]
+            kept = [known for known in self.load() if not _is_of(known, record) or (failed and known.get("error") is None)]
             write_json(self.path, [*kept, record])
+
+
+def holds_for(known: Any, config: Any) -> bool:
+    """Whether every key of `known`, at any depth, has the same value in `config`, which may have others besides."""
+    if isinstance(known, Mapping) and isinstance(config, Mapping):
+        return all(key in config and holds_for(value, config[key]) for key, value in known.items())
+    return bool(json.dumps(known, sort_keys=True, default=str) == json.dumps(config, sort_keys=True, default=str))
+
+
+def _is_of(known: Record, asked: Record) -> bool:
+    """Whether a record is of the run that is asked for."""
+    if any(known.get(key) != asked.get(key) for key in ("variant", "seed")):
+        return False
+    set_here = {word.partition("=")[0].lstrip("+~").rpartition(".")[2] for word in asked.get("overrides") or ()}
+    newer = _names(asked.get("config")) - _names(known.get("config"))
+    return not set_here & newer and holds_for(known.get("config"), asked.get("config"))
+
+
+def _names(config: Any) -> set[str]:
+    """All keys, at any depth."""
+    if not isinstance(config, Mapping):
+        return set()
+    return {str(key) for key in config}.union(*(_names(value) for value in config.values()))
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -73,10 +98,6 @@ def write_json(path: Path, data: Any) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _key(record: Record) -> tuple[Any, Any, Any]:
-    return record.get("variant"), record.get("seed"), record.get("config_hash")
 
 
 @contextmanager

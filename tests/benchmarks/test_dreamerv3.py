@@ -20,7 +20,6 @@ from benchmarks.dreamerv3_env import SHARED, Ledger, Mastered, PeerEnv
 from benchmarks.dreamerv3_training import DreamerV3Agent
 from benchmarks.harness import Context, Options
 from benchmarks.peer_encoding import Encoder
-from benchmarks.provenance import digest
 from benchmarks.store import Results
 from benchmarks.training import Metrics, RunError
 from envs import EnvConfig, SuccessRule, make_envs, make_task_space
@@ -299,7 +298,7 @@ def test_without_being_asked_for_dreamerv3_is_shown_from_the_record_and_never_ru
     options = Options(seeds=(1, 2), results=tmp_path)
     assert [run.variant for run in doorkey.plan(options)] == ["ours", "ours", "peer", "peer"]
     known = dreamerv3_run(DreamerV3Config(), 1, doorkey_alone.DREAMERV3)
-    Results(tmp_path, "doorkey").add({**RECORDS[1], "config_hash": digest(known.config)})
+    Results(tmp_path, "doorkey").add({**RECORDS[1], "config": known.config})
     assert [run.variant for run in doorkey.plan(options)][4:] == ["dreamerv3-5x5"]
     for changed in (replace(options, quick=True), replace(options, fresh=True)):
         assert len(doorkey.plan(changed)) == 4

@@ -9,9 +9,11 @@ import pytest
 from benchmarks.store import Results, write_json
 from envs.errors import UserError
 
+CONFIG = {"train": {"lr": 0.001, "steps": 100}, "tasks": ["5x5"]}
 
-def record(variant="ours", seed=1, config_hash="abc", error=None, **more):
-    return {"variant": variant, "seed": seed, "config_hash": config_hash, "error": error, **more}
+
+def record(variant="ours", seed=1, config=CONFIG, error=None, **more):
+    return {"variant": variant, "seed": seed, "config": config, "error": error, **more}
 
 
 def test_results_are_a_json_list_in_the_order_they_came(tmp_path):
@@ -25,12 +27,24 @@ def test_results_are_a_json_list_in_the_order_they_came(tmp_path):
 def test_a_run_is_found_by_variant_seed_and_config_alone(tmp_path):
     results = Results(tmp_path, "doorkey")
     results.add(record(reached=7))
-    found = results.find("ours", 1, "abc")
+    found = results.find("ours", 1, CONFIG)
     assert found is not None
     assert found["reached"] == 7
-    assert results.find("peer", 1, "abc") is None
-    assert results.find("ours", 2, "abc") is None
-    assert results.find("ours", 1, "other") is None
+    assert results.find("peer", 1, CONFIG) is None
+    assert results.find("ours", 2, CONFIG) is None
+    for other in ({**CONFIG, "tasks": ["6x6"]}, {**CONFIG, "train": {"lr": 0.002, "steps": 100}}, {"tasks": ["5x5"]}, {}):
+        assert results.find("ours", 1, other) is None
+
+
+def test_keys_that_are_newer_than_a_record_matter_only_where_an_override_sets_them(tmp_path):
+    results = Results(tmp_path, "doorkey")
+    results.add(record(reached=7))
+    grown = {**CONFIG, "train": {**CONFIG["train"], "planner": "none"}, "seeds": 3}
+    assert results.find("ours", 1, grown) is not None
+    assert results.find("ours", 1, grown, ["train.lr=0.001", "peer.window=30"]) is not None
+    assert results.find("ours", 1, grown, ["+train.planner=none"]) is None
+    results.add(record(config=grown, reached=5))
+    assert [entry["reached"] for entry in results.load()] == [5]
 
 
 def test_a_later_record_takes_the_place_of_the_same_run(tmp_path):
@@ -44,14 +58,14 @@ def test_a_failed_run_is_recorded_but_not_finished(tmp_path):
     results = Results(tmp_path, "doorkey")
     results.add(record(error="out of memory"))
     assert len(results.load()) == 1
-    assert results.find("ours", 1, "abc") is None
+    assert results.find("ours", 1, CONFIG) is None
 
 
 def test_an_error_never_takes_the_place_of_a_finished_run(tmp_path):
     results = Results(tmp_path, "doorkey")
     results.add(record(reached=7))
     results.add(record(error="out of memory"))
-    found = results.find("ours", 1, "abc")
+    found = results.find("ours", 1, CONFIG)
     assert found is not None
     assert found["reached"] == 7
 
