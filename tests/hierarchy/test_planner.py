@@ -14,6 +14,7 @@ from envs.errors import UserError
 from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
 from hierarchy import Hierarchy, HierarchyConfig, make_hierarchy
 from hierarchy.base import PolicyState
+from hierarchy.config import GoalConfig
 from hierarchy.planner import Planner, make_planner, plan_scores
 from tests.hierarchy.toy import actor_critic
 from tests.world_model.conftest import SPEC, random_observations, tiny_config
@@ -262,6 +263,16 @@ def test_goals_are_planned_only_where_one_is_chosen_and_kept_till_the_next():
     assert asked == [[3, 12, 12], [3, 4, 4], [3], [3, 8, 8], [3, 4, 4]]
     changed = [[not torch.equal(goals[t][i], goals[t + 1][i]) for i in range(3)] for t in range(4)]
     assert changed == [[False, False, True], [False, False, False], [True, True, False], [False, False, True]]
+
+
+@pytest.mark.parametrize("planner", ["goals", "actions"])
+def test_the_director_is_planned_for_with_a_clock_that_goes_on_as_without(planner: str):
+    keys: dict[str, Any] = dict(name="director", period=2, horizon=4, goals=GoalConfig(groups=2, classes=3, hidden=16))
+    agent = agent_of(settings(planner, **keys))
+    taken, state = play(agent, 5)
+    assert state.policy["clock"].tolist() == play(agent, 5, plan=False)[1].policy["clock"].tolist()
+    assert state.policy["goal"].shape == (3, 2) and all(np.isfinite(log_prob).all() for _, log_prob in taken)
+    assert [action.tolist() for action, _ in taken] == [action.tolist() for action, _ in play(agent, 5)[0]]
 
 
 def test_the_greedy_action_is_that_of_the_goal_which_was_taken():
