@@ -30,7 +30,7 @@ from tests.agent.tiny import play, tiny_config
 
 class OfX(ScriptedAgent):
     def act(self, obs: Mapping[str, np.ndarray], first: np.ndarray, state: Any, mode: str, grow: bool, plan: bool) -> Any:
-        return super().act({"observation": obs["x"]}, first, state, mode, grow)
+        return super().act({"observation": obs["x"]}, first, state, mode, grow, plan)
 
 
 COUNTER = EnvSpec((ModalitySpec("n", "vector", (1,), "float32"),), ActionSpec("discrete", 9))

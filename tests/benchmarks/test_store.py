@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from benchmarks.store import Results, write_json
 from envs.errors import UserError
 
-CONFIG = {"train": {"lr": 0.001, "steps": 100}, "tasks": ["5x5"]}
+CONFIG: dict[str, Any] = {"train": {"lr": 0.001, "steps": 100}, "tasks": ["5x5"]}
 
 
 def record(variant="ours", seed=1, config=CONFIG, error=None, **more):
