@@ -17,6 +17,7 @@ from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs, make_task_spa
 from envs.errors import UserError
 from envs.infos import achievement_score, reported
 from envs.tasks import Task, TaskSpace
+from hierarchy.config import SWAPS
 
 if TYPE_CHECKING:  # so that another learner can be evaluated where ours is not installed
     from agent.agent import Agent
@@ -57,11 +58,11 @@ class EvaluationStopped(Exception):  # noqa: N818  # not an error
     """An evaluation was asked to stop before its end."""
 
 
-def check_evaluation(config: EvalConfig) -> None:
+def check_evaluation(config: EvalConfig, hierarchy: str = "director") -> None:
     """Refuse at the start of a run what its evaluation would stumble over at the end.
 
     Raises:
-        UserError: an unknown policy or split, no episode, no horizon.
+        UserError: an unknown policy, split or way to change goals, goals of a hierarchy that has none, no episode, no horizon.
     """
     if config.policy not in POLICIES:
         raise UserError(f"eval.policy={config.policy} is unknown; choose one of {', '.join(POLICIES)}")
@@ -75,6 +76,13 @@ def check_evaluation(config: EvalConfig) -> None:
         raise UserError(f"eval.every_episodes={config.every_episodes} is too few: give 1 or more")
     if config.max_episode_steps < 1:
         raise UserError(f"eval.max_episode_steps={config.max_episode_steps} is too few: give 1 or more")
+    for kind in config.goals:
+        if kind not in SWAPS:
+            raise UserError(f"eval.goals={kind} is unknown; choose of {', '.join(SWAPS)}")
+    if config.goals and hierarchy == "flat":
+        raise UserError(f"eval.goals={config.goals} needs goals, which hierarchy=flat has not: give hierarchy=director")
+    if config.goal_episodes < 0:
+        raise UserError(f"eval.goal_episodes={config.goal_episodes} is too few: give 0 for none, or more")
     if config.calibration < 0:
         raise UserError(f"eval.calibration={config.calibration} is too few: give 0 for none, or more")
     if config.video_frames < 1:

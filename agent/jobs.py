@@ -20,8 +20,11 @@ from agent.checkpointing import forget_later_shards, load_pretrained, restore, s
 from agent.config import RunConfig
 from agent.console import console, print_line, show_observations
 from agent.dream.dataset import write_dataset
+from agent.dream.goals import draw_goals
 from agent.dream.job import check_dream, dream_tasks, picture_dream
 from agent.evaluation import EvaluationStopped, check_evaluation
+from agent.files import file_name
+from agent.goals import Pursued, goal_summary
 from agent.loading import load_agent
 from agent.loggers import MetricLogger
 from agent.pretrain.job import pretrain
@@ -74,6 +77,10 @@ def train(config: RunConfig, folder: Path) -> float:
                 with suppress(EvaluationStopped):
                     summary["tasks"] = evaluation_summary(trainer.agent, config, lambda: trainer.stopping)
                     summary["calibration"] = _calibration(trainer.agent, config, lambda: trainer.stopping)
+                    goals, pursued = goal_summary(trainer.agent, config, lambda: trainer.stopping)
+                    summary |= {"goals": goals} if goals else {}
+                    for task, path in _goal_strips(trainer.agent, pursued, folder).items():
+                        logger.image(trainer.env_steps, f"goals/{task}", path, "start, goal, what was reached")
             except UserError as error:  # the environment breaks down: training keeps its summary and report
                 failure = error
             if not summary["tasks"]:
@@ -97,13 +104,29 @@ def _calibration(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = 
         return {}
 
 
+def _goal_strips(agent: Agent, pursued: dict[str, Pursued], folder: Path) -> dict[str, Path]:
+    """Draw `media/goals_TASK.png` of every task; a picture that fails must not cost the run its results."""
+    drawn: dict[str, Path] = {}
+    for task, found in pursued.items():
+        path = folder / "media" / f"goals_{file_name(task)}.png"
+        try:
+            drawn |= {task: path} if draw_goals(agent, found, path) else {}
+        except Exception as error:  # whatever goes wrong in drawing
+            log.warning("the goals of %s could not be drawn: %s", task, error)
+    return drawn
+
+
 def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
     """Evaluate a trained agent on held-out layouts; writes `evaluation.json`."""
     agent = trained_agent(config)
     tasks = make_task_space(config.env)
     results = evaluation_summary(agent, config)
     calibration = _calibration(agent, config)
-    write_json(folder / "evaluation.json", {"checkpoint": config.checkpoint, "tasks": results, "calibration": calibration})
+    goals, pursued = goal_summary(agent, config)
+    found = {"checkpoint": config.checkpoint, "tasks": results, "calibration": calibration} | ({"goals": goals} if goals else {})
+    write_json(folder / "evaluation.json", found)
+    for task, path in _goal_strips(agent, pursued, folder).items():
+        print_line(f"Goals of {task}: {path}")
     if config.eval.video:
         for _, path, _ in record_videos(agent, config.env, config.eval, config.seed, folder / "media"):
             print_line(f"Video: {path}")
@@ -132,7 +155,7 @@ def trained_agent(config: RunConfig) -> Agent:
     """
     if not config.checkpoint:
         raise UserError(f"job={config.job.name} needs checkpoint=RUN_FOLDER, a run folder or one of its checkpoints")
-    check_evaluation(config.eval)
+    check_evaluation(config.eval, config.hierarchy.name)
     check_dream(config.dream)
     return load_agent(config.checkpoint, config.device, config)
 

@@ -130,7 +130,9 @@ class Learner:
                 self.optimizer.step()
                 learning.after()
                 steps.append({"grad_norm": norm, **learning.metrics})
-        log: dict[str, Tensor | float] = {f"policy/{name}": value for name, value in mean_of_each(steps).items()}
+        log: dict[str, Tensor | float] = {
+            name if "/" in name else f"policy/{name}": value for name, value in mean_of_each(steps).items()
+        }
         return log | {f"gradients/{part}": norm for part, norm in norms.items()}
 
 

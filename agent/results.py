@@ -11,6 +11,8 @@ from agent.agent import Agent
 from agent.config import RunConfig
 from agent.console import console
 from agent.evaluation import POLICIES, EvaluationStopped, StepLimit, TaskResult, evaluate, evaluation_seed, evaluation_tasks
+from envs.errors import UserError
+from hierarchy.swapped import SwappedGoals, has_goals
 
 Row = dict[str, Any]
 SHOWN = ("success", "return")  # of every policy
@@ -21,11 +23,13 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
 
     Returns:
         `{task: {success, return, length, info, score, episodes, layouts, success_sample, return_sample, score_sample,
-        success_greedy, return_greedy, score_greedy, shuffled, random}}`. The first five are of `eval.policy`; `info` and `score`
-        are there where `env.report` and `env.score` are given, `shuffled` and `random` where `eval.shuffle` and `eval.random` ask
-        for them: they hold the same five.
+        success_greedy, return_greedy, score_greedy, shuffled, goals, random}}`. The first five are of `eval.policy`; `info` and
+        `score` are there where `env.report` and `env.score` are given, `shuffled` and `random` where `eval.shuffle` and
+        `eval.random` ask for them: they hold the same five. So does `goals`, under each change of `eval.goals`, and `lost`: the
+        share of the success that it costs, None where there was none.
 
     Raises:
+        UserError: `eval.goals` of an agent that has no goals.
         EvaluationStopped: once `stopped` says so.
     """
     tasks = evaluation_tasks(config)
@@ -35,14 +39,15 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
     console.print(f"Evaluating {settings.episodes} episodes of each task on the {settings.split} layouts ...")
     limit = StepLimit(settings.max_episode_steps)
 
-    def played(policy: str, shuffle: Sequence[str] = ()) -> dict[str, TaskResult]:
+    def played(policy: str, shuffle: Sequence[str] = (), player: Agent = agent) -> dict[str, TaskResult]:
         return evaluate(
-            agent, config.env, tasks, settings.episodes, settings.split, policy, evaluation_seed(config),
+            player, config.env, tasks, settings.episodes, settings.split, policy, evaluation_seed(config),
             shuffle=shuffle, stopped=stopped, limit=limit,
         )  # fmt: skip
 
     results = {policy: played(policy) for policy in POLICIES}
     shuffled = played(settings.policy, settings.shuffle) if settings.shuffle else {}
+    swapped = {kind: played(settings.policy, player=_under_goals(agent, kind, config.seed)) for kind in settings.goals}
     random = played("random") if settings.random else {}
     summary: dict[str, Row] = {}
     for task in tasks:
@@ -53,6 +58,10 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
             row |= {f"{name}_{policy}": means[policy][name] for name in (*SHOWN, "score") if name in means[policy]}
         if shuffled:
             row["shuffled"] = {"modalities": list(settings.shuffle), **shuffled[task.id].means(config.env.score)}
+        if swapped:
+            row["goals"] = {
+                kind: _lost(found[task.id].means(config.env.score), row["success"]) for kind, found in swapped.items()
+            }
         if random:
             row["random"] = random[task.id].means(config.env.score)
     console.print(_results_table(summary, settings.policy))
@@ -60,6 +69,17 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
         if "info" in row:
             console.print(_info_table(name, row, settings.policy))
     return summary
+
+
+def _under_goals(agent: Agent, kind: str, seed: int) -> Agent:
+    """The same agent, but for its goals; a planner would choose others, so there is none."""
+    if not has_goals(agent.hierarchy):
+        raise UserError(f"eval.goals={kind} needs an agent with goals, one of hierarchy=director: give eval.goals=[]")
+    return Agent(agent.model, SwappedGoals(agent.hierarchy, kind, seed), agent.device)
+
+
+def _lost(means: Row, success: float) -> Row:
+    return means | {"lost": 1 - means["success"] / success if success else None}
 
 
 def _results_table(summary: dict[str, Row], policy: str) -> Table:
@@ -73,6 +93,7 @@ def _results_table(summary: dict[str, Row], policy: str) -> Table:
         others = {"random actions": row.get("random")}
         if "shuffled" in row:
             others = {f"{', '.join(row['shuffled']['modalities'])} of others": row["shuffled"]} | others
+        others |= {f"goals {kind}": means for kind, means in row.get("goals", {}).items()}
         for name, means in others.items():
             if means is not None:
                 cells = [_number(means.get(figure)) if other in (policy, "") else "" for figure, other in columns]

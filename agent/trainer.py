@@ -62,7 +62,7 @@ def check_settings(config: RunConfig) -> None:
         )
     if config.hierarchy.starts > train.length:
         raise UserError(f"hierarchy.starts={config.hierarchy.starts} cannot be more than train.length={train.length}")
-    check_evaluation(config.eval)
+    check_evaluation(config.eval, config.hierarchy.name)
     check_dream(config.dream)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+SWAPS = ("shuffled", "zeroed")  # what `eval.goals` may do to the goals
+
 
 @dataclass
 class ActorCriticConfig:

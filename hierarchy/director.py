@@ -125,8 +125,8 @@ class DirectorHierarchy(Hierarchy):
         }
         weights = worker.weights(int(self.updates))
         weight = parts.weight[:, :-1]
-        figures = {f"goals/{name}": value for name, value in reach(seen, other, parts.weight[:, -1]).items()}
-        figures["goals/reward"] = (parts.reward * weight).sum() / weight.sum()
+        figures = {f"goal/{name}": value for name, value in reach(seen, other, parts.weight[:, -1]).items()}
+        figures["goal/reward"] = (parts.reward * weight).sum() / weight.sum()
         figures["worker/extrinsic_weight"] = torch.tensor(weights["extrinsic"])
         for learning in worker.learn(parts, assessed, weights, "worker"):
             learning.metrics |= figures

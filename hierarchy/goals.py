@@ -248,9 +248,9 @@ class GoalSpace(nn.Module):
         self.kl_weight.update(kl.detach())
         loss = error + self.kl_weight() * kl
         metrics = {
-            "goals/error": error / max(self.groups, 1),
-            "goals/kl": kl,
-            "goals/kl_weight": self.kl_weight(),
-            "goals/perplexity": perplexity(drawn.float().sum(0)).mean(),
+            "goal/error": error / max(self.groups, 1),
+            "goal/kl": kl,
+            "goal/kl_weight": self.kl_weight(),
+            "goal/perplexity": perplexity(drawn.float().sum(0)).mean(),
         }
         return loss, {name: value.detach() for name, value in metrics.items()}

@@ -122,7 +122,7 @@ def test_manager_worker_and_goals_each_get_lessons_of_their_own():
 def test_what_is_logged_tells_reach_code_use_and_the_share_of_every_reward():
     lessons = learn(director())
     worker, manager = lessons[0].metrics, lessons[1].metrics
-    assert {f"goals/{name}" for name in ("near", "closer", "reached", "start", "end", "reward")} <= worker.keys()
+    assert {f"goal/{name}" for name in ("near", "closer", "reached", "start", "end", "reward")} <= worker.keys()
     assert 1 <= manager["manager/perplexity"] <= 4
     for metrics, who, rewards in ((worker, "worker", ("goal", "extrinsic")), (manager, "manager", ("extrinsic", "novelty"))):
         for kind in ("return", "advantage"):
@@ -152,8 +152,8 @@ def test_a_worker_that_is_paid_by_its_goal_alone_goes_where_it_is_sent():
         state = {"goal": code.expand(64, -1), "clock": torch.full((64,), 2)}
         action, _ = hierarchy.follow(*states(*([1 - goes] * 64)), state)
         assert (action == goes).float().mean() > 0.9
-    last = [x.metrics for x in lessons if "goals/closer" in x.metrics][-1]
-    assert last["goals/reached"] > 0.8
+    last = [x.metrics for x in lessons if "goal/closer" in x.metrics][-1]
+    assert last["goal/reached"] > 0.8
 
 
 class Steered(TwoStates):

@@ -109,7 +109,7 @@ def test_the_autoencoder_learns_to_put_states_together_again_and_finds_new_ones_
 
 def test_the_divergence_to_the_prior_is_held_at_its_target():
     goals = trained(600, kl_target=0.4)
-    kl = torch.stack([goals.loss(*states(64, seed))[1]["goals/kl"] for seed in range(2000, 2010)]).mean()
+    kl = torch.stack([goals.loss(*states(64, seed))[1]["goal/kl"] for seed in range(2000, 2010)]).mean()
     most = 4 * torch.tensor(4.0).log()
     assert kl.item() == pytest.approx(0.4 * most.item(), rel=0.3)
 
