@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from envs.errors import UserError
 from hierarchy.config import HierarchyConfig
+from hierarchy.goal_rewards import GOAL_REWARDS
 
 
 def check_director(config: HierarchyConfig) -> None:
@@ -12,8 +13,6 @@ def check_director(config: HierarchyConfig) -> None:
     Raises:
         UserError: a number out of range, an unknown name, or two settings that exclude each other.
     """
-    from hierarchy.goal_rewards import GOAL_REWARDS
-
     goals, manager, worker = config.goals, config.manager, config.worker
     counts = {"period": config.period, "goals.groups": goals.groups, "goals.hidden": goals.hidden}
     counts |= {"goals.symbol_width": goals.symbol_width, "goals.cell_width": goals.cell_width}

@@ -69,3 +69,12 @@ def test_summed_rewards_and_a_discount_of_gamma_to_the_k_are_worth_what_the_sing
 def test_a_period_that_does_not_divide_the_rollout_is_refused(period: int):
     with pytest.raises(ValueError, match=f"6 steps cannot be cut into segments of {period}"):
         split_trajectory(PATH, period)
+
+
+def test_a_manager_of_managers_sees_the_same_whether_steps_are_abstracted_at_once_or_level_by_level():
+    goals = torch.zeros(1, 3, 1)
+    below = abstract_trajectory(PATH, goals, torch.zeros(1, 3), 2, 0.9)
+    twice = abstract_trajectory(below, goals[:, :1], torch.zeros(1, 1), 3, 0.9**2)
+    once = abstract_trajectory(PATH, goals[:, :1], torch.zeros(1, 1), 6, 0.9)
+    for name in ("z", "h", "reward", "cont", "weight", "boundary"):
+        assert torch.allclose(getattr(twice, name).float(), getattr(once, name).float()), name

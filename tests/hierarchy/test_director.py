@@ -198,6 +198,14 @@ def test_states_are_worth_what_the_manager_expects_where_its_rewards_are_sums():
     learn(director(manager=ManagerConfig(reward="mean", entropy_target=0.0)))
 
 
+def test_goals_may_hold_signs_of_the_history_which_the_worker_sees_too():
+    hierarchy = director(goals=replace(GOALS, history=5))
+    z, h = states(0, 1)
+    seen, beside = hierarchy.worker.view(z, h, hierarchy.goals.decode(hierarchy.goals.prior(2)))
+    assert seen.shape == (2, 1 + 1 + 1 + 5) and beside.shape == (2, WIDTH + 12 + 6)
+    assert all(torch.isfinite(lesson.loss) for lesson in learn(hierarchy))
+
+
 def test_disagreement_is_a_reward_of_its_own_where_it_is_asked_for():
     lessons = learn(director(explore=0.5))
     assert (
