@@ -15,7 +15,11 @@ from world_model.model import ModelOutput, Sequences, WorldModel
 
 Signals = dict[str, dict[str, float]]  # task id -> signal -> value
 
-SIGNALS = ("disagreement",)
+SIGNALS = {
+    "disagreement": "how far the model's ensemble is apart about the next step, in variances of what it foretells",
+    "model_loss": "nats a step by which what comes next surprises the world model, on the batches that it trains on",
+}
+"""What a scheduler may ask for in `Curriculum.required_signals`."""
 
 
 def check_signals(required: frozenset[str], config: ModelConfig) -> None:
@@ -47,12 +51,27 @@ def task_signals(
         output, batch: a training pass and its sequences (B, T).
         task: (B, T), index into `ids`.
     """
-    found: Signals = {}
+    steps: dict[str, Tensor] = {}  # (B, T), or (B, T - 1) where it takes what came next to know it
     if "disagreement" in required:
-        apart = model.disagreement(output.h)
-        for index, value in _means(apart, ~batch.last, torch.as_tensor(task, device=apart.device)).items():
-            found.setdefault(ids[index], {})["disagreement"] = value
+        steps["disagreement"] = model.disagreement(output.h)
+    if "model_loss" in required:
+        steps["model_loss"] = model_loss(model, output)
+    found: Signals = {}
+    whose = torch.as_tensor(task, device=output.h.device)
+    for name, values in steps.items():
+        length = values.shape[1]
+        for index, value in _means(values, ~batch.last[:, :length], whose[:, :length]).items():
+            found.setdefault(ids[index], {})[name] = value
     return found
+
+
+def model_loss(model: WorldModel, output: ModelOutput) -> Tensor:
+    """(B, T - 1) nats by which the codes of t + 1 surprise the model at t, over all modalities that are there."""
+    after = output.z[:, 1:]
+    with model.autocast():
+        errors = model.surprise(output.h[:, :-1], output.z[:, :-1], after)
+    there = model.latents.present(after)
+    return torch.stack([(nats * there[key] if key in there else nats).float() for key, nats in errors.items()]).sum(0)
 
 
 def _means(values: Tensor, valid: Tensor, task: Tensor) -> dict[int, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from curriculum.config import CurriculumConfig
 from envs.tasks import Outcome, Task, TaskSpace
 
 
@@ -14,13 +15,19 @@ class Curriculum:
     """Decides which task each episode is played on.
 
     Knows tasks, outcomes and signals, never a model. Its state is plain data, so that a resumed run continues the same sequence.
+
+    Attributes:
+        tasks: what it chooses from. config: the `curriculum` config group.
+        index: {task id: its place in `tasks`}.
     """
 
     required_signals: frozenset[str] = frozenset()
-    """Names of the per-task signals that `observe` must be given; what no scheduler requires is not computed."""
+    """Names of the signals that it learns from, see `agent.signals.SIGNALS`; what no scheduler requires is not computed."""
 
-    def __init__(self, tasks: TaskSpace) -> None:
+    def __init__(self, tasks: TaskSpace, config: CurriculumConfig | None = None) -> None:
         self.tasks = tasks
+        self.config = config or CurriculumConfig()
+        self.index = {task.id: i for i, task in enumerate(tasks)}
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
         """Tasks of the next `n` episodes, each with its own seed."""
@@ -39,7 +46,11 @@ class Curriculum:
 
     def metrics(self) -> dict[str, float]:
         """What to log: the distribution, by default."""
-        return {f"p/{task.id}": float(p) for task, p in zip(self.tasks, self.distribution(), strict=True)}
+        return self.named("p", self.distribution())
+
+    def named(self, name: str, values: np.ndarray) -> dict[str, float]:
+        """`{name/task id: value}` of values (number of tasks,)."""
+        return {f"{name}/{task.id}": float(value) for task, value in zip(self.tasks, values, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain, JSON-able data."""

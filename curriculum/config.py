@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class LearningProgressConfig:
+    """Two averages of a task's success, and how they are compared."""
+
+    fast: float = 0.1  # share of every new episode in the fast average of success
+    slow: float = 0.02  # share of every new fast average in the slow one
+    emphasis: float = 0.1  # success at which progress counts most; 0.5: alike everywhere
+
+
+@dataclass
+class ModelProgressConfig:
+    """Two averages of the world model's loss on a task, and how far apart they have to be."""
+
+    fast: float = 0.02  # share of every new update in the fast average of the loss
+    slow: float = 0.005  # ... and in the slow one
+    certainty: float = 2.0  # standard errors of chance that a difference has to exceed to count as progress
 
 
 @dataclass
 class CurriculumConfig:
-    """Which scheduler decides the task of each episode. `threshold`, `window` and `revisit` are for `sequential`."""
+    """Which scheduler decides the task of each episode."""
 
-    name: str = "sequential"
-    threshold: float = 0.9  # success over the window at which the next task begins
-    window: int = 30  # training episodes of the current task that the success is taken over
-    revisit: float = 0.2  # share of episodes played on tasks already passed
+    name: str = "sequential"  # one of curriculum.CURRICULA, or package.module.Class
+    threshold: float = 0.9  # sequential: success over the window at which the next task begins
+    window: int = 30  # newest training episodes of a task that its success is taken over
+    revisit: float = 0.2  # sequential: share of episodes played on tasks already passed
+    explore: float = 0.1  # share of episodes drawn uniformly over all tasks, of schedulers that weigh tasks
+    learning_progress: LearningProgressConfig = field(default_factory=LearningProgressConfig)
+    model_progress: ModelProgressConfig = field(default_factory=ModelProgressConfig)
+    kwargs: dict[str, Any] = field(default_factory=dict)  # for a scheduler of your own

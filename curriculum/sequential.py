@@ -17,8 +17,7 @@ class Sequential(Curriculum):
     """Moves on when the last `window` episodes of a task reach `threshold` success; a share `revisit` goes to tasks passed."""
 
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
-        super().__init__(tasks)
-        self.config = config
+        super().__init__(tasks, config)
         self.current = 0
         self.recent: deque[bool] = deque(maxlen=config.window)
 

@@ -111,7 +111,7 @@ def test_the_default_environment_differs_from_pythons_only_in_which_one_it_is():
 
 
 def test_every_scheduler_and_hierarchy_has_a_file_of_its_own():
-    assert {option for group, option in OPTIONS if group == "curriculum"} == set(CURRICULA)
+    assert {option for group, option in OPTIONS if group == "curriculum"} == {"base", *CURRICULA}
     assert {option for group, option in OPTIONS if group == "hierarchy"} == set(HIERARCHIES)
 
 

@@ -37,6 +37,20 @@ def test_a_tasks_disagreement_is_the_mean_over_its_steps_ends_left_out():
     assert task_signals(frozenset(), model, output, batch, task, ("easy", "absent", "hard")) == {}
 
 
+def test_a_tasks_model_loss_is_how_far_the_next_codes_surprise_ends_left_out():
+    torch.manual_seed(0)
+    model = WorldModel(SPEC, tiny_model())
+    batch = random_sequences(model, 2, 6, ends={0: 2})
+    task = np.array([[0, 0, 0, 2, 2, 2], [2, 2, 2, 2, 2, 2]])
+    with torch.no_grad():
+        output = model(batch)
+        nats = sum(model.surprise(output.h[:, :-1], output.z[:, :-1], output.z[:, 1:]).values())
+    found = task_signals(frozenset({"model_loss"}), model, output, batch, task, ("easy", "absent", "hard"))
+    assert isinstance(nats, torch.Tensor) and list(found) == ["easy", "hard"]
+    assert found["easy"]["model_loss"] == pytest.approx(float(nats[0, :2].mean()))
+    assert found["hard"]["model_loss"] == pytest.approx(float(torch.cat([nats[0, 3:], nats[1]]).mean()))
+
+
 def test_a_scheduler_is_told_what_it_asks_for_at_every_update(tmp_path: Path):
     config = tiny_config(dict(suite="doorkey", tasks=["DoorKey-5x5"], num_envs=2))
     trainer = Trainer(replace(config, model=replace(config.model, ensemble=2)), tmp_path)

@@ -1,0 +1,73 @@
+"""Schedulers by name, shipped or a user's own."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from curriculum.base import Curriculum
+from curriculum.config import CurriculumConfig
+from curriculum.learnability import Learnability
+from curriculum.learning_progress import LearningProgress
+from curriculum.model_progress import ModelProgress
+from curriculum.sequential import Sequential
+from curriculum.target_only import TargetOnly
+from curriculum.uniform import Uniform
+from envs.errors import UserError
+from envs.tasks import TaskSpace
+
+CURRICULA: dict[str, type[Curriculum]] = {
+    "target_only": TargetOnly,
+    "uniform": Uniform,
+    "sequential": Sequential,
+    "learning_progress": LearningProgress,
+    "learnability": Learnability,
+    "model_progress": ModelProgress,
+}
+
+
+def make_curriculum(config: CurriculumConfig, tasks: TaskSpace) -> Curriculum:
+    """The scheduler named by `config.name`: one of ours, or `package.module.Class` of a user.
+
+    Raises:
+        UserError: there is none of that name, it cannot be imported, or its settings make no sense.
+    """
+    check_settings(config)
+    kind = CURRICULA.get(config.name) or _imported(config.name)
+    return kind(tasks, config)
+
+
+def check_settings(config: CurriculumConfig) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        UserError: the first of them.
+    """
+    progress, model = config.learning_progress, config.model_progress
+    rates = {
+        "learning_progress.fast": progress.fast,
+        "learning_progress.slow": progress.slow,
+        "model_progress.fast": model.fast,
+        "model_progress.slow": model.slow,
+    }
+    for key, rate in rates.items():
+        if not 0 < rate <= 1:
+            raise UserError(f"curriculum.{key}={rate} is no share of an average: give more than 0, and 1 at most")
+    for key, share in {"revisit": config.revisit, "explore": config.explore}.items():
+        if not 0 <= share <= 1:
+            raise UserError(f"curriculum.{key}={share} is no share of episodes: give 0 to 1")
+    if not 0 < progress.emphasis < 1:
+        raise UserError(f"curriculum.learning_progress.emphasis={progress.emphasis} is no success rate between 0 and 1: give one")
+
+
+def _imported(name: str) -> type[Curriculum]:
+    way_out = f"choose one of {', '.join(CURRICULA)}, or give package.module.Class of your own (docs/curricula.md)"
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise UserError(f"curriculum.name '{name}' is unknown; {way_out}")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"curriculum.name '{name}' cannot be imported ({error}); {way_out}") from error
+    if not (isinstance(found, type) and issubclass(found, Curriculum)):
+        raise UserError(f"curriculum.name '{name}' is no subclass of curriculum.Curriculum; {way_out}")
+    return found

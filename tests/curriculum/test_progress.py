@@ -1,0 +1,111 @@
+"""Schedulers that play where success, or the world model, is changing: their arithmetic by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curriculum import CurriculumConfig, make_curriculum
+from curriculum.config import LearningProgressConfig, ModelProgressConfig
+from curriculum.learnability import Learnability
+from curriculum.learning_progress import LearningProgress, emphasised
+from curriculum.model_progress import ModelProgress, chance_variance
+from curriculum.weights import RecentSuccess, shares
+from envs.errors import UserError
+from tests.curriculum.test_schedulers import TASKS, outcomes
+
+
+def test_shares_are_in_proportion_and_a_part_of_them_is_for_all_alike():
+    assert shares(np.array([1.0, 3.0])).tolist() == [0.25, 0.75]
+    assert shares(np.array([0.0, 4.0]), explore=0.2) == pytest.approx([0.1, 0.9])
+    assert shares(np.zeros(4), explore=0.2).tolist() == [0.25] * 4
+
+
+def test_recent_success_is_laplaces_over_the_newest_episodes():
+    recent = RecentSuccess(2, window=3)
+    for success in (1, 1, 0, 0):
+        recent.record(0, bool(success))
+    assert recent.rate().tolist() == [2 / 5, 1 / 2]
+
+
+def test_learnability_weighs_a_toss_up_most():
+    """Rates by Laplace's rule: 9/10, 1/2 and, never played, 1/2; weights 0.09, 0.25, 0.25."""
+    scheduler = Learnability(TASKS, CurriculumConfig(window=8, explore=0.0))
+    scheduler.update(outcomes("easy", *[1] * 8) + outcomes("middle", *[1, 0] * 4))
+    assert scheduler.distribution() == pytest.approx([0.09 / 0.59, 0.25 / 0.59, 0.25 / 0.59])
+
+
+def test_emphasis_stretches_success_near_it():
+    """(1 - e) p / (p + e (1 - 2p)) with e = 0.1: 0.09 / 0.18 at 0.1, 0.45 / 0.5 at 0.5; 0 and 1 stay; 0.5 changes nothing."""
+    assert emphasised(np.array([0.0, 0.1, 0.5, 1.0]), 0.1) == pytest.approx([0, 0.5, 0.9, 1])
+    assert emphasised(np.array([0.0, 0.3, 1.0]), 0.5) == pytest.approx([0, 0.3, 1])
+
+
+def test_learning_progress_is_the_distance_of_two_averages():
+    """Fast 0.5, slow a half of that again: 1 -> 0.5, 0.25; then 1 -> 0.75, 0.5."""
+    rates = LearningProgressConfig(fast=0.5, slow=0.5, emphasis=0.5)
+    scheduler = LearningProgress(TASKS, CurriculumConfig(explore=0.1, learning_progress=rates))
+    scheduler.update(outcomes("easy", 1))
+    assert scheduler.progress() == pytest.approx([0.25, 0, 0])
+    scheduler.update(outcomes("easy", 1) + outcomes("middle", 1))
+    assert scheduler.progress() == pytest.approx([0.25, 0.25, 0])
+    assert scheduler.distribution() == pytest.approx([0.45 + 0.1 / 3, 0.45 + 0.1 / 3, 0.1 / 3])
+
+
+def test_what_is_mastered_or_hopeless_makes_no_progress_and_what_is_forgotten_does():
+    scheduler = LearningProgress(TASKS, CurriculumConfig(explore=0.0))
+    scheduler.update(outcomes("easy", *[1] * 1000) + outcomes("middle", *[1] * 1000) + outcomes("hard", *[0] * 1000))
+    assert scheduler.progress().max() < 1e-3
+    scheduler.update(outcomes("middle", *[0] * 10))
+    assert scheduler.distribution()[1] > 0.99
+
+
+def test_the_variance_that_chance_alone_gives_a_difference_of_averages():
+    """By hand, 0.5 and 0.25: 1/3 + 1/7 - 0.25 / 0.625; and as drawn."""
+    assert chance_variance(0.5, 0.25) == pytest.approx(1 / 3 + 1 / 7 - 0.4)
+    rng = np.random.default_rng(0)
+    fast = slow = np.zeros(20_000)
+    for _ in range(60):
+        x = rng.standard_normal(20_000)
+        fast, slow = fast + 0.5 * (x - fast), slow + 0.25 * (x - slow)
+    assert (fast - slow).var() == pytest.approx(chance_variance(0.5, 0.25), rel=0.05)
+
+
+def test_model_progress_by_hand():
+    """Losses 4, 2 with rates 0.5 and 0.25: averages 3 and 3.5; variance (2 - 4)^2 / 2 = 2."""
+    rates = ModelProgressConfig(fast=0.5, slow=0.25, certainty=0.0)
+    scheduler = ModelProgress(TASKS, CurriculumConfig(model_progress=rates))
+    for loss in (4.0, 2.0):
+        scheduler.observe({"easy": {"model_loss": loss}})
+    assert scheduler.progress() == pytest.approx([0.5, 0, 0])
+    rates.certainty = 0.5
+    assert scheduler.progress()[0] == pytest.approx(0.5 - 0.5 * np.sqrt(2 * (1 / 3 + 1 / 7 - 0.4)))
+
+
+def test_noise_does_not_attract_and_neither_does_what_is_known():
+    """A loss that is high and jumps by chance, one that is low and still, one that falls from 3 to 1 with a little noise."""
+    rng = np.random.default_rng(1)
+    scheduler = ModelProgress(TASKS, CurriculumConfig(explore=0.0))
+    chosen = []
+    for step in range(600):
+        losses = {"easy": 9 + 2 * rng.standard_normal(), "middle": 0.1, "hard": 1 + 2 * np.exp(-step / 200) + 0.2 * rng.random()}
+        scheduler.observe({task: {"model_loss": loss} for task, loss in losses.items()})
+        if step >= 20:
+            chosen.append(scheduler.distribution())
+    easy, middle, hard = np.mean(chosen, 0)
+    assert hard > 0.9 and middle < 0.01 and easy < 0.1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("explore", 1.5, r"curriculum\.explore=1\.5 is no share of episodes: give 0 to 1"),
+        ("revisit", -0.1, r"curriculum\.revisit=-0\.1 is no share"),
+        ("learning_progress", LearningProgressConfig(slow=0.0), r"curriculum\.learning_progress\.slow=0\.0 is no share"),
+        ("learning_progress", LearningProgressConfig(emphasis=1.0), r"emphasis=1\.0 is no success rate"),
+        ("model_progress", ModelProgressConfig(fast=2.0), r"curriculum\.model_progress\.fast=2\.0 is no share"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_their_key(key: str, value: object, says: str):
+    with pytest.raises(UserError, match=says):
+        make_curriculum(CurriculumConfig(**{key: value}), TASKS)  # type: ignore[arg-type]
