@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from agent.agent import Agent, AgentState
 from agent.metrics import Averager
 from agent.replay import OpenEpisode, Replay
 from agent.rewards import LearnedReward
+from agent.sequences import Episode
 from curriculum import Curriculum
 from envs import SuccessRule, TaskVectorEnv
 from envs.infos import reported
@@ -24,6 +25,7 @@ class Collector:
         steps: environment steps taken in the whole run.
         playing: the task each environment is on.
         plan: let the agent's planner decide.
+        assess: what the curriculum is told of every episode that ends.
         infos: means of the info entries `report` over episodes ended, `train/info/<key>/<task>`.
     """
 
@@ -43,6 +45,7 @@ class Collector:
         self.rule, self.reward, self.rng, self.report, self.plan = rule, reward, rng, report, plan
         self._known: set[str] = set()  # of `report`, what some episode has had
         self.infos = Averager()
+        self.assess: Callable[[Episode], dict[str, float]] | None = None
         self.index = {task: i for i, task in enumerate(envs.tasks.ids)}
         self.steps = 0
         self.playing: list[Task] = []
@@ -76,7 +79,9 @@ class Collector:
             success = self.rule.judge(self.score[i], float(result.reward[i]), bool(result.terminated[i]), result.infos[i])
             numbers = reported(result.infos[i], self.report, self._known)
             self.infos.add({f"train/info/{key}/{self.playing[i].id}": value for key, value in numbers.items()})
-            outcomes.append(Outcome(self.playing[i].id, float(self.score[i]), success, int(self.length[i]), self.steps))
+            task, told = self.playing[i], self.assess(self.replay.finished[i]) if self.assess is not None else {}
+            figures = float(self.score[i]), success, int(self.length[i]), self.steps
+            outcomes.append(Outcome(task.id, *figures, seed=int(task.seed or 0), signals=told))
         self.reward.finish(whole)
         self.reward.restart(self.first)
         self.curriculum.update(outcomes)
@@ -163,6 +168,7 @@ class Collector:
             {key: value[which] for key, value in self.obs.items()},
             np.array([self.index[self.playing[i].id] for i in which]),
             np.array([self.playing[i].seed for i in which]),
+            np.array([self.playing[i].learn for i in which]),
         )
 
     def current_task(self) -> str:

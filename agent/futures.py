@@ -83,7 +83,7 @@ def imagine_futures(
         step = torch.tensor(lengths, device=device)[:, None].expand(-1, samples) - 1  # (S, N)
         env = ImaginationEnv(model, horizon, len(starts) * samples, device)
         env.likeliest = likeliest
-        policy = _actor(agent, len(starts) * samples, acting) if acting else _replayed(starts, horizon, samples, device)
+        policy = actor(agent, len(starts) * samples, acting) if acting else _replayed(starts, horizon, samples, device)
         rollout = env.imagine(policy, starts_at(step, z, h, first, memory))
     shape = (len(starts), samples)
     return Futures(*(x.unflatten(0, shape) for x in (rollout.z, rollout.action, rollout.log_prob, rollout.reward, rollout.cont)))
@@ -127,7 +127,7 @@ def _replayed(starts: Sequence[Start], horizon: int, samples: int, device: torch
     return replayed
 
 
-def _actor(agent: Agent, number: int, mode: str) -> Policy:
+def actor(agent: Agent, number: int, mode: str) -> Policy:
     """The agent's policy, which decides anew at the start."""
     state: PolicyState = agent.hierarchy.initial_state(number)
     first = torch.ones(number, dtype=torch.bool, device=agent.device)

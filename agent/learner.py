@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from agent.sequences import SequenceBatch
-from agent.signals import Signals, task_signals
+from agent.signals import Signals, task_signals, told_by
 from agent.timing import PhaseTimer
 from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
@@ -52,6 +52,7 @@ class Learner:
         self.required_signals: frozenset[str] = frozenset()  # those of the curriculum
         self.task_ids: tuple[str, ...] = ()
         self.signals: Signals = {}  # of the last update, by task
+        self.began = torch.zeros(0, 0, dtype=torch.int64)  # (B, S) steps of the last batch that were imagined from
         # Of the last update looked at, for every learned block: how often each code came, and how many there are to use.
         self.codes: dict[str, tuple[Tensor, int]] = {}
 
@@ -91,6 +92,10 @@ class Learner:
             log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device), timer, look)
         if self.required_signals:
             self.signals = task_signals(self.required_signals, self.model, output, sequences, batch.task, self.task_ids)
+            if policy and self.required_signals & self.hierarchy.told.keys():
+                began = torch.as_tensor(batch.task, device=self.device).gather(1, self.began).flatten()
+                for task, found in told_by(self.hierarchy.told, self.required_signals, began, self.task_ids).items():
+                    self.signals.setdefault(task, {}).update(found)
         if look:
             self.codes = self._counts(output.z)
         self.updates += 1
@@ -117,6 +122,7 @@ class Learner:
         self.imagination.watch = lambda: timer("imagination")
         with timer("policy"):
             starts = choose_starts(output, sequences, self.config.starts)
+            self.began = starts.step
             real = real_trajectory(self.model, output, sequences, log_prob)
             norms: dict[str, Tensor] = {}
             steps: list[dict[str, Tensor]] = []  # what every minibatch says, to be averaged

@@ -28,6 +28,7 @@ class Replay:
     Attributes:
         steps: environment steps ever added; `load` and `load_open` add theirs.
         episodes: finished episodes ever added.
+        finished: {environment: episode} of those that ended in the last `arrive`, where `on_episode` is given.
         on_episode: called with every episode that finishes, in the order of environments where several finish at once.
     """
 
@@ -63,19 +64,27 @@ class Replay:
         self._held = np.zeros(num_envs, bool)  # whether the episode under way is held out
         self._spilled: list[list[Records]] = [[] for _ in range(num_envs)]
         self._acted = False
+        self.finished: dict[int, Episode] = {}
 
     def __len__(self) -> int:
         """Records that training samples from."""
         return int(self._streams.size.sum())
 
-    def start(self, env: np.ndarray, obs: Observations, task: np.ndarray, seed: np.ndarray) -> None:
-        """Begin episodes in environments `env` (n,), none of them under way, with first observations `{key: (n, *shape)}`."""
+    def start(
+        self, env: np.ndarray, obs: Observations, task: np.ndarray, seed: np.ndarray, learn: np.ndarray | None = None
+    ) -> None:
+        """Begin episodes in environments `env` (n,), none of them under way, with first observations `{key: (n, *shape)}`.
+
+        What `learn` (n,) says not to learn from is held out, whatever `holdout` says.
+        """
         env = np.asarray(env, np.int64)
         if self._length[env].any():
             raise RuntimeError(f"an episode is under way in environments {env[self._length[env] > 0].tolist()}")
         self._check_obs(obs, env, task)
         whose = zip(np.asarray(task).tolist(), np.asarray(seed).tolist(), strict=True)
         self._held[env] = [self.holdout.takes(self.task_ids[t], s, self.steps) for t, s in whose]
+        if learn is not None:
+            self._held[env] |= ~learn
         for streams, at in self._homes(env):
             streams.append(env[at], {key: value[at] for key, value in obs.items()}, first=True, task=task[at])
         self._length[env], self._task[env], self._seed[env] = 1, task, seed
@@ -105,6 +114,7 @@ class Replay:
         """
         if not self._acted:
             raise RuntimeError("act before arrive")
+        self.finished = {}
         self._check_obs(obs, self._envs, self._task)
         self._check_finite("reward", reward, self._envs, self._task)
         self._spill()
@@ -145,6 +155,11 @@ class Replay:
             return None
         rows, times = self.held_out.draw(batch, length, rng, mix)
         return self.held_out.gather(rows, times, length)
+
+    def first_observations(self, task: int, number: int, rng: np.random.Generator) -> Observations:
+        """First observations {key: (number, *shape)} of a task's episodes, drawn with replacement; empty if there are none."""
+        places = self._streams.first_of(task)
+        return self._streams.observed(rng.choice(places, number)) if len(places) else {}
 
     def load(self, episodes: Iterable[Episode], same_rows: bool = False) -> None:
         """Refill with finished episodes, oldest first, before any episode is under way; `on_episode` is not called.
@@ -249,7 +264,9 @@ class Replay:
             done = self._open_episode(env)
             arrays = (done.obs, done.action, done.log_prob, done.reward)
             task = self.task_ids[done.task]
-            self.on_episode(Episode(*arrays, terminated, truncated, task, done.seed, env, self.steps, held_out=done.held_out))
+            episode = Episode(*arrays, terminated, truncated, task, done.seed, env, self.steps, held_out=done.held_out)
+            self.finished[env] = episode
+            self.on_episode(episode)
         self._length[env] = 0
         self._spilled[env] = []
 

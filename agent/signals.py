@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,30 +10,70 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agent.imagined_success import check_rule
+from envs.config import EnvConfig
 from envs.errors import UserError
+from hierarchy.base import Hierarchy
 from world_model.config import ModelConfig
 from world_model.model import ModelOutput, Sequences, WorldModel
 
 Signals = dict[str, dict[str, float]]  # task id -> signal -> value
 
+OF_EPISODES = frozenset({"value_error", "regret"})
 SIGNALS = {
     "disagreement": "how far the model's ensemble is apart about the next step, in variances of what it foretells",
     "model_loss": "nats a step by which what comes next surprises the world model, on the batches that it trains on",
+    "value_error": "mean size of an episode's advantages, at its end (Outcome.signals)",
+    "regret": "mean of their positive part, at its end (Outcome.signals)",
+    "imagined_success": "success of the present policy in imagination, from stored starts of episodes",
+    "reach": "share of the manager's goals that the worker reaches in imagination, of hierarchies that have goals",
 }
 """What a scheduler may ask for in `Curriculum.required_signals`."""
 
 
-def check_signals(required: frozenset[str], config: ModelConfig) -> None:
+def check_signals(required: frozenset[str], config: ModelConfig, hierarchy: Hierarchy, env: EnvConfig) -> None:
     """Refuse a scheduler whose signals there are none of.
 
     Raises:
-        UserError: an unknown signal, or one that the model is not set up for.
+        UserError: an unknown signal, or one that the model, the hierarchy or the environment is not set up for.
     """
     for name in sorted(required):
         if name not in SIGNALS:
             raise UserError(f"the curriculum asks for the signal '{name}', which is unknown; there are: {', '.join(SIGNALS)}")
     if "disagreement" in required and not config.ensemble:
         raise UserError("the curriculum asks for the model's disagreement: give it an ensemble, as model.ensemble=5")
+    if "reach" in required and "reach" not in hierarchy.gives:
+        raise UserError("the curriculum asks how many goals are reached, and this hierarchy has none: give hierarchy=director")
+    if "imagined_success" in required:
+        check_rule(env)
+
+
+def check_values(required: frozenset[str], model: WorldModel, hierarchy: Hierarchy, device: torch.device) -> None:
+    """Refuse a scheduler that asks how wrong values are where there are none.
+
+    Raises:
+        UserError: the hierarchy values no states.
+    """
+    if required & OF_EPISODES:
+        z = torch.zeros(1, model.latents.groups, dtype=torch.int64, device=device)
+        if hierarchy.value(z, torch.zeros(1, model.view_width, device=device)) is None:
+            raise UserError(
+                "the curriculum asks how wrong values are, and this hierarchy has none in the unit of returns: "
+                "give hierarchy=flat, or hierarchy.manager.reward=sum"
+            )
+
+
+def told_by(told: Mapping[str, Tensor], required: frozenset[str], task: Tensor, ids: tuple[str, ...]) -> Signals:
+    """Means over the imagined rollouts of each task of what a hierarchy told of them (`Hierarchy.told`).
+
+    Args:
+        task: (N,), index into `ids` of the task in which each rollout began.
+    """
+    found: Signals = {}
+    for name in sorted(required & told.keys()):
+        for index, value in _means(told[name], told[name].isfinite(), task).items():
+            found.setdefault(ids[index], {})[name] = value
+    return found
 
 
 @torch.no_grad()
@@ -75,5 +116,5 @@ def model_loss(model: WorldModel, output: ModelOutput) -> Tensor:
 
 
 def _means(values: Tensor, valid: Tensor, task: Tensor) -> dict[int, float]:
-    """{task index: mean of its valid values}, of (B, T) each."""
+    """{task index: mean of its valid values}, all of one shape."""
     return {int(index): float(values[valid & (task == index)].mean()) for index in task[valid].unique()}

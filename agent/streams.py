@@ -85,6 +85,14 @@ class Streams:
         obs = {key: values.take(at, axis=0) for key, values in self._obs.items()}
         return SequenceBatch(obs=obs, **{name: values.take(at, axis=0) for name, values in self._fields.items()})
 
+    def first_of(self, task: int) -> np.ndarray:
+        """Places of the first records of a task's episodes, for `observed`."""
+        return np.flatnonzero(self._fields["first"] & (self._fields["task"] == task))
+
+    def observed(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """Observations {key: (n, *shape)} at places (n,)."""
+        return {key: values[places] for key, values in self._obs.items()}
+
     def draw(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> tuple[np.ndarray, np.ndarray]:
         """Rows and first times (B,) of slices drawn by `mix`, in random order; none straddles a write head.
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from agent.dream.job import check_dream
 from agent.evaluation import EvaluationStopped, check_evaluation
 from agent.health import Health
 from agent.holdout import Holdout
+from agent.imagined_success import imagined_signals
 from agent.learner import Learner
 from agent.loggers import MetricLogger
 from agent.metrics import Averager, SuccessTracker
@@ -27,8 +29,9 @@ from agent.progress import Progress
 from agent.replay import Replay, SampleMix
 from agent.rewards import LearnedReward
 from agent.shards import ShardWriter
-from agent.signals import check_signals
+from agent.signals import OF_EPISODES, check_signals, check_values
 from agent.timing import PhaseTimer
+from agent.value_error import episode_signals
 from curriculum import make_curriculum
 from envs import SuccessRule, make_envs, make_task_space
 from envs.errors import UserError
@@ -181,8 +184,10 @@ class Trainer:
         config, train = self.config, self.config.train
         self.agent, self.engine = build_agent(config, self.envs.spec, self.device)
         self.learner = Learner(self.engine, self.agent.hierarchy, config.hierarchy, train.batch, self.device)
-        check_signals(self.curriculum.required_signals, config.model)
-        self.learner.required_signals, self.learner.task_ids = self.curriculum.required_signals, self.tasks.ids
+        required = self.curriculum.required_signals
+        check_signals(required, config.model, self.agent.hierarchy, config.env)
+        check_values(required, self.agent.model, self.agent.hierarchy, self.device)
+        self.learner.required_signals, self.learner.task_ids = required, self.tasks.ids
         memory = config.replay
         self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window)
         self.writer = ShardWriter(self.folder / "replay", self.envs.spec, memory.episodes_per_shard)
@@ -194,6 +199,9 @@ class Trainer:
             self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng, config.env.report,
             config.hierarchy.plan_training,
         )  # fmt: skip
+        if required & OF_EPISODES:
+            learning = config.hierarchy.actor_critic
+            self.collector.assess = partial(episode_signals, self.agent, gamma=learning.gamma, lmbda=learning.lmbda)
 
     def _setup_records(self) -> None:
         self.tracker = SuccessTracker(self.tasks.ids, threshold=self.config.train.mastery)
@@ -314,6 +322,12 @@ class Trainer:
         metrics = self.learner.update(batch, self.timer, policy, look)
         if self.learner.signals:
             self.curriculum.observe(self.learner.signals)
+        imagined = self.config.curriculum.imagined_success
+        if "imagined_success" in self.curriculum.required_signals and self.learner.updates % imagined.every == 0:
+            with self.timer("curriculum"):
+                self.curriculum.observe(
+                    imagined_signals(self.agent, self.replay, imagined, self.config.seed + self.learner.updates)
+                )
         if look:
             with self.timer("validation"):
                 metrics |= self._look(metrics)

@@ -25,6 +25,36 @@ class ModelProgressConfig:
 
 
 @dataclass
+class LevelReplayConfig:
+    """Which levels are kept and how they are chosen."""
+
+    levels: int = 256  # kept at most
+    fill: float = 0.25  # share of `levels` that there have to be before any is replayed
+    replay: float = 0.5  # share of episodes that play a kept level again
+    score: str = "value_error"  # value_error | regret (positive part alone)
+    prioritization: str = "rank"  # rank | proportional
+    temperature: float = 0.3  # the lower, the more the best levels are preferred
+    staleness: float = 0.3  # weight of how long a level has not been played
+    robust: bool = False  # new levels are judged, not learned from
+
+
+@dataclass
+class ImaginedSuccessConfig:
+    """How success is imagined."""
+
+    every: int = 25  # updates between estimates
+    starts: int = 16  # stored starts a task
+    horizon: int = 64  # steps imagined at most; what has not ended by then is a failure
+
+
+@dataclass
+class ReachabilityConfig:
+    """How the reach of goals is averaged."""
+
+    rate: float = 0.05  # share of every new update in a task's average
+
+
+@dataclass
 class CurriculumConfig:
     """Which scheduler decides the task of each episode."""
 
@@ -35,4 +65,7 @@ class CurriculumConfig:
     explore: float = 0.1  # share of episodes drawn uniformly over all tasks, of schedulers that weigh tasks
     learning_progress: LearningProgressConfig = field(default_factory=LearningProgressConfig)
     model_progress: ModelProgressConfig = field(default_factory=ModelProgressConfig)
+    level_replay: LevelReplayConfig = field(default_factory=LevelReplayConfig)
+    imagined_success: ImaginedSuccessConfig = field(default_factory=ImaginedSuccessConfig)
+    reachability: ReachabilityConfig = field(default_factory=ReachabilityConfig)
     kwargs: dict[str, Any] = field(default_factory=dict)  # for a scheduler of your own

@@ -6,9 +6,12 @@ from importlib import import_module
 
 from curriculum.base import Curriculum
 from curriculum.config import CurriculumConfig
+from curriculum.imagined_success import ImaginedSuccess
 from curriculum.learnability import Learnability
 from curriculum.learning_progress import LearningProgress
+from curriculum.level_replay import LevelReplay
 from curriculum.model_progress import ModelProgress
+from curriculum.reachability import Reachability
 from curriculum.sequential import Sequential
 from curriculum.target_only import TargetOnly
 from curriculum.uniform import Uniform
@@ -21,7 +24,10 @@ CURRICULA: dict[str, type[Curriculum]] = {
     "sequential": Sequential,
     "learning_progress": LearningProgress,
     "learnability": Learnability,
+    "level_replay": LevelReplay,
     "model_progress": ModelProgress,
+    "imagined_success": ImaginedSuccess,
+    "reachability": Reachability,
 }
 
 
@@ -48,13 +54,40 @@ def check_settings(config: CurriculumConfig) -> None:
         "learning_progress.slow": progress.slow,
         "model_progress.fast": model.fast,
         "model_progress.slow": model.slow,
+        "reachability.rate": config.reachability.rate,
     }
     for key, rate in rates.items():
         if not 0 < rate <= 1:
             raise UserError(f"curriculum.{key}={rate} is no share of an average: give more than 0, and 1 at most")
-    for key, share in {"revisit": config.revisit, "explore": config.explore}.items():
+    levels, imagined = config.level_replay, config.imagined_success
+    episodes = {
+        "revisit": config.revisit,
+        "explore": config.explore,
+        "level_replay.replay": levels.replay,
+        "level_replay.fill": levels.fill,
+        "level_replay.staleness": levels.staleness,
+    }
+    for key, share in episodes.items():
         if not 0 <= share <= 1:
-            raise UserError(f"curriculum.{key}={share} is no share of episodes: give 0 to 1")
+            raise UserError(f"curriculum.{key}={share} is no share: give 0 to 1")
+    counts = {
+        "level_replay.levels": levels.levels,
+        "imagined_success.every": imagined.every,
+        "imagined_success.starts": imagined.starts,
+        "imagined_success.horizon": imagined.horizon,
+    }
+    for key, count in counts.items():
+        if count < 1:
+            raise UserError(f"curriculum.{key}={count} is too few: give 1 or more")
+    choices = {
+        "score": (levels.score, ("value_error", "regret")),
+        "prioritization": (levels.prioritization, ("rank", "proportional")),
+    }
+    for key, (chosen, known) in choices.items():
+        if chosen not in known:
+            raise UserError(f"curriculum.level_replay.{key}={chosen} is unknown; choose one of {', '.join(known)}")
+    if not levels.temperature > 0:
+        raise UserError(f"curriculum.level_replay.temperature={levels.temperature} has to be above 0: give 0.3, say")
     if not 0 < progress.emphasis < 1:
         raise UserError(f"curriculum.learning_progress.emphasis={progress.emphasis} is no success rate between 0 and 1: give one")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -16,14 +16,16 @@ class Task:
         id: its name in the task space, logs and reports: `DoorKey-8x8`.
         params: what the delivery wrapper builds the environment from: `{"env": Gymnasium id, "kwargs": {...}}`.
         seed: the seed of one episode; no task parameter, `None` until an episode is drawn.
+        learn: whether the episode is learned from; if not it is only judged, and kept apart as held-out episodes are.
     """
 
     id: str
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    learn: bool = True
 
     def with_seed(self, seed: int) -> Task:
-        return Task(self.id, self.params, seed)
+        return replace(self, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Outcome:
         success: by the run's `env.success` rule.
         length: environment steps.
         env_steps: environment steps of the whole run when it ended.
+        seed: of the episode.
+        signals: what the curriculum asked to be told of every episode.
     """
 
     task: str
@@ -79,3 +83,5 @@ class Outcome:
     success: bool
     length: int
     env_steps: int = 0
+    seed: int = field(default=0, compare=False)
+    signals: Mapping[str, float] = field(default_factory=dict, compare=False)

@@ -34,6 +34,16 @@ class Hierarchy(nn.Module):
     A hierarchy with goals gives `decides`, `plan` and `follow`; one without overrides `act`.
     """
 
+    gives: frozenset[str] = frozenset()
+    """Names of the signals that `told` holds for curricula: `reach`, share of its goals that a rollout reaches."""
+
+    told: dict[str, Tensor]
+    """{signal: (N,)} of every imagined rollout of the last `learn`, in the order of its starts; NaN where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = {}
+
     def initial_state(self, batch: int) -> PolicyState:
         """State of `batch` episodes that are about to start."""
         raise NotImplementedError

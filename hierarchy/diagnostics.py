@@ -36,10 +36,15 @@ def reach(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
     return {
         "near": wins(near[:, -1], far[:, -1]),
         "closer": wins(near[:, -1] - near[:, 0], far[:, -1] - far[:, 0]),
-        "reached": mean((near[:, -1] >= REACHED * best(own)[:, -1]).float()),
+        "reached": mean(arrived(own)),
         "start": mean(near[:, 0]),
         "end": mean(near[:, -1]),
     }
+
+
+def arrived(own: GoalView) -> Tensor:
+    """(N,) float, 1 where a segment ends at least `REACHED` as like its goal as the goal's likeliest state is."""
+    return (similarity(own)[:, -1] >= REACHED * best(own)[:, -1]).float()
 
 
 def code_perplexity(codes: Tensor, classes: int) -> Tensor:

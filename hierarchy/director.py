@@ -15,7 +15,7 @@ from envs.spaces.specs import ActionSpec
 from hierarchy.abstract import abstract_trajectory, segment_reward, split, split_trajectory
 from hierarchy.base import Hierarchy, Learning, PolicyState
 from hierarchy.config import HierarchyConfig
-from hierarchy.diagnostics import code_perplexity, reach
+from hierarchy.diagnostics import arrived, code_perplexity, reach
 from hierarchy.flat import imagined_trajectory
 from hierarchy.goal_rewards import GOAL_REWARDS
 from hierarchy.goals import Goal, GoalSpace
@@ -54,6 +54,7 @@ class Pursuit:
 class DirectorHierarchy(Hierarchy):
     """`hierarchy=director`. Its state: `goal` (N, M), the code in force, and `clock` (N,), steps that it still lasts."""
 
+    gives = frozenset({"reach"})
     updates: Tensor
 
     def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: HierarchyConfig) -> None:
@@ -128,6 +129,8 @@ class DirectorHierarchy(Hierarchy):
         figures = {f"goal/{name}": value for name, value in reach(seen, other, parts.weight[:, -1]).items()}
         figures["goal/reward"] = (parts.reward * weight).sum() / weight.sum()
         figures["worker/extrinsic_weight"] = torch.tensor(weights["extrinsic"])
+        chance, got = parts.weight[:, -1].unflatten(0, (N, -1)), arrived(seen).unflatten(0, (N, -1))  # (N, S)
+        self.told = {"reach": ((got * chance).sum(1) / chance.sum(1)).detach()}
         for learning in worker.learn(parts, assessed, weights, "worker"):
             learning.metrics |= figures
             if "worker/entropy" in learning.metrics:

@@ -29,6 +29,10 @@ class TwoHotHead(nn.Module):
         """Expected value (...,) of features (..., width)."""
         return two_hot_mean(self.net(x), self.bins)
 
+    def positive(self, x: Tensor) -> Tensor:
+        """Probability (...,) of a value above zero."""
+        return self.net(x).float().softmax(-1)[..., len(self.bins) // 2 + 1 :].sum(-1)
+
     def loss(self, x: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy (...,) against targets (...,)."""
         return two_hot_loss(self.net(x), target, self.bins)

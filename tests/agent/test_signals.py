@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from agent.signals import check_signals, task_signals
+from agent.foresight import Foresight
+from agent.imagined_success import success_probability
+from agent.signals import check_signals, check_values, task_signals, told_by
 from agent.trainer import Trainer
+from agent.value_error import value_errors
+from envs.config import EnvConfig
 from envs.errors import UserError
+from hierarchy.base import Hierarchy
 from tests.agent.tiny import tiny_config
 from tests.world_model.conftest import SPEC, random_sequences
 from tests.world_model.conftest import tiny_config as tiny_model
 from world_model.config import ModelConfig
+from world_model.heads import TwoHotHead
 from world_model.model import WorldModel
 
 DISAGREEMENT = frozenset({"disagreement"})
@@ -74,12 +81,50 @@ def test_a_scheduler_is_told_what_it_asks_for_at_every_update(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("required", "says"),
+    ("required", "env", "says"),
     [
-        ({"mood"}, "the signal 'mood', which is unknown"),
-        ({"disagreement"}, r"give it an ensemble, as model\.ensemble=5"),
+        ({"mood"}, {}, "the signal 'mood', which is unknown"),
+        ({"disagreement"}, {}, r"give it an ensemble, as model\.ensemble=5"),
+        ({"reach"}, {}, "this hierarchy has none: give hierarchy=director"),
+        ({"imagined_success"}, {"success": "info:won"}, r"give env\.success=positive_reward"),
+        ({"imagined_success"}, {"rewards": {"steps": {"kind": "environment"}}}, r"and env\.rewards=\{\}"),
     ],
 )
-def test_signals_that_there_are_none_of_are_refused(required: set[str], says: str):
+def test_signals_that_there_are_none_of_are_refused(required: set[str], env: dict[str, Any], says: str):
     with pytest.raises(UserError, match=says):
-        check_signals(frozenset(required), ModelConfig())
+        check_signals(frozenset(required), ModelConfig(), Hierarchy(), EnvConfig(**env))
+
+
+def test_what_a_hierarchy_tells_of_rollouts_becomes_means_over_the_tasks_they_began_in():
+    told = {"reach": torch.tensor([1.0, 0.0, torch.nan, 0.5]), "mood": torch.ones(4)}
+    found = told_by(told, frozenset({"reach", "model_loss"}), torch.tensor([0, 0, 2, 1]), ("easy", "middle", "hard"))
+    assert found == {"easy": {"reach": 0.5}, "middle": {"reach": 0.5}}
+
+
+def test_values_are_asked_for_only_where_there_are_any():
+    model = WorldModel(SPEC, tiny_model())
+    with pytest.raises(UserError, match=r"hierarchy\.manager\.reward=sum"):
+        check_values(frozenset({"regret"}), model, Hierarchy(), torch.device("cpu"))
+    check_values(frozenset({"reach"}), model, Hierarchy(), torch.device("cpu"))
+
+
+def test_value_errors_are_generalised_advantages():
+    """Rewards 0, 1; values 0.5, 0.2; it terminates; gamma 0.5, lambda 0.5.
+
+    Deltas: 0 + 0.5 * 0.2 - 0.5 = -0.4 and 1 - 0.2 = 0.8; advantages -0.4 + 0.25 * 0.8 = -0.2 and 0.8.
+    """
+    nothing = np.zeros(2)
+    foresight = Foresight(nothing, nothing, np.array([0.5, 0.2]), np.array([0.5, 1.0]), nothing, nothing)
+    found = value_errors(np.array([0.0, 1.0]), foresight, gamma=0.5, lmbda=0.5)
+    assert found == pytest.approx({"value_error": 0.5, "regret": 0.4})
+
+
+def test_imagined_success_is_to_end_and_to_end_well():
+    """Ends with probability 0.5, paying with 0.2; else with 0.5 in the next step, paying surely; the rest runs out of time."""
+    p = success_probability(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.2, 1.0]]))
+    assert p.tolist() == pytest.approx([0.5 * 0.2 + 0.5 * 0.5 * 1.0])
+
+
+def test_the_chance_of_a_positive_reward_is_that_of_the_bins_above_zero():
+    head = TwoHotHead(3, ModelConfig(bins=5, hidden=4))
+    assert head.positive(torch.zeros(2, 3)).tolist() == pytest.approx([0.4, 0.4])

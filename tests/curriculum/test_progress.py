@@ -99,7 +99,7 @@ def test_noise_does_not_attract_and_neither_does_what_is_known():
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("explore", 1.5, r"curriculum\.explore=1\.5 is no share of episodes: give 0 to 1"),
+        ("explore", 1.5, r"curriculum\.explore=1\.5 is no share: give 0 to 1"),
         ("revisit", -0.1, r"curriculum\.revisit=-0\.1 is no share"),
         ("learning_progress", LearningProgressConfig(slow=0.0), r"curriculum\.learning_progress\.slow=0\.0 is no share"),
         ("learning_progress", LearningProgressConfig(emphasis=1.0), r"emphasis=1\.0 is no success rate"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from curriculum import CURRICULA, Curriculum, CurriculumConfig, make_curriculum
+from curriculum.config import LevelReplayConfig
 from curriculum.sequential import Sequential
 from envs.errors import UserError
 from envs.tasks import Outcome, Task, TaskSpace
@@ -17,7 +18,8 @@ TASKS = TaskSpace((Task("easy"), Task("middle"), Task("hard")))
 
 
 def scheduler(name: str, **keys: float) -> Curriculum:
-    return make_curriculum(CurriculumConfig(name=name, **keys), TASKS)  # type: ignore[arg-type]
+    small = LevelReplayConfig(levels=16)
+    return make_curriculum(CurriculumConfig(name=name, level_replay=small, **keys), TASKS)  # type: ignore[arg-type]
 
 
 def outcomes(task: str, *successes: int) -> list[Outcome]:
@@ -27,7 +29,8 @@ def outcomes(task: str, *successes: int) -> list[Outcome]:
 def finished(task: Task, luck: np.random.Generator) -> Outcome:
     """How an episode of a drawn task went, by chance."""
     success = luck.random() < 0.8
-    return Outcome(task.id, float(success), bool(success), 10)
+    signals = {"value_error": float(luck.random()), "regret": float(luck.random())}
+    return Outcome(task.id, float(success), bool(success), 10, seed=int(task.seed or 0), signals=signals)
 
 
 def told(curriculum: Curriculum, luck: np.random.Generator) -> dict[str, dict[str, float]]:

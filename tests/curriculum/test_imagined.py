@@ -1,0 +1,44 @@
+"""Schedulers that only an agent with a world model and a hierarchy can have, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from curriculum import CurriculumConfig
+from curriculum.config import ReachabilityConfig
+from curriculum.imagined_success import ImaginedSuccess
+from curriculum.reachability import Reachability
+from tests.curriculum.test_schedulers import TASKS, outcomes
+
+
+def test_imagined_success_weighs_a_toss_up_most_and_what_is_unknown_as_one():
+    scheduler = ImaginedSuccess(TASKS, CurriculumConfig(explore=0.0))
+    assert scheduler.distribution() == pytest.approx([1 / 3] * 3)
+    scheduler.observe({"easy": {"imagined_success": 1.0}, "middle": {"imagined_success": 0.9}})
+    assert scheduler.distribution() == pytest.approx([0, 0.09 / 0.34, 0.25 / 0.34])
+
+
+def test_its_estimates_are_compared_with_what_came():
+    """0.8 was foretold of easy: a success is off by -0.2, a failure by 0.8. Of hard nothing was foretold."""
+    scheduler = ImaginedSuccess(TASKS, CurriculumConfig())
+    scheduler.observe({"easy": {"imagined_success": 0.8}})
+    scheduler.update(outcomes("easy", 1, 0) + outcomes("hard", 0))
+    metrics = scheduler.metrics()
+    assert metrics["brier"] == pytest.approx((0.04 + 0.64) / 2) and metrics["bias"] == pytest.approx(0.3)
+    assert metrics["imagined/easy"] == 0.8 and "imagined/hard" not in metrics
+
+
+def test_reachability_tells_whether_the_worker_cannot_or_the_manager_does_not():
+    """Weights r (1 - p) + r (1 - r): easy, all reached and solved nine times of ten; middle, all reached and never solved;
+    hard, nothing reached."""
+    scheduler = Reachability(TASKS, CurriculumConfig(window=8, explore=0.0))
+    scheduler.update(outcomes("easy", *[1] * 8) + outcomes("middle", *[0] * 8) + outcomes("hard", *[0] * 8))
+    scheduler.observe({"easy": {"reach": 1.0}, "middle": {"reach": 1.0}, "hard": {"reach": 0.0}})
+    assert scheduler.distribution() == pytest.approx([0.1, 0.9, 0])
+
+
+def test_the_first_reach_counts_in_full_and_later_ones_by_their_rate():
+    scheduler = Reachability(TASKS, CurriculumConfig(reachability=ReachabilityConfig(rate=0.25)))
+    scheduler.observe({"easy": {"reach": 0.8}})
+    scheduler.observe({"easy": {"reach": 0.4}})
+    assert scheduler.reach.tolist() == pytest.approx([0.7, 0.5, 0.5])
