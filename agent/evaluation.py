@@ -179,13 +179,14 @@ def evaluate(
     shuffle: Sequence[str] = (),
     stopped: Callable[[], bool] = lambda: False,
     limit: StepLimit | None = None,
+    held_out: frozenset[str] | None = None,
 ) -> dict[str, TaskResult]:
     """Play `episodes` whole episodes of every task; every episode that is begun counts, so quick ones are not favoured.
 
     One that goes on beyond `limit` is cut off there, so it did not terminate.
 
     The modalities of `shuffle` are shown as they are in another episode (see `agent.ablation`). Sampling inside does not disturb
-    the caller's random state. `stopped` is asked at every step.
+    the caller's random state. `stopped` is asked at every step. `held_out`: tasks with held-out layouts, where known.
 
     Raises:
         UserError: `shuffle` names what is not observed.
@@ -193,7 +194,7 @@ def evaluate(
     """
     rng = np.random.default_rng((seed, 1))
     limit = limit or StepLimit()
-    envs = make_envs(config, tasks, min(config.num_envs, episodes), split, max_steps=limit.steps)
+    envs = make_envs(config, tasks, min(config.num_envs, episodes), split, max_steps=limit.steps, held_out=held_out)
     try:
         with seeded(seed, agent.device):
             check_shuffle(shuffle, envs.spec)

@@ -10,7 +10,7 @@ from agent.agent import Agent
 from agent.config import RunConfig
 from agent.evaluation import StepLimit, evaluate, evaluation_seed, evaluation_tasks
 from envs.errors import UserError
-from envs.make import infer_spec
+from envs.make import held_out_tasks, infer_spec
 from envs.spaces.specs import EnvSpec
 
 
@@ -36,6 +36,7 @@ class PeriodicEvaluation:
                 f"eval.also={list(config.eval.also)} are observed or acted in otherwise than the tasks trained on: "
                 "choose others, or even them out with a wrapper (env.wrappers)"
             )
+        self.held_out = held_out_tasks(config.env, self.tasks, spec) if self.every else None  # once: it takes a hundred resets
         self.limit = StepLimit(config.eval.max_episode_steps)
         self.next = self.every
         self.seconds = 0.0
@@ -53,7 +54,7 @@ class PeriodicEvaluation:
         try:
             results = evaluate(
                 agent, self.config.env, self.tasks, settings.every_episodes, settings.split, settings.policy,
-                evaluation_seed(self.config), stopped=stopped, limit=self.limit,
+                evaluation_seed(self.config), stopped=stopped, limit=self.limit, held_out=self.held_out,
             )  # fmt: skip
         finally:
             self.seconds += time.perf_counter() - began

@@ -70,6 +70,7 @@ def make_envs(
     split: str = "train",
     gamma: float | None = None,
     max_steps: int = 0,
+    held_out: frozenset[str] | None = None,
 ) -> TaskVectorEnv:
     """Vectorised environments that play the tasks of `tasks` on layouts of `split`.
 
@@ -80,6 +81,7 @@ def make_envs(
         split: `train`, `validation` or `test`; without effect if `env.holdout` is off or a task has too few layouts.
         gamma: the learner's discount; given, the terms of `env.rewards` are measured at every step (evaluation needs none).
         max_steps: of the agent, after which an episode is cut off; 0 for no limit but the environment's own.
+        held_out: what `held_out_tasks` answers, where that is known already.
 
     Raises:
         UserError: an environment that cannot be built, reward terms that it does not have, or spaces that cannot be mapped or
@@ -95,7 +97,8 @@ def make_envs(
     if config.score is not None and config.score not in config.report:
         raise UserError(f"env.score={config.score} is none of env.report={list(config.report)}: add it there, or drop env.score.")
     spec, space = _inspect(config, tasks)
-    held_out = _held_out(config, tasks, spec) if config.holdout else frozenset()
+    if held_out is None:
+        held_out = held_out_tasks(config, tasks, spec)
     terms = None if gamma is None else RewardTerms.parse(config.rewards, gamma)
     if terms is not None:
         _check_terms(terms, config, tasks)
@@ -189,7 +192,10 @@ def _check_agreement(
         raise UserError(f"the action space is {first[2]} in task {first[0].id} but {action_space} in {task.id}; {way_out}")
 
 
-def _held_out(config: EnvConfig, tasks: TaskSpace, spec: EnvSpec) -> frozenset[str]:
+def held_out_tasks(config: EnvConfig, tasks: TaskSpace, spec: EnvSpec) -> frozenset[str]:
+    """Ids of the tasks that have layouts enough to keep some out of training; of each other one the log says that it has not."""
+    if not config.holdout:
+        return frozenset()
     pool, faults = LocalPool([partial(EnvSlot, config, spec)], config.step_timeout), FaultLedger(config.max_faults)
 
     def layout(task: Task, seed: int) -> str:

@@ -102,11 +102,10 @@ def probability_figures(comparison: Comparison) -> list[Figure]:
         mean = mean_probability(arm)
         if mean is None:
             continue
-        edges = np.linspace(0, max(arm.ended), COLUMNS + 1)
         quarters = [(0, "at first"), (COLUMNS // 2, "half-way"), (COLUMNS - 1, "at the end")]
         when = [f"{name} {_said(comparison.trained, mean[column])}" for column, name in quarters]
         alt = f"Heat map of the probability of each task over env steps under {arm.name}: {'; '.join(when)}."
-        figures.append(_matrix(mean.T, edges, comparison.trained, alt, arm.name))
+        figures.append(_matrix(mean.T, max(arm.ended), comparison.trained, alt, arm.name))
     return figures
 
 
@@ -130,18 +129,19 @@ def success_figures(comparison: Comparison) -> list[Figure]:
             f"Matrix of success of tasks over env steps under {arm.name}: at {arm.steps[0]:,.0f} env steps "
             f"{_said(comparison.tasks, mean[0])}; at {arm.steps[-1]:,.0f} {_said(comparison.tasks, mean[-1])}."
         )
-        edges = np.arange(len(arm.steps) + 1, dtype=float)
-        figures.append(_matrix(mean.T, edges, comparison.tasks, alt, arm.name, [thousands(step) for step in arm.steps]))
+        ticks = [thousands(step) for step in arm.steps]
+        figures.append(_matrix(mean.T, len(ticks), comparison.tasks, alt, arm.name, ticks))
     return figures
 
 
-def _matrix(values: Floats, edges: Floats, rows: Sequence[str], alt: str, title: str, ticks: Sequence[str] = ()) -> Figure:
-    """Values from 0 to 1, (rows, columns), the first row at the bottom; `ticks` name the columns."""
+def _matrix(values: Floats, end: float, rows: Sequence[str], alt: str, title: str, ticks: Sequence[str] = ()) -> Figure:
+    """Values from 0 to 1, (rows, columns), columns even from 0 to `end` and the first row at the bottom; `ticks` name columns."""
     from matplotlib.ticker import FuncFormatter
 
     def paint(axes: Axes) -> None:
-        look: Any = {"cmap": "Blues", "vmin": 0, "vmax": 1, "rasterized": values.size > 2000}
-        mesh = axes.pcolormesh(edges, np.arange(len(rows) + 1), values, **look)
+        extent = (0, end, 0, len(rows))  # an image: cells drawn one by one show seams
+        look: Any = {"cmap": "Blues", "vmin": 0, "vmax": 1, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+        mesh = axes.imshow(values, extent=extent, **look)
         every = -(-len(rows) // MOST_ROWS)
         axes.set_yticks(np.arange(0, len(rows), every) + 0.5, list(rows)[::every])
         if ticks:

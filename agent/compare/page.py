@@ -47,7 +47,7 @@ def render(comparison: Comparison) -> str:
             comparison, "mastered", "Tasks mastered", "share of test tasks",
             f"Share of test tasks with success of {settings.threshold:g} or more. {how}",
         ),
-        success=band_figure(comparison, "success", "Success", "success", "IQM over runs and test tasks; band: as on the left."),
+        success=band_figure(comparison, "success", "Success", "success", "IQM over runs and test tasks; band: as for mastery."),
         reached=reached_figure(comparison),
         pairs=pairs_figure(comparison),
         probabilities=probability_figures(comparison),

@@ -345,5 +345,5 @@ def test_weights_of_anything_else_are_refused(run: Path):
 
 
 def test_an_unknown_job_is_refused_with_those_there_are(tmp_path: Path):
-    with pytest.raises(UserError, match="job 'compare' is unknown; choose one of train, pretrain, evaluate, dream"):
-        jobs.run_job(replace(CONFIG, job=JobConfig("compare")), tmp_path)
+    with pytest.raises(UserError, match="job 'deploy' is unknown; choose one of train, pretrain, evaluate, dream"):
+        jobs.run_job(replace(CONFIG, job=JobConfig("deploy")), tmp_path)
