@@ -84,6 +84,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "next_checkpoint": trainer.next_checkpoint,
         "logged": trainer.logged,
         "curriculum": trainer.curriculum.state_dict(),
+        "numbers": [task.params.get("numbers") for task in trainer.collector.playing],
         "tracker": trainer.tracker.state_dict(),
         "timer": trainer.timer.state_dict(),
         "health": trainer.health.state_dict(),
@@ -228,6 +229,8 @@ def _restore_acting(trainer: Trainer, training: TrainingState) -> None:
     else:
         log.info("env.num_envs changed since the checkpoint: the episodes under way start anew")
         agent_state, episodes = trainer.agent.initial_state(trainer.envs.num_envs), []
-    for note in trainer.collector.resume(episodes, int(training.state["env_steps"]), agent_state):
+    for note in trainer.collector.resume(
+        episodes, int(training.state["env_steps"]), agent_state, training.state.get("numbers", ())
+    ):
         log.warning(note)
     trainer.replay.steps = int(training.state["env_steps"])  # episodes that no longer fit into memory count too

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -81,15 +82,21 @@ class Collector:
             self.infos.add({f"train/info/{key}/{self.playing[i].id}": value for key, value in numbers.items()})
             task, told = self.playing[i], self.assess(self.replay.finished[i]) if self.assess is not None else {}
             figures = float(self.score[i]), success, int(self.length[i]), self.steps
-            outcomes.append(Outcome(task.id, *figures, seed=int(task.seed or 0), signals=told))
+            outcomes.append(
+                Outcome(task.id, *figures, seed=int(task.seed or 0), numbers=task.params.get("numbers"), signals=told)
+            )
         self.reward.finish(whole)
         self.reward.restart(self.first)
         self.curriculum.update(outcomes)
         self._begin(self.first)
         return outcomes
 
-    def resume(self, open_episodes: list[OpenEpisode], steps: int, state: AgentState) -> list[str]:
+    def resume(
+        self, open_episodes: list[OpenEpisode], steps: int, state: AgentState, numbers: Sequence[Mapping[str, float] | None] = ()
+    ) -> list[str]:
         """Take up episodes that were under way by replaying their seeds and actions; what does not come out the same starts anew.
+
+        `numbers` are those of the task box that every environment was playing with, if any.
 
         Returns:
             What was done about each environment that could not be taken up.
@@ -100,6 +107,8 @@ class Collector:
         tasks: list[Task | None] = [None] * self.envs.num_envs
         for i, episode in episodes.items():
             task = self.envs.tasks.tasks[episode.task].with_seed(episode.seed)
+            if i < len(numbers) and numbers[i] is not None:
+                task = replace(task, params={**task.params, "numbers": dict(numbers[i] or {})})
             self.playing[i] = tasks[i] = task
         spare = [i for i in range(self.envs.num_envs) if i not in episodes]
         for i, task in zip(spare, self.curriculum.sample(len(spare), self.rng), strict=True):

@@ -55,6 +55,27 @@ class ReachabilityConfig:
 
 
 @dataclass
+class RangesConfig:
+    """Ranges of a task box that grow, in units of the whole ones."""
+
+    start: float = 0.25  # share of every range played at first, from its easy end
+    step: float = 0.1  # by which a range grows, or shrinks
+    low: float = 0.5  # adr: success at an end of a range at which that end moves inwards
+    boundary: float = 0.5  # adr: share of episodes played with one number at an end of its range
+
+
+@dataclass
+class AlpGmmConfig:
+    """When and to what the mixture is fitted, in episodes."""
+
+    first: int = 50  # episodes drawn uniformly before the first fit
+    every: int = 25  # episodes between fits
+    fitted: int = 250  # newest episodes that it is fitted to
+    memory: int = 2000  # newest episodes among which the nearest is looked for
+    components: int = 5  # Gaussians at most
+
+
+@dataclass
 class CurriculumConfig:
     """Which scheduler decides the task of each episode."""
 
@@ -68,4 +89,6 @@ class CurriculumConfig:
     level_replay: LevelReplayConfig = field(default_factory=LevelReplayConfig)
     imagined_success: ImaginedSuccessConfig = field(default_factory=ImaginedSuccessConfig)
     reachability: ReachabilityConfig = field(default_factory=ReachabilityConfig)
+    ranges: RangesConfig = field(default_factory=RangesConfig)
+    alp_gmm: AlpGmmConfig = field(default_factory=AlpGmmConfig)
     kwargs: dict[str, Any] = field(default_factory=dict)  # for a scheduler of your own

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from curriculum.adr import AutomaticDomainRandomization
+from curriculum.alp_gmm import AlpGmm
 from curriculum.base import Curriculum
 from curriculum.config import CurriculumConfig
+from curriculum.expanding_range import ExpandingRange
 from curriculum.imagined_success import ImaginedSuccess
 from curriculum.learnability import Learnability
 from curriculum.learning_progress import LearningProgress
@@ -28,6 +31,9 @@ CURRICULA: dict[str, type[Curriculum]] = {
     "model_progress": ModelProgress,
     "imagined_success": ImaginedSuccess,
     "reachability": Reachability,
+    "expanding_range": ExpandingRange,
+    "adr": AutomaticDomainRandomization,
+    "alp_gmm": AlpGmm,
 }
 
 
@@ -63,6 +69,9 @@ def check_settings(config: CurriculumConfig) -> None:
     episodes = {
         "revisit": config.revisit,
         "explore": config.explore,
+        "ranges.start": config.ranges.start,
+        "ranges.step": config.ranges.step,
+        "ranges.boundary": config.ranges.boundary,
         "level_replay.replay": levels.replay,
         "level_replay.fill": levels.fill,
         "level_replay.staleness": levels.staleness,
@@ -70,7 +79,13 @@ def check_settings(config: CurriculumConfig) -> None:
     for key, share in episodes.items():
         if not 0 <= share <= 1:
             raise UserError(f"curriculum.{key}={share} is no share: give 0 to 1")
+    mixture = config.alp_gmm
     counts = {
+        "alp_gmm.first": mixture.first,
+        "alp_gmm.every": mixture.every,
+        "alp_gmm.fitted": mixture.fitted,
+        "alp_gmm.memory": mixture.memory,
+        "alp_gmm.components": mixture.components,
         "level_replay.levels": levels.levels,
         "imagined_success.every": imagined.every,
         "imagined_success.starts": imagined.starts,

@@ -12,6 +12,8 @@ class EnvConfig:
 
     id: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
+    box: dict[str, Any] = field(default_factory=dict)  # number -> [low, high]
+    cells: int = 3  # parts of every range of the box
     suite: str | None = None
     tasks: list[str] | None = None
     num_envs: int = 16

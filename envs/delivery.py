@@ -156,10 +156,10 @@ class EnvSlot:
     def _draw(self, task: Task) -> SlotStart:
         self._env = built = self._environment(task)
         self._steps = 0
-        seed = int(task.seed or 0)
+        seed, numbers = int(task.seed or 0), task.params.get("numbers")
         for _ in range(MAX_DRAWS):
             self._deadline.start(RESET_FACTOR)
-            obs, _ = built.env.reset(seed=seed)
+            obs, _ = built.env.reset(seed=seed, options=numbers)
             built.watch.check()
             layout = built.layout_of(obs)
             if task.id not in self._held_out or split_of(layout) == self._split:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gymnasium import spaces
 
+from envs.boxes import TaskBox
 from envs.building import build_environment, check_id
 from envs.config import EnvConfig
 from envs.deadline import Deadline, TimeUp
@@ -46,8 +47,12 @@ def make_task_space(config: EnvConfig) -> TaskSpace:
     """
     if config.id is not None:  # over whatever suite the default recipe names
         check_id(config.id)
+        if config.box:
+            return _box_tasks(config)
         name = config.id.rpartition(":")[2].rpartition("/")[2]  # without module and namespace: ALE/Pong-v5 is Pong-v5
         return TaskSpace((Task(name, {"env": config.id, "kwargs": dict(config.kwargs)}),))
+    if config.box:
+        raise UserError("env.box gives numbers to one environment: name it as env.id=...")
     if config.suite is None:
         raise UserError("give env.id=... (one environment) or env.suite=... (an ordered task space).")
     known = {task.id: task for task in suite_tasks(config.suite)}
@@ -61,6 +66,38 @@ def make_task_space(config: EnvConfig) -> TaskSpace:
             raise UserError(f"env.tasks: {name} is given twice; name each task once.")
     picked = [known[name] for name in chosen]
     return TaskSpace(tuple(Task(t.id, {**t.params, "kwargs": {**t.params.get("kwargs", {}), **config.kwargs}}) for t in picked))
+
+
+def _box_tasks(config: EnvConfig) -> TaskSpace:
+    try:
+        box = TaskBox.parse(config.box, config.cells)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"env.box={dict(config.box)} with env.cells={config.cells} is no box of tasks: {error}") from error
+    points = [box.values(box.centre(i)) for i in range(len(box.places))]
+    params = {"env": config.id, "kwargs": dict(config.kwargs)}
+    names = ["_".join(f"{name}{number:.4g}" for name, number in numbers.items()) for numbers in points]
+    try:
+        return TaskSpace(tuple(Task(n, {**params, "numbers": p}) for n, p in zip(names, points, strict=True)), box)
+    except ValueError as error:
+        raise UserError(f"env.cells={config.cells} cuts env.box too finely to name its parts ({error}): give fewer") from error
+
+
+def _check_box(config: EnvConfig, tasks: TaskSpace) -> None:
+    """Refuse numbers that the environment does not take, where it says which it does (`task_ranges`)."""
+    if tasks.box is None:
+        return
+    env = build_environment(tasks.hardest, config)
+    ranges = getattr(env.unwrapped, "task_ranges", None)
+    with suppress(Exception):  # it is no longer needed
+        env.close()
+    if ranges is None:
+        return
+    for name, low, high in zip(tasks.box.names, tasks.box.low, tasks.box.high, strict=True):
+        if name not in ranges:
+            raise UserError(f"env.box.{name} is no number of {config.id}{near(name, ranges)}; these are: {', '.join(ranges)}.")
+        lowest, highest = ranges[name]
+        if low < lowest or high > highest:
+            raise UserError(f"env.box.{name}=[{low:g}, {high:g}] is beyond what {config.id} takes: [{lowest:g}, {highest:g}].")
 
 
 def make_envs(
@@ -96,6 +133,7 @@ def make_envs(
         raise UserError(f"env.step_timeout={config.step_timeout} and env.max_faults={config.max_faults} have to be 0 or more.")
     if config.score is not None and config.score not in config.report:
         raise UserError(f"env.score={config.score} is none of env.report={list(config.report)}: add it there, or drop env.score.")
+    _check_box(config, tasks)
     spec, space = _inspect(config, tasks)
     if held_out is None:
         held_out = held_out_tasks(config, tasks, spec)

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
+from envs.boxes import TaskBox
+
 
 @dataclass(frozen=True)
 class Task:
@@ -14,7 +18,8 @@ class Task:
 
     Attributes:
         id: its name in the task space, logs and reports: `DoorKey-8x8`.
-        params: what the delivery wrapper builds the environment from: `{"env": Gymnasium id, "kwargs": {...}}`.
+        params: what the delivery wrapper builds the environment from: `{"env": Gymnasium id, "kwargs": {...}}`;
+            with `"numbers": {...}` these are its reset's options.
         seed: the seed of one episode; no task parameter, `None` until an episode is drawn.
         learn: whether the episode is learned from; if not it is only judged, and kept apart as held-out episodes are.
     """
@@ -30,9 +35,10 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskSpace:
-    """An ordered set of tasks, from easy to hard."""
+    """An ordered set of tasks, from easy to hard. With a `box` they are its cells, each with the numbers of its centre."""
 
     tasks: tuple[Task, ...]
+    box: TaskBox | None = None
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -59,6 +65,12 @@ class TaskSpace:
     def ids(self) -> tuple[str, ...]:
         return tuple(task.id for task in self.tasks)
 
+    def at(self, point: np.ndarray, seed: int) -> Task:
+        """The task of the cell that a point (D,) of the box lies in, with that point's numbers."""
+        assert self.box is not None
+        task = self.tasks[self.box.cell(point)]
+        return replace(task, params={**task.params, "numbers": self.box.values(point)}, seed=seed)
+
     @property
     def hardest(self) -> Task:
         return self.tasks[-1]
@@ -75,6 +87,7 @@ class Outcome:
         length: environment steps.
         env_steps: environment steps of the whole run when it ended.
         seed: of the episode.
+        numbers: of the task box, that it was played with.
         signals: what the curriculum asked to be told of every episode.
     """
 
@@ -84,4 +97,5 @@ class Outcome:
     length: int
     env_steps: int = 0
     seed: int = field(default=0, compare=False)
+    numbers: Mapping[str, float] | None = field(default=None, compare=False)
     signals: Mapping[str, float] = field(default_factory=dict, compare=False)

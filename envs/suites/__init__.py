@@ -49,6 +49,7 @@ PACKAGES: dict[str, Package] = {
     "MiniGrid-": Package("minigrid", "minigrid", "minigrid"),
     "BabyAI-": Package("minigrid", "minigrid", "minigrid"),
     "ALE/": Package("ale_py", "ale_py", "strata-rl[suites]"),
+    "Strata-Obstacles": Package("minigrid", "envs.suites.obstacles", "minigrid"),
     "Crafter-": Package("crafter", "envs.suites.crafter", "strata-rl[suites]"),
 }
 

@@ -15,11 +15,14 @@ import torch
 from agent.config import RunConfig
 from agent.trainer import Trainer
 from curriculum import CURRICULA, CurriculumConfig
+from curriculum.box import BoxCurriculum
 from curriculum.config import ImaginedSuccessConfig, LevelReplayConfig
 from envs.tasks import Outcome
 from hierarchy.config import HierarchyConfig
 from tests.agent.test_resume import assert_same_run, stop_and_resume
 from tests.agent.tiny import DOORKEY, play, tiny_config
+
+OBSTACLES = dict(id="Strata-Obstacles-v0", box={"density": [0.0, 0.3], "size": [5, 6]}, cells=2, max_episode_steps=10)
 
 
 def config_of(name: str, **level_replay: object) -> RunConfig:
@@ -28,7 +31,8 @@ def config_of(name: str, **level_replay: object) -> RunConfig:
         level_replay=LevelReplayConfig(levels=8, fill=0.25, **level_replay),  # type: ignore[arg-type]
         imagined_success=ImaginedSuccessConfig(every=2, starts=2, horizon=3),
     )
-    config = replace(tiny_config(DOORKEY, holdout=False), curriculum=curriculum)
+    box = isinstance(CURRICULA[name], type) and issubclass(CURRICULA[name], BoxCurriculum)
+    config = replace(tiny_config(OBSTACLES if box else DOORKEY, holdout=False), curriculum=curriculum)
     return replace(config, hierarchy=director(config.hierarchy)) if name == "reachability" else config
 
 
@@ -73,7 +77,7 @@ def test_a_scheduler_is_told_what_it_asks_for_and_nothing_else(name: str, tmp_pa
         trainer.envs.close()
 
 
-@pytest.mark.parametrize(("name", "keys"), [("level_replay", {"robust": True}), ("imagined_success", {})])
+@pytest.mark.parametrize(("name", "keys"), [("level_replay", {"robust": True}), ("imagined_success", {}), ("adr", {})])
 def test_a_resumed_run_goes_on_with_the_same_tasks(name: str, keys: dict[str, Any], tmp_path: Path):
     config = config_of(name, **keys)
     whole = Trainer(config, tmp_path / "whole")

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from curriculum import CURRICULA, Curriculum, CurriculumConfig, make_curriculum
-from curriculum.config import LevelReplayConfig
+from curriculum.config import AlpGmmConfig, LevelReplayConfig
 from curriculum.sequential import Sequential
+from envs.boxes import TaskBox
 from envs.errors import UserError
 from envs.tasks import Outcome, Task, TaskSpace
 
-TASKS = TaskSpace((Task("easy"), Task("middle"), Task("hard")))
+TASKS = TaskSpace((Task("easy"), Task("middle"), Task("hard")), TaskBox(("size",), (0.0,), (3.0,), cells=3))
 
 
 def scheduler(name: str, **keys: float) -> Curriculum:
-    small = LevelReplayConfig(levels=16)
-    return make_curriculum(CurriculumConfig(name=name, level_replay=small, **keys), TASKS)  # type: ignore[arg-type]
+    small, soon = LevelReplayConfig(levels=16), AlpGmmConfig(first=8, every=8)
+    return make_curriculum(CurriculumConfig(name=name, level_replay=small, alp_gmm=soon, **keys), TASKS)  # type: ignore[arg-type]
 
 
 def outcomes(task: str, *successes: int) -> list[Outcome]:
@@ -30,7 +31,9 @@ def finished(task: Task, luck: np.random.Generator) -> Outcome:
     """How an episode of a drawn task went, by chance."""
     success = luck.random() < 0.8
     signals = {"value_error": float(luck.random()), "regret": float(luck.random())}
-    return Outcome(task.id, float(success), bool(success), 10, seed=int(task.seed or 0), signals=signals)
+    return Outcome(
+        task.id, float(success), bool(success), 10, seed=int(task.seed or 0), signals=signals, numbers=task.params.get("numbers")
+    )
 
 
 def told(curriculum: Curriculum, luck: np.random.Generator) -> dict[str, dict[str, float]]:
@@ -188,7 +191,7 @@ def test_a_state_that_went_through_json_continues_the_same_sequence_of_tasks(nam
 
 @pytest.mark.parametrize("name", CURRICULA)
 def test_a_sample_of_a_thousand_tasks_takes_less_than_a_millisecond(name: str):
-    tasks = TaskSpace(tuple(Task(f"task-{i}") for i in range(1000)))
+    tasks = TaskSpace(tuple(Task(f"task-{i}") for i in range(1000)), TaskBox(("size",), (0.0,), (1.0,), cells=1000))
     curriculum, luck = make_curriculum(CurriculumConfig(name=name), tasks), np.random.default_rng(0)
     curriculum.update([finished(task.with_seed(i), luck) for i, task in enumerate(tasks)])
     curriculum.observe(told(curriculum, luck))
