@@ -19,6 +19,7 @@ from envs import make_task_space
 from hierarchy.base import Hierarchy, PolicyState
 from hierarchy.diagnostics import code_perplexity, reach
 from hierarchy.director import DirectorHierarchy
+from hierarchy.goal_rewards import best, similarity
 from world_model.starts import previous_history
 
 
@@ -129,10 +130,8 @@ def goal_summary(
 
 
 def similarities(hierarchy: DirectorHierarchy, pursued: Pursued) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(S, 2): how like their goals segments were when they began, and when they ended."""
-    from hierarchy.goal_rewards import similarity
-
+    """(S, 3): how like their goals segments were when they began and when they ended, and how like they could have been."""
     p = pursued
     z, h = torch.stack([p.z[p.start], p.z[p.end]], 1), torch.stack([p.h[p.start], p.h[p.end]], 1)
     view = hierarchy.goals.view(z, h, hierarchy.goals.decode(p.code), torch.ones(len(z), 1, device=z.device))
-    return np.asarray(similarity(view).cpu().numpy())
+    return torch.cat([similarity(view), best(view)[:, -1:]], 1).cpu().numpy()

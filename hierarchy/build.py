@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 from envs.errors import UserError
 from envs.spaces.specs import ActionSpec
@@ -19,11 +20,24 @@ HIERARCHIES: dict[str, Callable[[LatentSpec, int, ActionSpec, HierarchyConfig], 
 
 
 def make_hierarchy(config: HierarchyConfig, latents: LatentSpec, width: int, actions: ActionSpec) -> Hierarchy:
-    """The hierarchy named by `config.name`.
+    """The hierarchy named by `config.name`: one of `HIERARCHIES`, or `package.module.Class` of somebody's own.
 
     Raises:
         UserError: if there is none of that name.
     """
-    if config.name not in HIERARCHIES:
-        raise UserError(f"hierarchy.name '{config.name}' is unknown; choose one of {', '.join(HIERARCHIES)}")
-    return HIERARCHIES[config.name](latents, width, actions, config)
+    make = HIERARCHIES[config.name] if config.name in HIERARCHIES else _imported(config.name)
+    return make(latents, width, actions, config)
+
+
+def _imported(name: str) -> Callable[[LatentSpec, int, ActionSpec, HierarchyConfig], Hierarchy]:
+    way_out = f"choose one of {', '.join(HIERARCHIES)}, or give package.module.Class of your own (docs/hierarchy.md)"
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise UserError(f"hierarchy.name '{name}' is unknown; {way_out}")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"hierarchy.name '{name}' cannot be imported ({error}); {way_out}") from error
+    if not (isinstance(found, type) and issubclass(found, Hierarchy)):
+        raise UserError(f"hierarchy.name '{name}' is no subclass of hierarchy.Hierarchy; {way_out}")
+    return found

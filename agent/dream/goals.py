@@ -53,7 +53,7 @@ def draw_goals(agent: Agent, pursued: Pursued, path: Path) -> bool:
                 if row == 0 and n == 0:
                     axes.set_title(f"steps {start[i]}-{end[i]}", fontsize=8)
                 if row == 2:
-                    axes.set_xlabel(f"{near[i, 0]:.2f} to {near[i, 1]:.2f}", fontsize=7)
+                    axes.set_xlabel(f"{near[i, 0]:.2f} to {near[i, 1]:.2f} of {near[i, 2]:.2f}", fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # of scripts that the font does not have
@@ -62,7 +62,8 @@ def draw_goals(agent: Agent, pursued: Pursued, path: Path) -> bool:
     caption = (
         f"{len(chosen)} of {count} goals of an episode of {pursued.episode.task} on a layout never trained on. Above, what was "
         "seen when the manager chose; in the middle the goal it chose, decoded; below, what was seen when its time was over. "
-        "The numbers say how like the goal that was, before and after: 1 is all of it, 0 what chance gives."
+        "The numbers say how like the goal that was, before and after, of what it allows (less than 1 where it leaves things "
+        "open); 0 is what chance gives."
     )
     alt = f"Start, goal and what was reached, for {len(chosen)} goals of an episode of {pursued.episode.task}."
     said = {"caption": caption, "alt": alt, "title": "What the manager asked for, and what the worker made of it"}

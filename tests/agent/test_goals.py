@@ -14,7 +14,7 @@ from agent.build import build_agent
 from agent.config import EvalConfig, RunConfig
 from agent.dream.goals import draw_goals
 from agent.evaluation import check_evaluation
-from agent.goals import goal_figures, pursue
+from agent.goals import goal_figures, pursue, similarities
 from agent.jobs import run_job
 from agent.report.data import load_run
 from agent.report.page import render
@@ -99,6 +99,8 @@ def test_goals_of_a_real_episode_follow_each_other_and_the_last_reaches_to_its_e
     assert pursued.code.shape == (len(pursued.start), 3) and len(pursued.z) == len(pursued.h) == T + 1
     assert isinstance(agent.hierarchy, DirectorHierarchy)
     assert goal_figures(agent.hierarchy, [pursued])["segments"] == len(pursued.start)
+    near = similarities(agent.hierarchy, pursued)
+    assert near.shape == (len(pursued.start), 3) and (near[:, :2] <= near[:, 2:] + 1e-5).all(), "of what the goal allows"
 
 
 def test_where_nothing_can_be_drawn_there_is_no_strip(tmp_path: Path):

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from agent.agent import Agent
 from agent.config import RunConfig
-from hierarchy import HIERARCHIES, Hierarchy
+from envs.errors import UserError
+from envs.spaces.specs import ActionSpec
+from hierarchy import HIERARCHIES, Hierarchy, make_hierarchy
 from hierarchy.base import PolicyState
 from hierarchy.config import HierarchyConfig
 from hierarchy.goal_rewards import GOAL_REWARDS
 from hierarchy.planner import Planner
 from hierarchy.swapped import SwappedGoals
 from tests.world_model.conftest import SPEC, random_observations, tiny_config
+from world_model.latents import LatentSpec
 from world_model.model import WorldModel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +48,7 @@ def test_the_keys_it_names_exist():
 class Coin(Hierarchy):
     """A third one: a goal is one of two sides, drawn anew at every other step, and the action is the goal."""
 
-    def __init__(self) -> None:
+    def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: HierarchyConfig) -> None:
         super().__init__()
         self.nothing = nn.Parameter(torch.zeros(1))
 
@@ -66,8 +69,10 @@ class Coin(Hierarchy):
 
 def test_a_third_hierarchy_acts_plans_and_has_its_goals_swapped_by_giving_what_the_page_lists():
     assert {"flat", "director"} <= set(HIERARCHIES)
-    model, coin = WorldModel(SPEC, tiny_config()).eval(), Coin()
-    config = replace(HierarchyConfig(), planner="goals", candidates=3, plan_horizon=2)
+    model = WorldModel(SPEC, tiny_config()).eval()
+    config = HierarchyConfig(name=f"{__name__}.Coin", planner="goals", candidates=3, plan_horizon=2)
+    coin = make_hierarchy(config, model.latents, model.view_width, SPEC.action)
+    assert isinstance(coin, Coin)
     planner, obs = Planner(coin, model, config), random_observations((4,))
     first = torch.ones(4, dtype=torch.bool).numpy()
     for agent in (
@@ -79,3 +84,17 @@ def test_a_third_hierarchy_acts_plans_and_has_its_goals_swapped_by_giving_what_t
         again, _, state = agent.act(obs, ~first, state)
         assert action.tolist() == again.tolist(), "a goal lasts for two steps"
     assert action.tolist() == [0] * 4, "without a goal"
+
+
+BAD = {
+    "hierarchy.director.Nobody": r"hierarchy\.name 'hierarchy\.director\.Nobody' cannot be imported",
+    "nowhere.Boss": r"cannot be imported \(No module named 'nowhere'\); choose one of flat, director, or give",
+    "pathlib.Path": r"hierarchy\.name 'pathlib\.Path' is no subclass of hierarchy\.Hierarchy",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_hierarchy_is_refused_with_the_way_out(name: str):
+    model = WorldModel(SPEC, tiny_config())
+    with pytest.raises(UserError, match=BAD[name]):
+        make_hierarchy(HierarchyConfig(name=name), model.latents, model.view_width, SPEC.action)
