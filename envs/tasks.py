@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:  # tasks are known to processes that need neither NumPy nor Gymnasium
+    import numpy as np
 
-from envs.boxes import TaskBox
+    from envs.boxes import TaskBox
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,9 @@ def test_it_acts_at_random_until_it_has_seen_enough_and_then_by_its_policy(tmp_p
     trainer = Trainer(tiny_config(LINE), tmp_path)
     act, modes = trainer.agent.act, []
 
-    def recording(obs: Any, first: Any, state: Any, mode: str, grow: bool) -> Any:
+    def recording(obs: Any, first: Any, state: Any, mode: str, grow: bool, plan: bool) -> Any:
         modes.append(mode)
-        return act(obs, first, state, mode, grow)
+        return act(obs, first, state, mode, grow, plan)
 
     trainer.agent.act = recording  # type: ignore[method-assign, assignment]
     play(trainer, 44)
