@@ -87,6 +87,7 @@ def _results_table(summary: dict[str, Row], policy: str) -> Table:
     policies = sorted(POLICIES, key=lambda other: other != policy)
     columns = [*((name, other) for other in policies for name in SHOWN), ("length", "")]
     table = Table("task", *("\n".join(filter(None, column)) for column in columns), "episodes", "layouts")
+    table.columns[0].overflow = "fold"  # on narrow terminals names go on in the next line: cut off they would be all alike
     for task, row in summary.items():
         cells = [_number(row.get(f"{name}_{other}" if other else name)) for name, other in columns]
         table.add_row(task, *cells, str(row["episodes"]), str(row["layouts"]))
