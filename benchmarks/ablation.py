@@ -27,7 +27,11 @@ ADDED_UP = "model.attention_heads=0"  # modalities are added up, as they were wh
 VARIANTS: dict[str, tuple[str, ...]] = {
     DEFAULT: (),
     PLAIN: (ADDED_UP,),
-    "learned": (ADDED_UP, "model.learned=[image]", "train.env_steps=25000"),  # longer than the slowest of the others
+    "learned": (
+        ADDED_UP,
+        "model.learned=[image]",
+        "train.env_steps=25000",
+    ),  # it is slow: one other run of all took longer, by 168 steps
     "shared": (ADDED_UP, "model.shared_groups=1", "model.shared_classes=32"),
     "ensemble": (ADDED_UP, "model.ensemble=5", "hierarchy.explore=0.1"),
 }

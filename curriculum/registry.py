@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from curriculum.adr import AutomaticDomainRandomization
 from curriculum.alp_gmm import AlpGmm
 from curriculum.base import Curriculum
@@ -18,6 +16,7 @@ from curriculum.reachability import Reachability
 from curriculum.sequential import Sequential
 from curriculum.target_only import TargetOnly
 from curriculum.uniform import Uniform
+from envs.by_name import class_by_name
 from envs.errors import UserError
 from envs.tasks import TaskSpace
 
@@ -44,7 +43,8 @@ def make_curriculum(config: CurriculumConfig, tasks: TaskSpace) -> Curriculum:
         UserError: there is none of that name, it cannot be imported, or its settings make no sense.
     """
     check_settings(config)
-    kind = CURRICULA.get(config.name) or _imported(config.name)
+    way_out = f"choose one of {', '.join(CURRICULA)}, or give package.module.Class of your own (docs/curricula.md)"
+    kind = CURRICULA.get(config.name) or class_by_name(config.name, Curriculum, "curriculum.name", way_out)
     return kind(tasks, config)
 
 
@@ -105,17 +105,3 @@ def check_settings(config: CurriculumConfig) -> None:
         raise UserError(f"curriculum.level_replay.temperature={levels.temperature} has to be above 0: give 0.3, say")
     if not 0 < progress.emphasis < 1:
         raise UserError(f"curriculum.learning_progress.emphasis={progress.emphasis} is no success rate between 0 and 1: give one")
-
-
-def _imported(name: str) -> type[Curriculum]:
-    way_out = f"choose one of {', '.join(CURRICULA)}, or give package.module.Class of your own (docs/curricula.md)"
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        raise UserError(f"curriculum.name '{name}' is unknown; {way_out}")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"curriculum.name '{name}' cannot be imported ({error}); {way_out}") from error
-    if not (isinstance(found, type) and issubclass(found, Curriculum)):
-        raise UserError(f"curriculum.name '{name}' is no subclass of curriculum.Curriculum; {way_out}")
-    return found

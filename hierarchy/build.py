@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
+from typing import Any
 
-from envs.errors import UserError
+from envs.by_name import class_by_name
 from envs.spaces.specs import ActionSpec
 from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
@@ -25,19 +25,7 @@ def make_hierarchy(config: HierarchyConfig, latents: LatentSpec, width: int, act
     Raises:
         UserError: if there is none of that name.
     """
-    make = HIERARCHIES[config.name] if config.name in HIERARCHIES else _imported(config.name)
-    return make(latents, width, actions, config)
-
-
-def _imported(name: str) -> Callable[[LatentSpec, int, ActionSpec, HierarchyConfig], Hierarchy]:
     way_out = f"choose one of {', '.join(HIERARCHIES)}, or give package.module.Class of your own (docs/hierarchy.md)"
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        raise UserError(f"hierarchy.name '{name}' is unknown; {way_out}")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"hierarchy.name '{name}' cannot be imported ({error}); {way_out}") from error
-    if not (isinstance(found, type) and issubclass(found, Hierarchy)):
-        raise UserError(f"hierarchy.name '{name}' is no subclass of hierarchy.Hierarchy; {way_out}")
+    make: Any = HIERARCHIES.get(config.name) or class_by_name(config.name, Hierarchy, "hierarchy.name", way_out)
+    found: Hierarchy = make(latents, width, actions, config)
     return found

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # package: what it may import of ours, by module or package name, beside itself. An arrow never runs upward.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "envs": (),
-    "curriculum": ("envs.tasks", "envs.errors"),
-    "world_model": ("envs.spaces", "envs.errors"),
-    "hierarchy": ("world_model", "envs.spaces", "envs.errors"),
+    "curriculum": ("envs.tasks", "envs.errors", "envs.by_name"),
+    "world_model": ("envs.spaces", "envs.errors", "envs.by_name"),
+    "hierarchy": ("world_model", "envs.spaces", "envs.errors", "envs.by_name"),
     "agent": ("hierarchy", "world_model", "curriculum", "envs"),
     "run": ("agent", "hierarchy", "world_model", "curriculum", "envs", "configs"),
 }

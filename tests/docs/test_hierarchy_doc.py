@@ -89,7 +89,7 @@ def test_a_third_hierarchy_acts_plans_and_has_its_goals_swapped_by_giving_what_t
 BAD = {
     "hierarchy.director.Nobody": r"hierarchy\.name 'hierarchy\.director\.Nobody' cannot be imported",
     "nowhere.Boss": r"cannot be imported \(No module named 'nowhere'\); choose one of flat, director, or give",
-    "pathlib.Path": r"hierarchy\.name 'pathlib\.Path' is no subclass of hierarchy\.Hierarchy",
+    "pathlib.Path": r"hierarchy\.name 'pathlib\.Path' is no subclass of hierarchy\.base\.Hierarchy",
 }
 
 

@@ -208,5 +208,5 @@ def test_a_vector_comes_back_from_its_codes_once_these_have_been_learned():
 
 
 def test_a_kind_that_nothing_encodes_is_refused_by_its_key():
-    with pytest.raises(UserError, match=r"`camera` is of kind smell, .* env\.modalities\.camera=KIND"):
+    with pytest.raises(UserError, match=r"env\.modalities\.camera 'smell' is unknown; .* env\.modalities\.camera=KIND"):
         make_modality(ModalitySpec("camera", "smell", (64, 64, 3), "uint8"), tiny_config())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 
+from envs.by_name import class_by_name
 from envs.errors import UserError
 from envs.spaces.specs import ModalitySpec
 from world_model.config import ModelConfig
@@ -35,7 +35,9 @@ def make_modality(spec: ModalitySpec, config: ModelConfig) -> Modality:
     """
     if spec.key in config.learned and spec.kind in LEARNED:
         return LEARNED[spec.kind](spec, config)
-    kind = MODALITIES.get(spec.kind) or _imported(spec)
+    key = f"env.modalities.{spec.key}"
+    way_out = f"choose one of {', '.join(MODALITIES)} by {key}=KIND, or your own by {key}=package.module.Class"
+    kind = MODALITIES.get(spec.kind) or class_by_name(spec.kind, Modality, key, way_out)
     return kind(spec, config)
 
 
@@ -52,23 +54,3 @@ def check_learned(specs: Sequence[ModalitySpec], config: ModelConfig) -> None:
             raise UserError(f"model.learned names `{key}`, which is not observed; grids and images are: {able}.")
         if kinds[key] not in LEARNED:
             raise UserError(f"model.learned names `{key}` of kind {kinds[key]}, but is for grids and images; here: {able}.")
-
-
-def _imported(spec: ModalitySpec) -> type[Modality]:
-    """The class that a kind such as `package.module.Class` names."""
-    module, _, name = spec.kind.rpartition(".")
-    way_out = (
-        f"choose one of {', '.join(MODALITIES)} by env.modalities.{spec.key}=KIND, "
-        f"or your own by env.modalities.{spec.key}=package.module.Class."
-    )
-    if not module:
-        raise UserError(f"observation `{spec.key}` is of kind {spec.kind}, which is none that the world model reads: {way_out}")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"observation `{spec.key}` asks for the modality {spec.kind}, but {error}: {way_out}") from error
-    if not (isinstance(found, type) and issubclass(found, Modality)):
-        raise UserError(
-            f"env.modalities.{spec.key}={spec.kind} is no subclass of world_model.modalities.base.Modality: {way_out}"
-        )
-    return found
