@@ -13,8 +13,9 @@ from torch import Tensor
 
 from agent.agent import AgentState
 from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training, load_weights, resolve
+from agent.replay_settings import make_writer
 from agent.sequences import pack_open_episodes, unpack_open_episodes
-from agent.shards import ShardReader, ShardWriter, set_aside
+from agent.shards import ShardReader, set_aside
 from agent.trainer import Trainer, broken_down
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
@@ -92,6 +93,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "task_rng": trainer.task_rng.bit_generator.state,
         "replay_rng": trainer.replay_rng.bit_generator.state,
         "shards": list(trainer.writer.names),
+        "history": trainer.replay.history.state_dict() if trainer.replay.history is not None else {},
         "episodes": trainer.replay.episodes,
         "tasks": list(trainer.tasks.ids),
         "num_envs": trainer.envs.num_envs,
@@ -208,6 +210,8 @@ def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.replay.load(reader.episodes(state["shards"], newest_records=2 * trainer.config.replay.capacity), same_rows=same)
     trainer.replay.episodes = int(state["episodes"])
     forget_later_shards(trainer, state["shards"])  # only now: what cannot be read is refused before anything on disk changes
+    if trainer.replay.history is not None:
+        trainer.replay.history.load_state_dict(state.get("history", {}))
 
 
 def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:
@@ -215,7 +219,7 @@ def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:
     folder = trainer.folder / "replay"
     for moved in set_aside(folder, known):
         log.info("replay shard %s was written after the checkpoint: kept aside", moved.name)
-    trainer.writer = ShardWriter(folder, trainer.envs.spec, trainer.config.replay.episodes_per_shard)
+    trainer.writer = make_writer(trainer.config.replay, folder, trainer.envs.spec)
     trainer.replay.on_episode = trainer.writer.add
 
 

@@ -28,7 +28,11 @@ class ReplayConfig:
     rewarded: float = 0.25  # share of sequences that contain a reward
     rewarded_cap: float = 0.05  # at most this share per rewarded step seen, while there are few
     recent_window: int = 2000
+    history: float = 0.0  # share of sequences from episodes that are on disk alone
+    cache: int = 20_000  # steps of these that are kept decoded
+    prefetch: int = 4  # updates that they are read ahead of
     episodes_per_shard: int = 100
+    compression: str = "gzip"  # none | gzip | lzf
     synthetic: bool = False  # learn from stored episodes that were imagined, too
 
 

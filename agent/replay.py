@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from agent.history import History
 from agent.holdout import NOTHING, Holdout
-from agent.sequences import Episode, Observations, OpenEpisode, SampleMix, SequenceBatch
+from agent.sequences import Episode, Observations, OpenEpisode, SampleMix, SequenceBatch, action_fields, joined
 from agent.streams import Streams
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
@@ -54,6 +55,7 @@ class Replay:
         except MemoryError:
             raise UserError(f"replay.capacity={capacity} does not fit into this machine's memory: lower it.") from None
         self.holdout = holdout
+        self.history: History | None = None  # what is on disk alone; given to a replay that shall sample from it
         self.held_out: Streams | None = None  # of held-out episodes; made when the first one begins
         self.steps = 0
         self.episodes = 0
@@ -145,9 +147,14 @@ class Replay:
         self._length[envs] = 0
 
     def sample(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> SequenceBatch:
-        """`batch` slices of `length` records, none over a write head. Raises ValueError while no stream is that long."""
-        rows, times = self._streams.draw(batch, length, rng, mix)
-        return self._streams.gather(rows, times, length)
+        """`batch` slices of `length` records, none over a write head. Raises ValueError while no stream is that long.
+
+        What `mix.history` says of them comes from disk, where a `history` is given; UserError where that is damaged.
+        """
+        past = self.history.sample(batch, length, mix.history, rng) if self.history is not None and mix.history else None
+        rows, times = self._streams.draw(batch - (len(past) if past is not None else 0), length, rng, mix, whole=batch)
+        now = self._streams.gather(rows, times, length)
+        return now if past is None else joined(past, now)
 
     def sample_held_out(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> SequenceBatch | None:
         """As `sample`, of held-out episodes alone; None while no stream of them holds `length` records."""
@@ -191,7 +198,7 @@ class Replay:
             self._length[env], self._task[env], self._seed[env] = len(episode) + 1, episode.task, episode.seed
             capacity = self._home(env).row_capacity
             put_aside = len(episode) // capacity * capacity  # what `_spill` would have put aside by now
-            records = _fields(episode) | _prefixed(episode.obs)
+            records = action_fields(episode) | _prefixed(episode.obs)
             self._spilled[env] = [
                 {k: v[i : i + capacity].copy() for k, v in records.items()} for i in range(0, put_aside, capacity)
             ]
@@ -209,7 +216,7 @@ class Replay:
         end = time == total - 1
         flags = {"first": time == 0, "terminated": end & terminated, "truncated": end & truncated}
         streams = self._held_streams() if episode.held_out else self._streams
-        streams.extend(row, episode.obs, **_fields(episode), **flags, task=task)
+        streams.extend(row, episode.obs, **action_fields(episode), **flags, task=task)
         self.steps += len(episode)
 
     def _spill(self) -> None:
@@ -293,12 +300,3 @@ class Replay:
 
 def _prefixed(obs: Mapping[str, np.ndarray]) -> Records:
     return {f"obs/{key}": values for key, values in obs.items()}
-
-
-def _fields(episode: Episode | OpenEpisode) -> Records:
-    """Actions, log-probabilities and rewards of T steps as those of T + 1 records."""
-    return {
-        "action": np.concatenate([episode.action, np.zeros_like(episode.action, shape=(1, *episode.action.shape[1:]))]),
-        "log_prob": np.append(episode.log_prob, np.float32(0)),
-        "reward": np.insert(episode.reward, 0, 0),
-    }

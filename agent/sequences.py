@@ -19,12 +19,14 @@ class SampleMix:
         rewarded: share that is made to contain a nonzero reward.
         rewarded_cap: `rewarded` is at most this times the number of rewarded steps stored, lest the model overfit a handful.
         recent_window: steps, over all environments together.
+        history: share drawn uniformly from what is on disk alone.
     """
 
     recent: float = 0.25
     rewarded: float = 0.25
     rewarded_cap: float = 0.05
     recent_window: int = 2000
+    history: float = 0.0
 
 
 @dataclass
@@ -52,10 +54,21 @@ class SequenceBatch:
     truncated: np.ndarray
     task: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.reward)
+
     @property
     def last(self) -> np.ndarray:
         """(B, T) bool, the observation is its episode's last."""
         return self.terminated | self.truncated
+
+
+def joined(first: SequenceBatch, second: SequenceBatch) -> SequenceBatch:
+    """The slices of two batches of the same length in time, those of the first one first."""
+    arrays = dict(vars(first))
+    theirs = dict(vars(second))
+    obs = {key: np.concatenate([value, theirs["obs"][key]]) for key, value in arrays.pop("obs").items()}
+    return SequenceBatch(obs=obs, **{name: np.concatenate([value, theirs[name]]) for name, value in arrays.items()})
 
 
 @dataclass
@@ -108,6 +121,23 @@ class OpenEpisode:
 
     def __len__(self) -> int:
         return len(self.action)
+
+
+def action_fields(episode: Episode | OpenEpisode) -> dict[str, np.ndarray]:
+    """Actions, log-probabilities and rewards of T steps as those of T + 1 records."""
+    return {
+        "action": np.concatenate([episode.action, np.zeros_like(episode.action, shape=(1, *episode.action.shape[1:]))]),
+        "log_prob": np.append(episode.log_prob, np.float32(0)),
+        "reward": np.insert(episode.reward, 0, 0),
+    }
+
+
+def episode_fields(episode: Episode) -> dict[str, np.ndarray]:
+    """All that T + 1 records hold of a finished episode, beside observations and the task."""
+    time = np.arange(len(episode) + 1)
+    end = time == len(episode)
+    flags = {"first": time == 0, "terminated": end & episode.terminated, "truncated": end & episode.truncated}
+    return action_fields(episode) | flags
 
 
 def pack_open_episodes(episodes: Sequence[OpenEpisode]) -> dict[str, np.ndarray]:

@@ -11,30 +11,19 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from agent.files import publish, sync
 from agent.sequences import Episode
+from agent.shard_file import FORMAT, opened, read_episode, write_episode
 from envs.errors import UserError
-from envs.spaces.actions import can_be_taken, describe_actions
-from envs.spaces.specs import EnvSpec, ModalitySpec
+from envs.spaces.specs import EnvSpec
 
-FORMAT = 1
-CHUNK_BYTES = 1 << 20
-STEP_FIELDS = {  # and `actions`, whose shape and dtype are the spec's
-    "log_probs": np.float32,
-    "rewards": np.float32,
-    "terminations": np.bool_,
-    "truncations": np.bool_,
-}
 NAME = re.compile(r"shard_(\d{6,})\.h5")
 
 
@@ -63,10 +52,15 @@ class ShardWriter:
     """
 
     def __init__(
-        self, folder: Path, spec: EnvSpec, episodes_per_shard: int = 64, synthetic: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        spec: EnvSpec,
+        episodes_per_shard: int = 64,
+        synthetic: Mapping[str, Any] | None = None,
+        compression: str = "gzip",
     ) -> None:
         self.folder, self.spec, self.episodes_per_shard = Path(folder), spec, episodes_per_shard
-        self.synthetic = synthetic
+        self.synthetic, self.compression = synthetic, compression
         self.folder.mkdir(parents=True, exist_ok=True)
         self.names = shard_names(self.folder)
         self._waiting: list[Episode] = []
@@ -92,7 +86,7 @@ class ShardWriter:
             file.attrs["total_episodes"] = len(self._waiting)
             file.attrs["total_steps"] = sum(len(episode) for episode in self._waiting)
             for index, episode in enumerate(self._waiting):
-                _write_episode(file.create_group(f"episode_{index}"), index, episode)
+                write_episode(file.create_group(f"episode_{index}"), index, episode, self.compression)
         sync(temporary)
         publish(temporary, path)
         self.names.append(path.name)
@@ -129,13 +123,13 @@ class ShardReader:
         for name in reversed(names):
             if records <= 0:
                 break
-            with _opened(self.folder / name, self.spec) as file:
+            with opened(self.folder / name, self.spec) as file:
                 records -= int(file.attrs["total_steps"]) + int(file.attrs["total_episodes"])
             chosen.insert(0, name)
         return chosen
 
     def _read(self, path: Path) -> Iterator[Episode]:
-        with _opened(path, self.spec) as file:
+        with opened(path, self.spec) as file:
             origin = _origin(file)
             if origin is not None and not self.synthetic:
                 said = ", ".join(f"{key} {value}" for key, value in origin.items())
@@ -143,7 +137,7 @@ class ShardReader:
                     f"Replay shard {path} holds imagined episodes ({said}): move it away, or learn from them too by "
                     "replay.synthetic=true."
                 )
-            episodes = [_read_episode(file, index, self.spec) for index in range(int(file.attrs["total_episodes"]))]
+            episodes = [read_episode(file, index, self.spec) for index in range(int(file.attrs["total_episodes"]))]
             episodes = [replace(episode, synthetic=origin is not None) for episode in episodes]
             if len(file) != len(episodes):
                 raise ValueError(f"it holds {len(file)} groups and announces {len(episodes)} episodes")
@@ -152,7 +146,7 @@ class ShardReader:
 
 def synthetic_origin(path: Path, spec: EnvSpec) -> dict[str, Any] | None:
     """Where a shard's imagined episodes come from; None for a shard of real ones. Raises UserError as the reader does."""
-    with _opened(path, spec) as file:
+    with opened(path, spec) as file:
         return _origin(file)
 
 
@@ -163,129 +157,6 @@ def _origin(file: h5py.File) -> dict[str, Any] | None:
     if not isinstance(origin, dict):
         raise ValueError("its mark of imagined episodes says nothing")
     return origin
-
-
-@contextmanager
-def _opened(path: Path, spec: EnvSpec) -> Iterator[h5py.File]:
-    """An open shard whose header fits; whatever proves wrong with it becomes a UserError that names the file."""
-    try:
-        with h5py.File(path, "r") as file:
-            found = file.attrs.get("strata_format")
-            if found != FORMAT:
-                raise ValueError(f"its format is {found}, this version reads {FORMAT}")
-            difference = _difference(EnvSpec.from_dict(json.loads(str(file.attrs["spec"]))), spec)
-            if difference:
-                raise ValueError(f"it was recorded in another environment, where {difference}")
-            yield file
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        why = str(error.args[0] if isinstance(error, KeyError) else error)
-        raise UserError(f"Replay shard {path} cannot be used ({why}): move it away, or restore it from a copy.") from error
-
-
-def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
-    steps = len(episode)
-    group.attrs.update(id=index, total_steps=steps, task=episode.task, seed=episode.seed)
-    group.attrs.update(
-        env_index=episode.env_index, end_step=episode.end_step, crc32=_checksum(episode), held_out=episode.held_out
-    )
-    for key, values in episode.obs.items():
-        rows = max(1, min(len(values), CHUNK_BYTES // max(values[0].nbytes, 1)))
-        chunks = (rows, *values.shape[1:])
-        group.create_dataset(f"observations/{_name(key)}", data=values, chunks=chunks, compression="gzip", compression_opts=1)
-    at_end = np.arange(steps) == steps - 1
-    fields = {
-        "log_probs": episode.log_prob,
-        "rewards": episode.reward,
-        "terminations": at_end & episode.terminated,
-        "truncations": at_end & episode.truncated,
-    }
-    group.create_dataset("actions", data=episode.action)
-    for name, dtype in STEP_FIELDS.items():
-        group.create_dataset(name, data=np.asarray(fields[name], dtype))
-
-
-def _read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
-    """Episode `index` of a shard; raises ValueError or KeyError where it is not as it must be."""
-    name = f"episode_{index}"
-    group = file[name]
-    steps = int(group.attrs["total_steps"])
-    if steps < 1:
-        raise ValueError(f"{name} has {steps} steps")
-    obs = {
-        leaf.key: _read(group, f"observations/{_name(leaf.key)}", (steps + 1, *leaf.shape), leaf.dtype)
-        for leaf in spec.observations
-    }
-    fields = {field: _read(group, field, (steps,), dtype) for field, dtype in STEP_FIELDS.items()}
-    action = _read(group, "actions", (steps, *spec.action.shape), spec.action.agent_dtype)
-    if not can_be_taken(spec.action, action):
-        raise ValueError(f"{name}/actions are not all actions of this environment ({describe_actions(spec.action)})")
-    ends = fields["terminations"] | fields["truncations"]
-    if ends[:-1].any() or not ends[-1]:
-        raise ValueError(f"{name} does not end at its last step and there alone")
-    episode = Episode(
-        obs=obs,
-        action=action,
-        log_prob=fields["log_probs"],
-        reward=fields["rewards"],
-        terminated=bool(fields["terminations"][-1]),
-        truncated=bool(fields["truncations"][-1]),
-        task=str(group.attrs["task"]),
-        seed=int(group.attrs["seed"]),
-        env_index=int(group.attrs["env_index"]),
-        end_step=int(group.attrs["end_step"]),
-        held_out=bool(group.attrs.get("held_out", False)),
-    )
-    if _checksum(episode) != group.attrs["crc32"]:
-        raise ValueError(f"{name} does not match its checksum")
-    return episode
-
-
-def _checksum(episode: Episode) -> int:
-    """CRC-32 of an episode's arrays: HDF5 itself would notice a flipped bit only in what is compressed."""
-    fields = {"log_probs": episode.log_prob, "rewards": episode.reward}
-    checksum = 0
-    for key in sorted(episode.obs):
-        checksum = zlib.crc32(episode.obs[key].tobytes(), checksum)
-    checksum = zlib.crc32(np.ascontiguousarray(episode.action).tobytes(), checksum)
-    for name, values in fields.items():
-        checksum = zlib.crc32(np.asarray(values, STEP_FIELDS[name]).tobytes(), checksum)
-    return checksum
-
-
-def _read(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    dataset = group[name]
-    where = f"{str(group.name).strip('/')}/{name}"
-    if not isinstance(dataset, h5py.Dataset) or dataset.shape != shape or dataset.dtype != np.dtype(dtype):
-        found = f"{dataset.shape} {dataset.dtype}" if isinstance(dataset, h5py.Dataset) else "no array"
-        raise ValueError(f"{where} is {found} in place of {shape} {np.dtype(dtype)}")
-    values = np.asarray(dataset[()])
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError(f"{where} is not finite")
-    return values
-
-
-def _difference(found: EnvSpec, expected: EnvSpec) -> str:
-    """What sets two specs apart, for people; empty where data of one fits the other (`origin` is for people only)."""
-
-    def describe(leaf: ModalitySpec) -> str:
-        return f"{leaf.kind} {leaf.shape} {leaf.dtype}" + (f" of {leaf.classes} classes" if leaf.classes else "")
-
-    there = {leaf.key: replace(leaf, origin="") for leaf in found.observations}
-    here = {leaf.key: replace(leaf, origin="") for leaf in expected.observations}
-    for key in [*here, *there]:
-        if there.get(key) != here.get(key):
-            ours, theirs = (describe(leaves[key]) if key in leaves else "absent" for leaves in (here, there))
-            return f"observation {key} is {theirs} and not {ours}" if ours != theirs else f"observation {key} is static otherwise"
-    return (
-        ""
-        if found.action == expected.action
-        else f"the actions are {describe_actions(found.action)} and not {describe_actions(expected.action)}"
-    )
-
-
-def _name(key: str) -> str:
-    """An observation's key as the name of a dataset: HDF5 takes slashes for folders and a lone dot for the folder itself."""
-    return "%2E" if key == "." else key.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
 
 
 def _number(name: str) -> int:

@@ -93,9 +93,12 @@ class Streams:
         """Observations {key: (n, *shape)} at places (n,)."""
         return {key: values[places] for key, values in self._obs.items()}
 
-    def draw(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix, whole: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows and first times (B,) of slices drawn by `mix`, in random order; none straddles a write head.
 
+        The shares of `mix` are of `whole` slices, of which others may come from elsewhere; of `batch` where it is not given.
         Raises ValueError while no row holds `length` records.
         """
         room = np.maximum(self.size - length + 1, 0)  # (E,) slices that each row holds
@@ -104,8 +107,9 @@ class Streams:
         window = -(-mix.recent_window // self.rows)
         recent_room = np.minimum(room, max(window - length + 1, 1))
         hits = np.where(room > 0, self._hit_tail - self._hit_head, 0)
-        rewarded = min(_round(batch * min(mix.rewarded, mix.rewarded_cap * int(hits.sum())), rng), batch)
-        recent = min(_round(batch * mix.recent, rng), batch - rewarded)
+        whole = whole or batch
+        rewarded = min(_round(whole * min(mix.rewarded, mix.rewarded_cap * int(hits.sum())), rng), batch)
+        recent = min(_round(whole * mix.recent, rng), batch - rewarded)
 
         rows, times = self._draw_rewarded(hits, rewarded, length, rng)
         for places, number in ((recent_room, recent), (room, batch - rewarded - recent)):

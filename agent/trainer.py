@@ -19,6 +19,7 @@ from agent.config import RunConfig
 from agent.dream.job import check_dream
 from agent.evaluation import EvaluationStopped, check_evaluation
 from agent.health import Health
+from agent.history import History
 from agent.holdout import Holdout
 from agent.imagined_success import imagined_signals
 from agent.learner import Learner
@@ -27,8 +28,8 @@ from agent.metrics import Averager, SuccessTracker
 from agent.periodic import PeriodicEvaluation
 from agent.progress import Progress
 from agent.replay import Replay, SampleMix
+from agent.replay_settings import check_replay, make_writer
 from agent.rewards import LearnedReward
-from agent.shards import ShardWriter
 from agent.signals import OF_EPISODES, check_signals, check_values
 from agent.timing import PhaseTimer
 from agent.value_error import episode_signals
@@ -138,6 +139,7 @@ def check_ranges(config: RunConfig) -> None:
         )
     if hierarchy.name == "director":
         check_director(hierarchy)
+    check_replay(config.replay)
     if model.precision not in PRECISIONS:
         raise UserError(f"model.precision={model.precision} is unknown; choose one of {', '.join(PRECISIONS)}")
     if not 0 <= model.modality_dropout <= 1:
@@ -189,12 +191,17 @@ class Trainer:
         check_values(required, self.agent.model, self.agent.hierarchy, self.device)
         self.learner.required_signals, self.learner.task_ids = required, self.tasks.ids
         memory = config.replay
-        self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window)
-        self.writer = ShardWriter(self.folder / "replay", self.envs.spec, memory.episodes_per_shard)
+        self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window, memory.history)
+        self.writer = make_writer(memory, self.folder / "replay", self.envs.spec)
         # Room for as large a share as is held out, and for a few sequences of every environment.
         records = max(int(train.validation * memory.capacity), 4 * self.envs.num_envs * train.length)
         holdout = Holdout(train.validation, train.validation_after, records)
         self.replay = Replay(self.envs.spec, self.envs.num_envs, memory.capacity, self.tasks.ids, self.writer.add, holdout)
+        if memory.history:
+            self.replay.history = History(
+                self.folder / "replay", self.envs.spec, self.tasks.ids, lambda: self.writer.names,
+                memory.capacity, memory.cache, memory.prefetch,
+            )  # fmt: skip
         self.collector = Collector(
             self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng, config.env.report,
             config.hierarchy.plan_training,

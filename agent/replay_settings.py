@@ -1,0 +1,36 @@
+"""The `replay` keys of the config: what makes sense, and the writer that they ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.config import ReplayConfig
+from agent.shard_file import COMPRESSIONS
+from agent.shards import ShardWriter
+from envs.errors import UserError
+from envs.spaces.specs import EnvSpec
+
+
+def check_replay(replay: ReplayConfig) -> None:
+    """Refuse what would end a run in the middle.
+
+    Raises:
+        UserError: numbers out of range, shares of more than all, a compression that HDF5 does not have of its own.
+    """
+    shares = {name: getattr(replay, name) for name in ("recent", "rewarded", "history")}
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise UserError(f"replay.{name}={share} is a share: give 0 to 1")
+    if replay.history and sum(shares.values()) > 1:
+        given = ", ".join(f"replay.{name}={share}" for name, share in shares.items())
+        raise UserError(f"{given} are shares of the same sequences and more than all of them: lower one")
+    for name, lowest in (("cache", 0), ("prefetch", 0), ("episodes_per_shard", 1)):
+        if getattr(replay, name) < lowest:
+            raise UserError(f"replay.{name}={getattr(replay, name)} is too few: give {lowest} or more")
+    if replay.compression not in COMPRESSIONS:
+        raise UserError(f"replay.compression={replay.compression} is unknown; choose one of {', '.join(COMPRESSIONS)}")
+
+
+def make_writer(replay: ReplayConfig, folder: Path, spec: EnvSpec) -> ShardWriter:
+    """What writes a run's finished episodes."""
+    return ShardWriter(folder, spec, replay.episodes_per_shard, compression=replay.compression)
