@@ -34,7 +34,7 @@ def choose_device(name: str) -> torch.device:
 
 def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple[Agent, Engine]:
     """A fresh agent and the engine that trains its world model. Seed torch first."""
-    engine = make_engine(config.sharding, WorldModel(spec, config.model), device)
+    engine = make_engine(config.sharding, lambda: WorldModel(spec, config.model), device)
     model = engine.inference_copy()
     hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, spec.action).to(device)
     return Agent(model, hierarchy, device, make_planner(hierarchy, model, config.hierarchy)), engine

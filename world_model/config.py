@@ -79,4 +79,8 @@ class ShardingConfig:
     """The `sharding` config group: where the world model's parameters live."""
 
     engine: str = "local"  # local | deepspeed
-    stage: int = 0  # ZeRO stage of DeepSpeed: 0 to 2
+    stage: int = 0  # ZeRO stage of DeepSpeed: 0 to 3
+    persistence: int = 100_000  # stage 3: matrices of up to so many numbers stay whole on every process
+    gather: str = "rollout"  # stage 3: rollout | step, how acting and imagination come by whole weights
+    offload: str = "none"  # none | optimizer | all: what is kept in the CPU's memory
+    tensor_parallel: int = 1  # processes that share each matrix product

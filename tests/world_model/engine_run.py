@@ -24,14 +24,17 @@ from world_model.model import Sequences, WorldModel
 GRAD_CLIP = 3.0  # below every gradient's norm: clipping is part of what is compared
 ENDS = {0: 4, 1: 7, 2: 2, 3: 9}  # one in every row: all rows have equally many valid steps
 UPDATES = 5
+PERSISTENCE = 100  # most matrices of the tiny model are larger, its biases smaller
 
 
 def new_engine(name: str, seed: int = 0, pretrained: dict[str, Any] | None = None) -> Engine:
-    """`name` is `local` or `deepspeed:STAGE`; `pretrained` as in the config."""
+    """`name` is `local`, `deepspeed:STAGE` or `deepspeed:3:GATHER`; `pretrained` as in the config."""
     kind, _, stage = name.partition(":")
     torch.manual_seed(seed)
-    model = WorldModel(SPEC, tiny_config(grad_clip=GRAD_CLIP, weight_decay=0.1, pretrained=pretrained or {}))
-    return make_engine(ShardingConfig(kind, int(stage or 0)), model, torch.device("cpu"))
+    config = tiny_config(grad_clip=GRAD_CLIP, weight_decay=0.1, pretrained=pretrained or {})
+    stage, _, gather = stage.partition(":")
+    sharding = ShardingConfig(kind, int(stage or 0), persistence=PERSISTENCE, gather=gather or "rollout")
+    return make_engine(sharding, lambda: WorldModel(SPEC, config), torch.device("cpu"))
 
 
 def rows(batch: Sequences, rank: int, processes: int) -> Sequences:

@@ -62,12 +62,12 @@ def test_every_zero_stage_takes_the_updates_of_plain_pytorch_and_resumes_them_wi
     assert min(expected["grad_norm"]) > GRAD_CLIP  # else clipping is not seen
     saved = tmp_path / "local.pt"
     torch.save(train(new_engine("local"), end=2), saved)
-    stages = ("deepspeed:0", "deepspeed:1", "deepspeed:2")
+    stages = ("deepspeed:0", "deepspeed:1", "deepspeed:2", "deepspeed:3", "deepspeed:3:step")
     runs: list[dict[str, Any]] = [{"engine": name} for name in stages]
     runs += [{"engine": name, "first": 2, "saved": str(saved)} for name in stages]
     extensions = tmp_path / "extensions"
     (found,) = trainings(tmp_path, runs, CXX="/no/compiler", TORCH_EXTENSIONS_DIR=str(extensions))
-    for whole, resumed in zip(found[:3], found[3:], strict=True):
+    for whole, resumed in zip(found[: len(stages)], found[len(stages) :], strict=True):
         assert_same(whole, expected)
         assert_same(resumed, expected, UPDATES - 2)
     assert not extensions.exists()
@@ -91,22 +91,26 @@ def test_two_processes_with_half_a_batch_each_take_the_updates_of_one_and_one_re
     runs: list[dict[str, Any]] = [
         {"engine": "deepspeed:1"},
         {"engine": "deepspeed:2", "first": 2, "saved": str(saved)},
+        {"engine": "deepspeed:3"},
+        {"engine": "deepspeed:3:step", "first": 2, "saved": str(saved)},
         {"engine": "deepspeed:1", "end": 2},
+        {"engine": "deepspeed:3:step", "end": 2},
     ]
     ranks = trainings(tmp_path, runs, LAUNCHER)
     assert len(ranks) == 2
-    for run, updates in ((0, UPDATES), (1, UPDATES - 2)):
+    for run, updates in ((0, UPDATES), (1, UPDATES - 2), (2, UPDATES), (3, UPDATES - 2)):
         mean = [sum(losses) / 2 for losses in zip(*(rank[run]["loss"] for rank in ranks), strict=True)]
-        for rank in ranks:
-            assert_same(rank[run] | {"loss": mean}, expected, updates)
-    assert_same(train(new_engine("local", seed=1), first=2, saved=ranks[1][2]), expected, UPDATES - 2)
+        assert ranks[1][run]["grad_norm"] == ranks[0][run]["grad_norm"]
+        assert_same(ranks[0][run] | {"loss": mean}, expected, updates)
+    for run in (4, 5):
+        assert_same(train(new_engine("local", seed=1), first=2, saved=ranks[0][run]), expected, UPDATES - 2)
 
 
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
         ({"DS_ACCELERATOR": "cuda"}, "device=cpu does not go with DS_ACCELERATOR=cuda: unset it, or use device=cuda"),
-        ({"WORLD_SIZE": "2"}, "sharding=deepspeed: WORLD_SIZE is set, but .* RANK .*; use torchrun, or unset WORLD_SIZE"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is set, but .* RANK .*; use torchrun, or unset WORLD_SIZE"),
     ],
 )
 def test_an_environment_for_other_processes_is_refused_in_one_sentence(environment: dict[str, str], sentence: str):
@@ -123,13 +127,25 @@ def test_an_environment_for_other_processes_is_refused_in_one_sentence(environme
 @pytest.mark.parametrize(
     ("sharding", "sentence"),
     [
-        (ShardingConfig("deepspeed", 3), "sharding.stage=3 .*choose 0, 1 or 2"),
+        (ShardingConfig("deepspeed", 4), "sharding.stage=4 is unknown; choose one of 0, 1, 2, 3"),
+        (ShardingConfig("deepspeed", 3, gather="never"), "sharding.gather=never is unknown; choose one of rollout, step"),
+        (ShardingConfig("deepspeed", 3, persistence=-1), "sharding.persistence=-1 is too few"),
+        (ShardingConfig("deepspeed", 2, offload="all"), "give sharding=zero3, or sharding.offload=optimizer"),
+        (ShardingConfig("deepspeed", 0, offload="optimizer"), "give sharding=zero1, zero2 or zero3"),
+        (ShardingConfig("local", offload="optimizer"), "sharding.offload=optimizer is DeepSpeed's"),
+        (ShardingConfig("deepspeed", 1, tensor_parallel=2), "sharding.tensor_parallel=2 is not supported.*; give 1"),
         (ShardingConfig("horovod"), "sharding.engine 'horovod' is unknown; choose local or deepspeed"),
     ],
 )
-def test_an_unknown_engine_or_stage_is_refused_by_name(sharding: ShardingConfig, sentence: str):
+def test_settings_that_there_are_none_of_or_that_do_not_go_together_are_refused_by_name(sharding: ShardingConfig, sentence: str):
     with pytest.raises(UserError, match=sentence):
-        make_engine(sharding, WorldModel(SPEC, tiny_config()), torch.device("cpu"))
+        make_engine(sharding, lambda: WorldModel(SPEC, tiny_config()), torch.device("cpu"))
+
+
+def test_several_processes_need_an_engine_for_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="sharding=local trains in one process: give sharding=zero1"):
+        make_engine(ShardingConfig(), lambda: WorldModel(SPEC, tiny_config()), torch.device("cpu"))
 
 
 def test_a_plain_run_does_not_import_deepspeed():

@@ -2,28 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from envs.errors import UserError
 from world_model.config import ShardingConfig
 from world_model.engines.base import Engine
+from world_model.engines.joining import launched_processes
 from world_model.engines.local import LocalEngine
 from world_model.model import WorldModel
 
+STAGES = (0, 1, 2, 3)
+GATHER = ("rollout", "step")
+OFFLOAD = ("none", "optimizer", "all")
 
-def make_engine(config: ShardingConfig, model: WorldModel, device: torch.device) -> Engine:
-    """The engine named by `config.engine`; DeepSpeed is imported only where it is asked for.
+
+def make_engine(config: ShardingConfig, build: Callable[[], WorldModel], device: torch.device) -> Engine:
+    """The engine named by `config.engine`, with the model that `build` makes; DeepSpeed is imported only where it is asked for.
 
     Raises:
-        UserError: if there is none of that name.
+        UserError: if there is none of that name, or settings that do not go together.
     """
+    check_sharding(config)
     if config.engine == "local":
-        return LocalEngine(model, device)
-    if config.engine == "deepspeed":
-        from world_model.engines.deepspeed import DeepSpeedEngine
+        return LocalEngine(build(), device)
+    if config.stage == 3:
+        from world_model.engines.partitioned import PartitionedEngine
 
-        return DeepSpeedEngine(model, device, config.stage)
-    raise UserError(f"sharding.engine '{config.engine}' is unknown; choose local or deepspeed")
+        return PartitionedEngine(build, device, config)
+    from world_model.engines.deepspeed import DeepSpeedEngine
+
+    return DeepSpeedEngine(build, device, config)
 
 
-__all__ = ["Engine", "LocalEngine", "make_engine"]
+def check_sharding(config: ShardingConfig) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        UserError: which, and what to give in their place.
+    """
+    if config.engine not in ("local", "deepspeed"):
+        raise UserError(f"sharding.engine '{config.engine}' is unknown; choose local or deepspeed")
+    if config.stage not in STAGES:
+        raise UserError(f"sharding.stage={config.stage} is unknown; choose one of {', '.join(map(str, STAGES))}")
+    for key, value, known in (("gather", config.gather, GATHER), ("offload", config.offload, OFFLOAD)):
+        if value not in known:
+            raise UserError(f"sharding.{key}={value} is unknown; choose one of {', '.join(known)}")
+    if config.persistence < 0:
+        raise UserError(f"sharding.persistence={config.persistence} is too few: give 0 or more numbers")
+    if config.engine == "local":
+        if launched_processes() > 1:
+            raise UserError("sharding=local trains in one process: give sharding=zero1, say, or start the run without a launcher")
+        if config.offload != "none":
+            raise UserError(f"sharding.offload={config.offload} is DeepSpeed's: give sharding=zero1 to zero3")
+    elif config.offload == "all" and config.stage < 3:
+        raise UserError("sharding.offload=all moves partitioned weights: give sharding=zero3, or sharding.offload=optimizer")
+    elif config.offload == "optimizer" and config.stage == 0:
+        raise UserError("sharding.offload=optimizer needs sharded optimiser states: give sharding=zero1, zero2 or zero3")
+    if config.tensor_parallel != 1:
+        raise UserError(
+            f"sharding.tensor_parallel={config.tensor_parallel} is not supported: DeepSpeed splits the layers of known models "
+            "between processes with one common batch, and here each brings its own; give 1, and sharding=zero3 for large models"
+        )
+
+
+__all__ = ["Engine", "LocalEngine", "check_sharding", "make_engine"]

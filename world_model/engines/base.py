@@ -63,14 +63,19 @@ class Engine(Protocol):
         """What acting, evaluation and imagination call; its weights are those of the last step."""
         ...
 
+    def shapes(self) -> dict[str, torch.Size]:
+        """Of all weights of the model, by name, without gathering them."""
+        ...
+
     def weights(self) -> dict[str, Tensor]:
-        """All weights of the model, gathered."""
+        """All weights of the model, gathered; of several processes rank 0 at least is answered with them."""
         ...
 
     def load_weights(self, weights: dict[str, Tensor]) -> None: ...
 
     def optimizer_state(self) -> dict[str, Any]:
-        """As `torch.optim.AdamW.state_dict` of the whole model, however it is sharded: any engine resumes what another saved."""
+        """As `torch.optim.AdamW.state_dict` of the whole model, however it is sharded: any engine resumes what another saved.
+        Of several processes rank 0 at least is answered with it."""
         ...
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None: ...

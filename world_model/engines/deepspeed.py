@@ -1,15 +1,17 @@
 """DeepSpeed: the same training on one process or many, optimiser states (stage 1) and gradients (stage 2) sharded over them.
 
-The processes are those that torchrun started; without a launcher the run is a group of one. Each brings its own batch and
-gradients are averaged, so N processes with equal numbers of valid steps take the update that one process takes on all their
-batches together. The gradient norm is clipped after averaging. Symbol tables and running means are buffers: it is for the
-caller to keep them equal.
+The processes are those that a launcher started; without one the run is a group of one. Each brings its own batch and gradients
+are averaged, so N processes with equal numbers of valid steps take the update that one process takes on all their batches
+together. The gradient norm is clipped after averaging. Symbol tables and running means are buffers: it is for the caller to keep
+them equal. Stage 3, which partitions the weights too, is in `world_model.engines.partitioned`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,13 +19,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from envs.errors import UserError
+from world_model.config import ModelConfig, ShardingConfig
 from world_model.engines.base import evaluate, make_optimizer
+from world_model.engines.joining import join_processes
 from world_model.gradients import gradient_norms
+from world_model.memory import LARGEST_BUCKET
 from world_model.model import ModelOutput, Sequences, WorldModel
 
-STAGES = (0, 1, 2)
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter, beside its step count
-LARGEST_BUCKET = 500_000_000  # gradients that are reduced at once: DeepSpeed's default
 
 
 class DeepSpeedEngine:
@@ -31,32 +34,32 @@ class DeepSpeedEngine:
 
     The weights are whole on every process after each step, so acting and imagination use the module itself. Optimiser states are
     saved in the layout of `torch.optim.AdamW`: a run can be resumed at another stage, on another number of processes or by
-    `LocalEngine`. `optimizer_state` communicates from stage 1 on: every process calls it.
+    `LocalEngine`. DeepSpeed's own checkpoints, whose form depends on both, are therefore not written at all. From stage 1 on
+    `optimizer_state` communicates: every process calls it, and the first alone is answered with the whole.
 
     Raises:
-        UserError: if the stage is none of these, DeepSpeed does not serve the device, or a launcher left out what others need.
+        UserError: DeepSpeed does not serve the device, or a launcher left out what others need.
     """
 
-    def __init__(self, model: WorldModel, device: torch.device, stage: int) -> None:
-        if stage not in STAGES:
-            raise UserError(f"sharding.stage={stage} is not supported: weights stay whole on every process; choose 0, 1 or 2")
-        deepspeed = _import_deepspeed(device)
-        _join_processes(deepspeed)
-        config = model.config
-        self.model, self.stage = model.to(device), stage
-        self.optimizer = make_optimizer(model)
+    def __init__(self, build: Callable[[], WorldModel], device: torch.device, config: ShardingConfig) -> None:
+        deepspeed = import_deepspeed(device)
+        join_processes(device)
+        self.stage = config.stage
+        self.model = self._built(build, config).to(device)
+        self.rank = dist.get_rank()
+        self.optimizer = make_optimizer(self.model)
         self._sizes = [len(group["params"]) for group in self.optimizer.param_groups]
         # In the order of the states that are saved.
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        bucket = min(sum(parameter.numel() for parameter in self._parameters), LARGEST_BUCKET)
-        settings = {
-            "train_micro_batch_size_per_gpu": 1,  # it has to be given, but is only counted with: train_step is handed its batches
-            "gradient_clipping": config.grad_clip,
-            "steps_per_print": None,
-            # Stage 2 allocates a buffer of a whole bucket, however small the model.
-            "zero_optimization": {"stage": stage, "reduce_bucket_size": bucket},
-        }
-        self.engine, *_ = deepspeed.initialize(model=_LossFirst(model), optimizer=self.optimizer, config=settings)
+        settings = deepspeed_settings(config, self.model.config, self._bucket())
+        self.engine, *_ = deepspeed.initialize(model=_LossFirst(self.model), optimizer=self.optimizer, config=settings)
+
+    def _built(self, build: Callable[[], WorldModel], config: ShardingConfig) -> WorldModel:
+        return build()
+
+    def _bucket(self) -> int:
+        """Gradients that are reduced at once. Stages 2 and 3 allocate so much, however small the model."""
+        return min(sum(parameter.numel() for parameter in self._parameters), LARGEST_BUCKET)
 
     def train_step(self, batch: Sequences, norms: bool = False) -> tuple[ModelOutput, dict[str, float]]:
         """One update. The output and its losses are of this process's batch, the gradient norms of all of them.
@@ -72,6 +75,7 @@ class DeepSpeedEngine:
         else:
             self.engine.step()
             norm = self.engine.get_global_grad_norm()
+        average_running(self.model)
         return output, {"grad_norm": float(norm), **of_parts}
 
     def validate(self, batch: Sequences) -> ModelOutput:
@@ -88,6 +92,9 @@ class DeepSpeedEngine:
     def inference_copy(self) -> WorldModel:
         return self.model
 
+    def shapes(self) -> dict[str, torch.Size]:
+        return {name: value.shape for name, value in self.model.state_dict().items()}
+
     def weights(self) -> dict[str, Tensor]:
         return self.model.state_dict()
 
@@ -97,44 +104,53 @@ class DeepSpeedEngine:
             self.engine.optimizer.refresh_fp32_params()
 
     def optimizer_state(self) -> dict[str, Any]:
-        """As `torch.optim.AdamW.state_dict` of an unsharded model: plain values and whole tensors."""
+        """As `torch.optim.AdamW.state_dict` of an unsharded model: plain values and whole tensors, which only rank 0 keeps."""
         if self.stage == 0:
             return self.optimizer.state_dict()
-        from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_get_full_optimizer_state
+        from deepspeed.utils import safe_get_full_optimizer_state
 
         groups = self._groups()
         if not self.optimizer.state:  # nothing has been learned yet
             return {"state": {}, "param_groups": groups}
-        sharded = self.engine.optimizer
-        for parameters, shard in zip(sharded.bit16_groups, sharded.single_partition_of_fp32_groups, strict=True):
-            lazy_init_hp_params_optimizer_state(parameters, shard, self.optimizer.state)  # DeepSpeed does so for the first alone
+        self._link_shards()
         step = next(iter(self.optimizer.state.values()))["step"]
-        states = {
-            index: {"step": step.clone()} | {name: safe_get_full_optimizer_state(parameter, name) for name in MOMENTS}
-            for index, parameter in enumerate(self._parameters)
-        }
+        states: dict[int, dict[str, Tensor]] = {}
+        for index, parameter in enumerate(self._parameters):
+            moments = {name: safe_get_full_optimizer_state(parameter, name).cpu() for name in MOMENTS}
+            if self.rank == 0:
+                states[index] = {"step": step.clone()} | moments
         return {"state": states, "param_groups": groups}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take up the moments of `state`; learning rate and the like stay those of the config."""
+        """Take up the moments of `state`, whole on every process; learning rate and the like stay those of the config."""
         states: dict[int, dict[str, Tensor]] = state["state"]
         if self.stage == 0:
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         elif states:
-            self._load_shards(states)
+            step = max(own["step"] for own in states.values())
+            for shard in self._shards():
+                self.optimizer.state[shard] = {"step": step.clone()} | {name: torch.zeros_like(shard) for name in MOMENTS}
+            self._link_shards()
+            for index, own in states.items():  # a parameter that never had a gradient has none: its moments are zero
+                for name in MOMENTS:
+                    self._set_moment(self._parameters[index], own[name], name)
 
-    def _load_shards(self, states: dict[int, dict[str, Tensor]]) -> None:
-        from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_set_full_optimizer_state
+    def _shards(self) -> list[Tensor]:
+        """This process's share of the weights, flat, one of every group."""
+        return list(self.engine.optimizer.single_partition_of_fp32_groups)
 
-        sharded = self.engine.optimizer
-        step = max(own["step"] for own in states.values())
-        for parameters, shard in zip(sharded.bit16_groups, sharded.single_partition_of_fp32_groups, strict=True):
-            self.optimizer.state[shard] = {"step": step.clone()} | {name: torch.zeros_like(shard) for name in MOMENTS}
+    def _link_shards(self) -> None:
+        """Tell every parameter which part of the shards' states is its own: DeepSpeed does so for the first group alone."""
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+        for parameters, shard in zip(self.engine.optimizer.bit16_groups, self._shards(), strict=True):
             lazy_init_hp_params_optimizer_state(parameters, shard, self.optimizer.state)
-        for index, own in states.items():  # a parameter that never had a gradient has none: its moments are zero
-            for name in MOMENTS:
-                safe_set_full_optimizer_state(self._parameters[index], own[name].to(self._parameters[index].device), name)
+
+    def _set_moment(self, parameter: nn.Parameter, value: Tensor, name: str) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        safe_set_full_optimizer_state(parameter, value.to(parameter.device), name)
 
     def _groups(self) -> list[dict[str, Any]]:
         """The settings of every group of parameters, and which they are."""
@@ -157,8 +173,46 @@ class _LossFirst(nn.Module):
         return output.loss, output
 
 
-def _import_deepspeed(device: torch.device) -> Any:
-    """DeepSpeed, bound to the device's kind: it chooses one for the whole process when it is imported."""
+def running_buffers(model: WorldModel) -> Iterator[Tensor]:
+    """What a training pass itself keeps a running mean of."""
+    if model.ensemble is not None:
+        yield model.ensemble.scale
+
+
+@torch.no_grad()
+def average_running(model: WorldModel) -> None:
+    """Give every process the mean of what each found on its own batch."""
+    if dist.get_world_size() > 1:
+        for buffer in running_buffers(model):
+            dist.all_reduce(buffer)
+            buffer /= dist.get_world_size()
+
+
+def deepspeed_settings(config: ShardingConfig, model: ModelConfig, bucket: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration."""
+    zero: dict[str, Any] = {"stage": config.stage, "reduce_bucket_size": max(bucket, 1)}
+    if config.stage == 3:
+        # No prefetching: it follows the order of the last pass, and held-out and imagined passes are others.
+        zero |= {"stage3_param_persistence_threshold": config.persistence, "stage3_prefetch_bucket_size": 0}
+    if config.offload in ("optimizer", "all"):
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if config.offload == "all":
+        zero["offload_param"] = {"device": "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # it has to be given, but is only counted with: train_step is handed its batches
+        "gradient_clipping": model.grad_clip,
+        "steps_per_print": None,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # offloaded states are stepped by AdamW itself, which needs no compiler
+    }
+
+
+def import_deepspeed(device: torch.device) -> Any:
+    """DeepSpeed, bound to the device's kind: it chooses one for the whole process when it is imported.
+
+    Raises:
+        UserError: it is bound to another kind already.
+    """
     os.environ.setdefault("DS_ACCELERATOR", device.type)
     import deepspeed
 
@@ -168,20 +222,6 @@ def _import_deepspeed(device: torch.device) -> Any:
     # A helper for tensor parallelism, which nothing here calls. DeepSpeed would compile it as soon as processes meet: it takes a
     # minute and a C++ compiler, and the lock of a killed build would make every later run wait for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.utils.logger.setLevel(logging.ERROR)  # it warns on standard output of what is meant to be so
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)  # DeepSpeed's own calls
     return deepspeed
-
-
-def _join_processes(deepspeed: Any) -> None:
-    """Meet the processes that a launcher started, or be a group of one, without a port that others could hold."""
-    os.environ.setdefault("LOCAL_RANK", "0")
-    if dist.is_initialized():
-        return
-    backend = deepspeed.accelerator.get_accelerator().communication_backend_name()
-    if "WORLD_SIZE" not in os.environ:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-        return
-    try:
-        dist.init_process_group(backend)
-    except ValueError as error:  # it names the variable
-        raise UserError(f"sharding=deepspeed: WORLD_SIZE is set, but {error}; use torchrun, or unset WORLD_SIZE") from error

@@ -18,7 +18,7 @@ class LocalEngine:
     def __init__(self, model: WorldModel, device: torch.device) -> None:
         self.model = model.to(device)
         self.grad_clip = model.config.grad_clip
-        self.optimizer = make_optimizer(model)
+        self.optimizer = make_optimizer(self.model)
 
     def train_step(self, batch: Sequences, norms: bool = False) -> tuple[ModelOutput, dict[str, float]]:
         output: ModelOutput = self.model(batch)
@@ -34,6 +34,9 @@ class LocalEngine:
 
     def inference_copy(self) -> WorldModel:
         return self.model
+
+    def shapes(self) -> dict[str, torch.Size]:
+        return {name: value.shape for name, value in self.model.state_dict().items()}
 
     def weights(self) -> dict[str, Tensor]:
         return self.model.state_dict()

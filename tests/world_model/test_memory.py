@@ -1,0 +1,37 @@
+"""What training state takes on each process, by hand. `python -m benchmarks.sharding` holds it against what is held."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from world_model.memory import TrainingMemory, parameter_sizes, predict
+
+SIZES = [1000, 7]  # numbers: 4028 bytes
+
+
+def test_without_sharding_every_process_holds_weights_gradients_and_two_moments():
+    assert predict(SIZES, None) == predict(SIZES, 0, processes=4) == TrainingMemory(4028, 4028, 2 * 4028)
+    assert predict(SIZES, None).total == 4 * 4028
+
+
+def test_stages_one_and_two_share_out_gradients_and_what_the_optimiser_holds():
+    share = 4 * (500 + 4)  # seven numbers on two processes are four on each
+    assert predict(SIZES, 1, processes=2) == predict(SIZES, 2, processes=2) == TrainingMemory(4028, share, 3 * share)
+    assert predict(SIZES, 2, processes=2, offload="optimizer").offloaded == 3 * share
+
+
+def test_stage_three_shares_out_weights_but_for_small_parameters_and_the_copy():
+    share = 4 * (250 + 2)
+    found = predict(SIZES, 3, processes=4, persistence=7)
+    assert found == TrainingMemory(share + 4 * 7, share, 3 * share, buckets=4028, copy=4028)
+    assert predict(SIZES, 3, processes=4, persistence=6).parameters == share
+    assert predict(SIZES, 3, processes=4, gather="step").copy == 0
+    assert predict(SIZES, 3, processes=4, offload="all").offloaded == 4 * share
+
+
+def test_only_what_is_trained_counts_and_there_are_no_other_stages():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1).requires_grad_(False))
+    assert parameter_sizes(model) == [6, 2]
+    with pytest.raises(ValueError, match="no stage 4"):
+        predict(SIZES, 4)

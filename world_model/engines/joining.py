@@ -1,0 +1,39 @@
+"""Meeting the processes that a launcher started (torchrun, or DeepSpeed's own)."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from envs.errors import UserError
+
+PATIENCE = timedelta(days=1)  # others wait for rank 0 while it evaluates; who dies is noticed at once all the same
+
+
+def launched_processes() -> int:
+    """How many processes a launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_processes(device: torch.device) -> None:
+    """Meet the processes that a launcher started, or be a group of one, without a port that others could hold.
+
+    Raises:
+        UserError: a launcher left out what the others need to be found.
+    """
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if "WORLD_SIZE" not in os.environ:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        return
+    try:
+        dist.init_process_group(backend, timeout=PATIENCE if backend == "gloo" else None)
+    except ValueError as error:  # it names the variable
+        raise UserError(f"WORLD_SIZE is set, but {error}; use torchrun, or unset WORLD_SIZE") from error

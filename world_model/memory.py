@@ -1,0 +1,84 @@
+"""How much memory the world model's training state takes on each process, as arithmetic: nothing is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+FLOAT = 4  # bytes: weights, gradients and optimiser states are float32
+LARGEST_BUCKET = 1 << 25  # gradients that DeepSpeed reduces at once; stage 3 keeps room for so many
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes on one process between a backward pass and its optimiser step.
+
+    Attributes:
+        parameters: the weights that training passes use.
+        gradients: after they were averaged over the processes.
+        optimizer: AdamW's two moments, and under ZeRO 1 to 3 the copy of its own share that each process steps on.
+        buckets: where gradients are put together to be averaged.
+        copy: the whole copy that acts and imagines (stage 3 with `gather=rollout`).
+        offloaded: of parameters and optimizer, what is in the CPU's memory in place of the accelerator's.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    buckets: int = 0
+    copy: int = 0
+    offloaded: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it, wherever it is."""
+        return self.parameters + self.gradients + self.optimizer + self.buckets + self.copy
+
+
+def predict(
+    sizes: Sequence[int],
+    stage: int | None,
+    processes: int = 1,
+    persistence: int = 100_000,
+    gather: str = "rollout",
+    offload: str = "none",
+) -> TrainingMemory:
+    """Memory of a world model's training state on each process (Rajbhandari et al. 2020, with AdamW in float32).
+
+    Args:
+        sizes: numbers in each trained parameter (`parameter_sizes`).
+        stage: of ZeRO, 0 to 3; None for `sharding=local`.
+        processes: over which it is sharded.
+        persistence, gather, offload: as in the `sharding` config group.
+
+    Padding of shards to equal lengths is left out: it is a few numbers a parameter. So is what a pass gathers for a moment.
+
+    Raises:
+        ValueError: a stage that there is none of, or fewer than one process.
+    """
+    if stage not in (None, 0, 1, 2, 3) or processes < 1:
+        raise ValueError(f"there is no stage {stage} on {processes} processes")
+    whole = FLOAT * sum(sizes)
+    if not stage:
+        return TrainingMemory(whole, whole, 2 * whole)
+    share = FLOAT * sum(-(-size // processes) for size in sizes)
+    optimizer = 3 * share
+    moved = optimizer if offload != "none" else 0
+    if stage < 3:
+        return TrainingMemory(whole, share, optimizer, offloaded=moved)
+    persistent = FLOAT * sum(size for size in sizes if size <= persistence)
+    return TrainingMemory(
+        parameters=share + persistent,
+        gradients=share,
+        optimizer=optimizer,
+        buckets=min(whole, FLOAT * LARGEST_BUCKET),
+        copy=whole if gather == "rollout" else 0,
+        offloaded=moved + (share if offload == "all" else 0),
+    )
+
+
+def parameter_sizes(model: nn.Module) -> list[int]:
+    """Numbers in each parameter of a model that is trained."""
+    return [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
