@@ -16,7 +16,7 @@ from world_model.config import ModelConfig, ShardingConfig
 class JobConfig:
     """What `run.py` does."""
 
-    name: str = "train"  # train | pretrain | evaluate | dream | check | compare
+    name: str = "train"  # train | pretrain | evaluate | dream | check | compare | plan
 
 
 @dataclass
@@ -117,6 +117,15 @@ class CompareConfig:
 
 
 @dataclass
+class PlanConfig:
+    """What a run needs on how many processes."""
+
+    world_sizes: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+    memory_gib: float = 24.0  # of one GPU
+    json: str | None = None  # a file for the plan as JSON; -: print that in the place of the table
+
+
+@dataclass
 class RunConfig:
     """Everything a run depends on."""
 
@@ -137,3 +146,4 @@ class RunConfig:
     dream: DreamConfig = field(default_factory=DreamConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)

@@ -1,4 +1,4 @@
-"""The jobs of `run.py`: train, pretrain, evaluate, dream, check, compare. Each answers its objective, a float."""
+"""The jobs of `run.py`: train, pretrain, evaluate, dream, check, compare, plan. Each answers its objective, a float."""
 
 from __future__ import annotations
 
@@ -222,6 +222,13 @@ def compare_curricula(config: RunConfig, folder: Path) -> float:
     return compare_runs(config, folder)
 
 
+def plan_memory(config: RunConfig, folder: Path) -> float:
+    """What a run needs on each rank; answers the bytes of the smallest configuration that fits."""
+    from agent.plan.job import plan_run
+
+    return plan_run(config, folder)
+
+
 JOBS = {
     "train": train,
     "pretrain": pretrain,
@@ -229,6 +236,7 @@ JOBS = {
     "dream": dream_checkpoint,
     "check": check_environment,
     "compare": compare_curricula,
+    "plan": plan_memory,
 }
 
 

@@ -1,0 +1,1 @@
+"""`job=plan`: what a run will take, from its config alone."""

@@ -1,0 +1,120 @@
+"""`job=plan`: what a config takes on every rank, and what fits in a given memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from agent.check import record_bytes, size
+from agent.config import RunConfig
+from agent.console import console, print_line
+from agent.plan.budget import Budget, budgets, smallest
+from agent.plan.trace import Trace, trace
+from agent.run_folder import write_json
+from agent.trainer import check_settings
+from envs import make_envs, make_task_space
+from envs.errors import UserError
+from envs.spaces.specs import EnvSpec
+
+MIB, GIB = 1 << 20, 1 << 30
+PARTS = ("weights", "gradi-\nents", "opti-\nmizer", "policy", "activa-\ntions", "imagi-\nnation", "acting")
+
+
+def plan_run(config: RunConfig, folder: Path) -> float:
+    """Print the memory that a run needs on each rank; answers the bytes of the smallest configuration that fits.
+
+    Raises:
+        UserError: a config that cannot be trained, or keys of `plan` that make no sense.
+    """
+    check_plan(config)
+    spec = env_spec(config)
+    found = trace(config, spec)
+    table = budgets(config, found)
+    best = smallest(table, limit(config))
+    if config.plan.json == "-":
+        print_line(json.dumps(answer(config, spec, found, table, best)))
+    else:
+        show(config, spec, found, table, best)
+        if config.plan.json:
+            write_json(Path(config.plan.json), answer(config, spec, found, table, best))
+            print_line(f"Plan: {config.plan.json}")
+    return float("inf") if best is None else float(best.total)
+
+
+def check_plan(config: RunConfig) -> None:
+    """Refuse what could not be trained, or planned.
+
+    Raises:
+        UserError: says what.
+    """
+    check_settings(config)
+    if not config.plan.world_sizes or min(config.plan.world_sizes) < 1:
+        raise UserError(f"plan.world_sizes={config.plan.world_sizes} names no number of processes: give [1, 8], say")
+    if not config.plan.memory_gib > 0:
+        raise UserError(f"plan.memory_gib={config.plan.memory_gib} has to be above 0: it is the memory of one GPU in GiB")
+
+
+def env_spec(config: RunConfig) -> EnvSpec:
+    """What the environment shows and takes: one is built, looked at and closed."""
+    envs = make_envs(config.env, make_task_space(config.env), 1)
+    envs.close()
+    return envs.spec
+
+
+def limit(config: RunConfig) -> int:
+    """Bytes of one device."""
+    return int(config.plan.memory_gib * GIB)
+
+
+def replay_bytes(config: RunConfig, spec: EnvSpec) -> int:
+    """Main memory that a full replay takes on every rank."""
+    return config.replay.capacity * record_bytes(spec)
+
+
+def answer(config: RunConfig, spec: EnvSpec, found: Trace, table: Sequence[Budget], best: Budget | None) -> dict[str, Any]:
+    """The plan as plain data, all sizes in bytes."""
+    rows = [budget.to_dict(limit(config)) for budget in table]
+    return {
+        "parameters": sum(found.sizes),
+        "batch": config.train.batch,
+        "length": config.train.length,
+        "memory": limit(config),
+        "replay": replay_bytes(config, spec),
+        "rows": rows,
+        "smallest": None if best is None else {"stage": best.stage, "ranks": best.ranks, "total": best.total},
+    }
+
+
+def show(config: RunConfig, spec: EnvSpec, found: Trace, table: Sequence[Budget], best: Budget | None) -> None:
+    """The plan as a table for people."""
+    memory = f"plan.memory_gib={config.plan.memory_gib:g}"
+    print_line(
+        f"World model: {sum(found.sizes):,} parameters; an update of {config.train.batch} x {config.train.length} steps a rank"
+    )
+    unit, name = (GIB, "GiB") if max(budget.total for budget in table) >= 10 * GIB else (MIB, "MiB")
+    shown = Table(box=None, title=f"Memory of each rank's device in {name}", caption=f"fits: into {memory}", pad_edge=False)
+    for heading in ("ranks", "ZeRO", *PARTS, "all"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("fits", no_wrap=True)
+    for budget in table:
+        own = budget.model.parameters, budget.model.gradients, budget.model.optimizer
+        parts = (*own, budget.policy, budget.activations, budget.imagination, budget.acting)
+        fits = "yes" if budget.total <= limit(config) else "no"
+        cells = [f"{number / unit:,.{1 if unit == MIB else 2}f}" for number in (*parts, budget.total)]
+        shown.add_row(str(budget.ranks) if not budget.stage else "", str(budget.stage), *cells, fits)
+    console.print(shown)
+    print_line(
+        f"Replay: {size(replay_bytes(config, spec))} of main memory a rank when full (replay.capacity={config.replay.capacity})"
+    )
+    if best is None:
+        least = min(table, key=lambda budget: budget.total)
+        print_line(
+            f"Nothing fits into {memory}: the least is {size(least.total)}, with {least.ranks} ranks at stage {least.stage}; "
+            "lower train.batch, or give more plan.world_sizes"
+        )
+    else:
+        print_line(f"Smallest that fits into {memory}: {best.ranks} rank(s) at stage {best.stage}, {size(best.total)} each")
