@@ -12,8 +12,8 @@ from rich.table import Table
 from agent.check import record_bytes, size
 from agent.config import RunConfig
 from agent.console import console, print_line
-from agent.plan.budget import Budget, budgets, smallest
-from agent.plan.trace import Trace, trace
+from agent.plan.budget import Budget, budgets, share_of_batch, smallest
+from agent.plan.trace import trace
 from agent.run_folder import write_json
 from agent.trainer import check_settings
 from envs import make_envs, make_task_space
@@ -21,7 +21,7 @@ from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 
 MIB, GIB = 1 << 20, 1 << 30
-PARTS = ("weights", "gradi-\nents", "opti-\nmizer", "policy", "activa-\ntions", "imagi-\nnation", "acting")
+PARTS = ("weights", "gradi-\nents", "opti-\nmizer", "buckets", "policy", "activa-\ntions", "imagi-\nnation", "acting")
 
 
 def plan_run(config: RunConfig, folder: Path) -> float:
@@ -32,15 +32,17 @@ def plan_run(config: RunConfig, folder: Path) -> float:
     """
     check_plan(config)
     spec = env_spec(config)
-    found = trace(config, spec)
-    table = budgets(config, found)
+    shares = {ranks: share_of_batch(config, ranks) for ranks in config.plan.world_sizes}
+    found = {batch: trace(config, spec, batch) for batch in sorted({*shares.values()})}
+    table = budgets(config, {ranks: found[batch] for ranks, batch in shares.items()})
+    parameters = sum(next(iter(found.values())).sizes)
     best = smallest(table, limit(config))
     if config.plan.json == "-":
-        print_line(json.dumps(answer(config, spec, found, table, best)))
+        print_line(json.dumps(answer(config, spec, parameters, table, best)))
     else:
-        show(config, spec, found, table, best)
+        show(config, spec, parameters, table, best)
         if config.plan.json:
-            write_json(Path(config.plan.json), answer(config, spec, found, table, best))
+            write_json(Path(config.plan.json), answer(config, spec, parameters, table, best))
             print_line(f"Plan: {config.plan.json}")
     return float("inf") if best is None else float(best.total)
 
@@ -75,11 +77,11 @@ def replay_bytes(config: RunConfig, spec: EnvSpec) -> int:
     return config.replay.capacity * record_bytes(spec)
 
 
-def answer(config: RunConfig, spec: EnvSpec, found: Trace, table: Sequence[Budget], best: Budget | None) -> dict[str, Any]:
+def answer(config: RunConfig, spec: EnvSpec, parameters: int, table: Sequence[Budget], best: Budget | None) -> dict[str, Any]:
     """The plan as plain data, all sizes in bytes."""
     rows = [budget.to_dict(limit(config)) for budget in table]
     return {
-        "parameters": sum(found.sizes),
+        "parameters": parameters,
         "batch": config.train.batch,
         "length": config.train.length,
         "memory": limit(config),
@@ -89,19 +91,28 @@ def answer(config: RunConfig, spec: EnvSpec, found: Trace, table: Sequence[Budge
     }
 
 
-def show(config: RunConfig, spec: EnvSpec, found: Trace, table: Sequence[Budget], best: Budget | None) -> None:
+def show(config: RunConfig, spec: EnvSpec, parameters: int, table: Sequence[Budget], best: Budget | None) -> None:
     """The plan as a table for people."""
     memory = f"plan.memory_gib={config.plan.memory_gib:g}"
     print_line(
-        f"World model: {sum(found.sizes):,} parameters; an update of {config.train.batch} x {config.train.length} steps a rank"
+        f"World model: {parameters:,} parameters; an update of {config.train.batch} x {config.train.length} steps "
+        "is shared out over the ranks"
     )
     unit, name = (GIB, "GiB") if max(budget.total for budget in table) >= 10 * GIB else (MIB, "MiB")
-    shown = Table(box=None, title=f"Memory of each rank's device in {name}", caption=f"fits: into {memory}", pad_edge=False)
+    caption = f"fits: into {memory}" + (", without what is offloaded" if config.sharding.offload != "none" else "")
+    shown = Table(
+        box=None,
+        title=f"Memory of each rank's device in {name}",
+        caption=caption,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for heading in ("ranks", "ZeRO", *PARTS, "all"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("fits", no_wrap=True)
     for budget in table:
-        own = budget.model.parameters, budget.model.gradients, budget.model.optimizer
+        state = budget.model
+        own = state.parameters + state.copy + budget.frozen, state.gradients, state.optimizer, state.buckets
         parts = (*own, budget.policy, budget.activations, budget.imagination, budget.acting)
         fits = "yes" if budget.total <= limit(config) else "no"
         cells = [f"{number / unit:,.{1 if unit == MIB else 2}f}" for number in (*parts, budget.total)]

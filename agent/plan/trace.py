@@ -23,6 +23,7 @@ from envs.spaces.specs import EnvSpec
 from hierarchy import make_hierarchy
 from hierarchy.base import Learning
 from world_model.imagination import ImaginationEnv
+from world_model.memory import parameter_sizes
 from world_model.model import Sequences, WorldModel
 from world_model.starts import choose_starts
 from world_model.symbols import SymbolTable
@@ -33,6 +34,7 @@ class Trace:
     """What one update of a config needs, whatever it is sharded over.
 
     Attributes:
+        batch: sequences of that update.
         sizes: elements of every trained parameter of the world model.
         frozen: bytes of its other parameters and its buffers, whole on every rank.
         policy: bytes of the policy's parameters, their gradients and Adam's moments.
@@ -43,6 +45,7 @@ class Trace:
         view: numbers that a policy sees beside them.
     """
 
+    batch: int
     sizes: tuple[int, ...]
     frozen: int
     policy: int
@@ -53,8 +56,8 @@ class Trace:
     view: int
 
 
-def trace(config: RunConfig, spec: EnvSpec, shapes_only: bool = True) -> Trace:
-    """Trace one update on `train.batch` sequences of `train.length` steps, the tables of symbols full.
+def trace(config: RunConfig, spec: EnvSpec, batch: int, shapes_only: bool = True) -> Trace:
+    """Trace one update on `batch` sequences of `train.length` steps, the tables of symbols full.
 
     With `shapes_only` off everything is really computed, on the CPU: what the figures are checked against.
     """
@@ -67,19 +70,19 @@ def trace(config: RunConfig, spec: EnvSpec, shapes_only: bool = True) -> Trace:
         for module in model.modules():
             if isinstance(module, SymbolTable):
                 module.count.fill_(module.size)
-        batch = _blank(model, config.train.batch, config.train.length)
+        sequences = _blank(model, batch, config.train.length)
         count = SavedBytes(model)
         with count.watch():
-            output = model(batch)
-        starts = choose_starts(output, batch, config.hierarchy.starts)
-        real = real_trajectory(model, output, batch, torch.zeros(batch.reward.shape))
+            output = model(sequences)
+        starts = choose_starts(output, sequences, config.hierarchy.starts)
+        real = real_trajectory(model, output, sequences, torch.zeros(sequences.reward.shape))
         imagination = ImaginationEnv(model, config.hierarchy.horizon, starts.step.numel())
         policy_activations = max(_each(hierarchy.learn(imagination, starts, real), model, hierarchy))
-    trained = [p for p in model.parameters() if p.requires_grad]
     rest = [p for p in model.parameters() if not p.requires_grad] + list(model.buffers())
     acting = [p for p in hierarchy.parameters() if p.requires_grad]
     return Trace(
-        sizes=tuple(p.numel() for p in trained),
+        batch=batch,
+        sizes=tuple(parameter_sizes(model)),
         frozen=nbytes(rest),
         policy=nbytes([*hierarchy.parameters(), *hierarchy.buffers()]) + 3 * nbytes(acting),
         activations=count.total,

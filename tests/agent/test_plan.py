@@ -12,33 +12,15 @@ from torch import nn
 
 from agent import jobs
 from agent.config import JobConfig, PlanConfig, RunConfig
-from agent.plan.budget import Budget, Shards, acting_bytes, budgets, imagination_bytes, shard, smallest
+from agent.plan.budget import Budget, acting_bytes, budgets, imagination_bytes, share_of_batch, smallest
 from agent.plan.job import env_spec
 from agent.plan.trace import SavedBytes, Trace, on_shapes, trace
 from envs.errors import UserError
 from tests.agent.tiny import CARTPOLE, DOORKEY, tiny_config
 from tests.test_configs import composed
+from world_model.memory import TrainingMemory
 
-FOUND = Trace((1000, 24), frozen=8, policy=100, activations=5000, policy_activations=7, cache_element=4, groups=3, view=32)
-
-
-@pytest.mark.parametrize(
-    ("stage", "ranks", "expected"),
-    [
-        (0, 1, (4096, 4096, 8192)),  # 1,024 floats; two moments each
-        (0, 4, (4096, 4096, 8192)),
-        (1, 4, (4096, 4096, 3072)),  # a quarter: two moments and a copy of the weights, 12 bytes x 256
-        (2, 4, (4096, 1024, 3072)),
-        (3, 4, (1024, 1024, 3072)),
-        (3, 3, (1368, 1368, 4104)),  # 1,024 / 3 rounded up is 342
-    ],
-)
-def test_shards_by_hand(stage: int, ranks: int, expected: tuple[int, int, int]):
-    assert shard((1000, 24), stage, ranks) == Shards(*expected)
-
-
-def test_small_parameters_stay_whole_below_the_persistence_threshold():
-    assert shard((1000, 24), 3, 4, persistent=100).parameters == 4 * (24 + 250)
+FOUND = Trace(4, (1000, 24), frozen=8, policy=100, activations=5000, policy_activations=7, cache_element=4, groups=3, view=32)
 
 
 def test_imagination_and_acting_by_hand():
@@ -51,22 +33,30 @@ def test_imagination_and_acting_by_hand():
 
 
 def test_the_most_at_once_counts_either_the_backward_pass_or_imagination():
-    budget = Budget(1, 2, Shards(10, 20, 30), policy=5, activations=100, imagination=70, acting=1)
-    assert budget.total == 10 + 20 + 30 + 5 + 1 + 100
-    assert replace(budget, imagination=300).total == 66 + 300
-    assert not budget.to_dict(165)["fits"] and budget.to_dict(166)["fits"]
+    state = TrainingMemory(10, 20, 30, buckets=3, copy=2)
+    budget = Budget(1, 2, state, frozen=4, policy=5, activations=100, imagination=70, acting=1)
+    assert budget.total == 10 + 20 + 30 + 3 + 2 + 4 + 5 + 1 + 100
+    assert replace(budget, imagination=300).total == 75 + 300
+    assert replace(budget, model=replace(state, offloaded=30)).total == budget.total - 30
+    assert not budget.to_dict(174)["fits"] and budget.to_dict(175)["fits"]
 
 
 def test_the_smallest_that_fits_has_the_fewest_ranks_then_the_lowest_stage():
     config = tiny_config(CARTPOLE)
-    config.plan = PlanConfig([4, 1, 2])
-    found = budgets(config, FOUND)
-    assert len(found) == 12
+    found = budgets(config, dict.fromkeys((4, 1, 2), FOUND))
+    assert [(budget.ranks, budget.stage) for budget in found[:4]] == [(4, 0), (4, 1), (4, 2), (4, 3)]
+    rest = 8 + 100 + max(5000, imagination_bytes(config, FOUND)) + acting_bytes(config)
+    assert found[0].total == 16 * 1024 + rest  # weights, gradients, two moments
     totals = {(budget.ranks, budget.stage): budget.total for budget in found}
-    assert totals[1, 0] < totals[1, 1] == totals[1, 3], "one rank shards nothing, and keeps a copy of the weights"
-    chosen = smallest(found, totals[2, 2])
-    assert chosen is not None and (chosen.ranks, chosen.stage) == (2, 2)
+    chosen = smallest(found, totals[2, 1])
+    assert chosen is not None and (chosen.ranks, chosen.stage) == (2, 1)
     assert smallest(found, 100) is None
+
+
+@pytest.mark.parametrize(("ranks", "share"), [(1, 16), (2, 8), (3, 6), (16, 1)])
+def test_the_batch_is_shared_out(ranks: int, share: int):
+    config = tiny_config(CARTPOLE, train={"batch": 16})
+    assert share_of_batch(config, ranks) == share
 
 
 def test_only_what_the_backward_pass_needs_is_counted_and_once():
@@ -87,9 +77,9 @@ def test_on_shapes_no_memory_is_taken():
 @pytest.mark.parametrize("given", [["model=debug", "hierarchy=director"], ["model=xs"], ["model=s"],
                                    ["model=debug", "experiment=pendulum", "model.precision=bf16"]], ids=",".join)  # fmt: skip
 def test_traced_bytes_are_those_that_autograd_keeps(given: list[str]):
-    config = composed(*given, "train.batch=4")
+    config = composed(*given)
     spec = env_spec(config)
-    planned, measured = trace(config, spec), trace(config, spec, shapes_only=False)
+    planned, measured = trace(config, spec, 4), trace(config, spec, 4, shapes_only=False)
     assert planned.activations == pytest.approx(measured.activations, rel=0.01)
     assert replace(planned, activations=0) == replace(measured, activations=0)
 
@@ -111,9 +101,9 @@ def test_a_plan_is_a_table_and_one_json_object_and_leaves_no_run(tmp_path: Path,
 
 
 def test_a_plan_that_fits_nowhere_says_so_and_json_alone_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert planned(tiny_config(CARTPOLE), tmp_path, world_sizes=[2], memory_gib=1e-6) == float("inf")
+    assert planned(tiny_config(CARTPOLE), tmp_path, world_sizes=[1], memory_gib=1e-6) == float("inf")
     assert "Nothing fits into plan.memory_gib=1e-06" in capsys.readouterr().out
-    planned(tiny_config(CARTPOLE), tmp_path, json="-")
+    planned(tiny_config(CARTPOLE), tmp_path, world_sizes=[1], json="-")
     assert json.loads(capsys.readouterr().out)["smallest"]["ranks"] == 1
 
 
