@@ -162,6 +162,8 @@ def run(config: DictConfig) -> float:
     typed: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), whole))
     assert isinstance(typed, RunConfig)
     objective = run_job(typed, folder)
+    if typed.job.name == "audit" and objective:
+        sys.exit(1)
     if sweep and typed.job.name == "train" and not is_finished(folder):
         print("The sweep ends here; give the same command again, with its hydra.sweep.dir, to go on with it")
         sys.exit(0)

@@ -219,7 +219,7 @@ def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:
     folder = trainer.folder / "replay"
     for moved in set_aside(folder, known):
         log.info("replay shard %s was written after the checkpoint: kept aside", moved.name)
-    trainer.writer = make_writer(trainer.config.replay, folder, trainer.envs.spec)
+    trainer.writer = make_writer(trainer.config, folder, trainer.envs.spec)
     trainer.replay.on_episode = trainer.writer.add
 
 

@@ -16,7 +16,7 @@ from world_model.config import ModelConfig, ShardingConfig
 class JobConfig:
     """What `run.py` does."""
 
-    name: str = "train"  # train | pretrain | evaluate | dream | check | compare | plan
+    name: str = "train"  # train | pretrain | evaluate | dream | check | compare | plan | audit
 
 
 @dataclass
@@ -33,6 +33,7 @@ class ReplayConfig:
     prefetch: int = 4  # updates that they are read ahead of
     episodes_per_shard: int = 100
     compression: str = "gzip"  # none | gzip | lzf
+    licence: str | None = None  # under which stored episodes may be used
     synthetic: bool = False  # learn from stored episodes that were imagined, too
 
 
@@ -126,6 +127,14 @@ class PlanConfig:
 
 
 @dataclass
+class AuditConfig:
+    """Stored episodes, looked through."""
+
+    data: Any = None  # a folder, or a list of folders
+    layouts: int = 100  # episodes of a run that are begun again; 0: none
+
+
+@dataclass
 class RunConfig:
     """Everything a run depends on."""
 
@@ -147,3 +156,4 @@ class RunConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)

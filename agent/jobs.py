@@ -1,4 +1,4 @@
-"""The jobs of `run.py`: train, pretrain, evaluate, dream, check, compare, plan. Each answers its objective, a float."""
+"""The jobs of `run.py`: train, pretrain, evaluate, dream, check, compare, plan, audit. Each answers its objective, a float."""
 
 from __future__ import annotations
 
@@ -229,6 +229,13 @@ def plan_memory(config: RunConfig, folder: Path) -> float:
     return plan_run(config, folder)
 
 
+def audit_data(config: RunConfig, folder: Path) -> float:
+    """Print what stored episodes are and what is wrong with them; answers how much is."""
+    from agent.audit.job import audit
+
+    return audit(config, folder)
+
+
 JOBS = {
     "train": train,
     "pretrain": pretrain,
@@ -237,6 +244,7 @@ JOBS = {
     "check": check_environment,
     "compare": compare_curricula,
     "plan": plan_memory,
+    "audit": audit_data,
 }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from agent.config import ReplayConfig
+from agent.config import ReplayConfig, RunConfig
+from agent.provenance import provenance
 from agent.shard_file import COMPRESSIONS
 from agent.shards import ShardWriter
 from envs.errors import UserError
@@ -31,6 +34,10 @@ def check_replay(replay: ReplayConfig) -> None:
         raise UserError(f"replay.compression={replay.compression} is unknown; choose one of {', '.join(COMPRESSIONS)}")
 
 
-def make_writer(replay: ReplayConfig, folder: Path, spec: EnvSpec) -> ShardWriter:
-    """What writes a run's finished episodes."""
-    return ShardWriter(folder, spec, replay.episodes_per_shard, compression=replay.compression)
+def make_writer(config: RunConfig, folder: Path, spec: EnvSpec, synthetic: Mapping[str, Any] | None = None) -> ShardWriter:
+    """What writes a run's finished episodes, or with `synthetic`, which says where they come from, imagined ones."""
+    source = "real" if synthetic is None else "synthetic"
+    replay = config.replay
+    return ShardWriter(
+        folder, spec, replay.episodes_per_shard, synthetic, replay.compression, provenance(config, source)
+    )  # fmt: skip

@@ -6,7 +6,6 @@ A shard is data from outside: nothing is unpickled or evaluated, and everything 
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from agent import checksums
 from agent.sequences import Episode, episode_fields
 from envs.errors import UserError
 from envs.spaces.actions import can_be_taken, describe_actions
@@ -70,9 +70,8 @@ def write_episode(group: h5py.Group, index: int, episode: Episode, compression: 
     """Lay out an episode in a new group; `compression` is one of `COMPRESSIONS`."""
     steps = len(episode)
     group.attrs.update(id=index, total_steps=steps, task=episode.task, seed=episode.seed)
-    group.attrs.update(
-        env_index=episode.env_index, end_step=episode.end_step, crc32=_checksum(episode), held_out=episode.held_out
-    )
+    group.attrs.update(env_index=episode.env_index, end_step=episode.end_step, held_out=episode.held_out)
+    group.attrs.update(crc32=checksums.crc32(episode), sha256=checksums.sha256(episode))
     for key, values in episode.obs.items():
         rows = max(1, min(len(values), CHUNK_BYTES // max(values[0].nbytes, 1)))
         chunks = (rows, *values.shape[1:])
@@ -129,8 +128,7 @@ def read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
         end_step=int(group.attrs["end_step"]),
         held_out=bool(group.attrs.get("held_out", False)),
     )
-    if _checksum(episode) != group.attrs["crc32"]:
-        raise ValueError(f"{name} does not match its checksum")
+    _check_sum(group, name, episode)
     return episode
 
 
@@ -172,16 +170,31 @@ def read_records(file: h5py.File, index: int, spec: EnvSpec, start: int, stop: i
     }
 
 
-def _checksum(episode: Episode) -> int:
-    """CRC-32 of an episode's arrays: HDF5 itself would notice a flipped bit only in what is compressed."""
-    fields = {"log_probs": episode.log_prob, "rewards": episode.reward}
-    checksum = 0
-    for key in sorted(episode.obs):
-        checksum = zlib.crc32(episode.obs[key].tobytes(), checksum)
-    checksum = zlib.crc32(np.ascontiguousarray(episode.action).tobytes(), checksum)
-    for name, values in fields.items():
-        checksum = zlib.crc32(np.asarray(values, STEP_FIELDS[name]).tobytes(), checksum)
-    return checksum
+def check_sums(file: h5py.File, episodes: int) -> str:
+    """Compare a shard's header, and its episodes' checksums as it states them, with the checksum over them.
+
+    Answers `sha256`, or `crc32` or `none` for shards of before, which have no more than that.
+
+    Raises:
+        ValueError: they do not match.
+    """
+    groups = [episode_group(file, index)[0] for index in range(episodes)]
+    if "sha256" in file.attrs:
+        stated = [str(group.attrs.get("sha256", "")) for group in groups]
+        if checksums.header(file.attrs, stated) != file.attrs["sha256"]:
+            raise ValueError("its header does not match its checksum")
+        return "sha256"
+    return "crc32" if all("crc32" in group.attrs for group in groups) else "none"
+
+
+def _check_sum(group: h5py.Group, name: str, episode: Episode) -> None:
+    """Shards of before have no more than a CRC-32 of the arrays, or nothing."""
+    if "sha256" in group.attrs:
+        right = checksums.sha256(episode) == group.attrs["sha256"]
+    else:
+        right = "crc32" not in group.attrs or checksums.crc32(episode) == group.attrs["crc32"]
+    if not right:
+        raise ValueError(f"{name} does not match its checksum")
 
 
 def _read(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any, rows: slice | None = None) -> np.ndarray:

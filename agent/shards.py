@@ -4,6 +4,7 @@ A shard `shard_000007.h5` holds groups `episode_0`, `episode_1`, ... with `obser
 `terminations`, `truncations`, `log_probs` (T). A writer killed at any moment leaves at most a hidden `.shard_000007.h5.tmp`,
 which no reader looks at. Shards are data from outside: nothing is unpickled, and everything is checked before it is used.
 
+Its attribute `provenance` (JSON) says where its episodes come from, `sha256` covers that and the checksums of all episodes.
 A shard of imagined episodes is marked: its attribute `synthetic` says where they come from (JSON). Readers refuse it unless told.
 """
 
@@ -18,9 +19,10 @@ from typing import Any
 
 import h5py
 
+from agent import checksums
 from agent.files import publish, sync
 from agent.sequences import Episode
-from agent.shard_file import FORMAT, opened, read_episode, write_episode
+from agent.shard_file import FORMAT, check_sums, opened, read_episode, write_episode
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 
@@ -48,7 +50,8 @@ def set_aside(folder: Path, known: Sequence[str]) -> list[Path]:
 class ShardWriter:
     """Collects finished episodes and publishes them in shards of `episodes_per_shard`; numbers follow those in the folder.
 
-    With `synthetic`, plain data that says where they come from, the shards are marked as imagined.
+    With `synthetic`, plain data that says where they come from, the shards are marked as imagined. `provenance`, plain data too,
+    is written into each; `compression` is one of `COMPRESSIONS`.
     """
 
     def __init__(
@@ -58,9 +61,10 @@ class ShardWriter:
         episodes_per_shard: int = 64,
         synthetic: Mapping[str, Any] | None = None,
         compression: str = "gzip",
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.spec, self.episodes_per_shard = Path(folder), spec, episodes_per_shard
-        self.synthetic, self.compression = synthetic, compression
+        self.synthetic, self.compression, self.provenance = synthetic, compression, provenance
         self.folder.mkdir(parents=True, exist_ok=True)
         self.names = shard_names(self.folder)
         self._waiting: list[Episode] = []
@@ -83,10 +87,14 @@ class ShardWriter:
             file.attrs["spec"] = json.dumps(self.spec.to_dict())
             if self.synthetic is not None:
                 file.attrs["synthetic"] = json.dumps(dict(self.synthetic))
+            if self.provenance:
+                file.attrs["provenance"] = json.dumps(dict(self.provenance))
             file.attrs["total_episodes"] = len(self._waiting)
             file.attrs["total_steps"] = sum(len(episode) for episode in self._waiting)
             for index, episode in enumerate(self._waiting):
                 write_episode(file.create_group(f"episode_{index}"), index, episode, self.compression)
+            stated = [str(file[f"episode_{index}"].attrs["sha256"]) for index in range(len(self._waiting))]
+            file.attrs["sha256"] = checksums.header(file.attrs, stated)
         sync(temporary)
         publish(temporary, path)
         self.names.append(path.name)
@@ -141,6 +149,7 @@ class ShardReader:
             episodes = [replace(episode, synthetic=origin is not None) for episode in episodes]
             if len(file) != len(episodes):
                 raise ValueError(f"it holds {len(file)} groups and announces {len(episodes)} episodes")
+            check_sums(file, len(episodes))
         yield from episodes
 
 

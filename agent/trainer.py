@@ -192,7 +192,7 @@ class Trainer:
         self.learner.required_signals, self.learner.task_ids = required, self.tasks.ids
         memory = config.replay
         self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window, memory.history)
-        self.writer = make_writer(memory, self.folder / "replay", self.envs.spec)
+        self.writer = make_writer(config, self.folder / "replay", self.envs.spec)
         # Room for as large a share as is held out, and for a few sequences of every environment.
         records = max(int(train.validation * memory.capacity), 4 * self.envs.num_envs * train.length)
         holdout = Holdout(train.validation, train.validation_after, records)

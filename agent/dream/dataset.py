@@ -12,8 +12,9 @@ from agent.agent import Agent
 from agent.checkpoint import load_meta, resolve
 from agent.config import RunConfig
 from agent.futures import Start, imagine_futures, observations
+from agent.replay_settings import make_writer
 from agent.sequences import Episode
-from agent.shards import ShardReader, ShardWriter, shard_names
+from agent.shards import ShardReader, shard_names
 from envs.errors import UserError
 
 BATCH = 64  # episodes imagined at once
@@ -44,7 +45,7 @@ def write_dataset(agent: Agent, config: RunConfig) -> Path:
     }
     stored = stored_episodes(agent, path.parent.parent / "replay")
     starts = draw_starts(stored, settings.dataset_episodes, np.random.default_rng((config.seed, 5)))
-    writer = ShardWriter(folder, agent.model.spec, config.replay.episodes_per_shard, origin)
+    writer = make_writer(config, folder, agent.model.spec, origin)
     step = 0
     for number, batch in enumerate(_batches(starts)):
         seed = int(np.random.default_rng((config.seed, 6, number)).integers(2**31))

@@ -18,6 +18,7 @@ import yaml
 
 from agent import Agent, evaluation, jobs
 from agent.checkpoint import CheckpointStore
+from agent.checksums import header
 from agent.config import JobConfig, RunConfig
 from agent.metrics_file import read_metrics
 from agent.shards import ShardReader, shard_names, synthetic_origin
@@ -253,6 +254,7 @@ def test_a_run_does_not_go_on_with_imagined_episodes_unless_told_to(run: Path, t
     shard = run / "replay" / shard_names(run / "replay")[0]
     with h5py.File(shard, "r+") as file:
         file.attrs["synthetic"] = json.dumps({"run": "another"})
+        file.attrs["sha256"] = header(file.attrs, [file[f"episode_{i}"].attrs["sha256"] for i in range(len(file))])
     with pytest.raises(UserError, match=r"holds imagined episodes \(run another\): .* replay.synthetic=true"):
         jobs.run_job(resuming(CONFIG, run), run)
     told = replace(CONFIG, replay=replace(CONFIG.replay, synthetic=True))
