@@ -21,7 +21,7 @@ from envs.spaces.actions import no_actions
 from envs.spaces.specs import EnvSpec
 
 PIECE = 256  # records at most that are read at once: a slice of a long episode must not cost all of it
-OPEN_FILES = 16
+OPEN_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class History:
     Held-out episodes are left out. Every slice of that stream is equally likely, over the borders of episodes and shards. What is
     drawn is decided some batches ahead, by the caller's generator in the caller's thread: only the reading is another thread's.
     So the same generator and the same shards draw the same, whatever the cache and the speed of the disk.
+
+    Attributes:
+        cache: what is read, and how often it had to be.
+        starts: where the slices of the last batch begin in the stream.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class History:
         self._files: OrderedDict[str, h5py.File] = OrderedDict()  # of the reading thread alone
         self._length = 0  # of the slices that are drawn already
         self._drawn: deque[np.ndarray] = deque()  # starts of the slices of the next batches
+        self.starts = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         """Records that may be drawn."""
@@ -103,7 +108,7 @@ class History:
             starts = rng.integers(room, size=min(number, batch)) if room > 0 else np.zeros(0, np.int64)
             self.cache.want(self._pieces_of(starts))
             self._drawn.append(starts)
-        starts = self._drawn.popleft()
+        self.starts = starts = self._drawn.popleft()
         found = self._gather(starts) if len(starts) else None
         self.cache.release(self._pieces_of(starts))
         return found

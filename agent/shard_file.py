@@ -215,10 +215,12 @@ def _linked(group: h5py.Group, path: str) -> Any:
     """What lies at `path`, if it lies in this very file: links to others are not followed."""
     found: Any = group
     for name in path.split("/"):
-        if name not in found:
-            raise KeyError(f"{str(group.name).strip('/')}/{path} is missing")
-        if not isinstance(found.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{str(group.name).strip('/')}/{path} is a link")
+        try:
+            link = found.id.links.get_info(name.encode())
+        except (KeyError, RuntimeError, AttributeError):  # it is not there, or what should hold it is an array
+            raise KeyError(f"{str(group.name).strip('/')}/{path} is missing".strip("/")) from None
+        if link.type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"{str(group.name).strip('/')}/{path} is a link".strip("/"))
         found = found[name]
     return found
 
