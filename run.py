@@ -84,7 +84,7 @@ def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
     Raises:
         UserError: if a whole group is exchanged: that would be another run.
     """
-    groups = {"job", "env", "model", "hierarchy", "curriculum", "sharding", "logger", "experiment"}
+    groups = {"job", "env", "model", "hierarchy", "curriculum", "sharding", "acting", "logger", "experiment"}
     for override in overrides:
         name = override.lstrip("+~").partition("=")[0]
         if name in groups:

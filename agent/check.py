@@ -9,13 +9,13 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from agent.config import RunConfig
+from agent.config import ActingConfig, RunConfig
 from agent.console import print_line, show_observations
 from agent.progress import clock_time
 from agent.streams import FIELDS
@@ -58,7 +58,7 @@ def check_environment(config: RunConfig, folder: Path) -> float:
     show_observations(spec)
     show_memory(config, spec)  # before it is taken
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(config, Path(scratch))
+        trainer = Trainer(replace(config, acting=ActingConfig()), Path(scratch))
         try:
             outcomes, steps_together = random_play(trainer)
             success = show_play(config, outcomes)

@@ -99,7 +99,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "num_envs": trainer.envs.num_envs,
         "faults": trainer.envs.faults.state_dict(),
     }
-    return TrainingState(tensors, state, pack_open_episodes(trainer.replay.open_episodes()))
+    return TrainingState(tensors, state, pack_open_episodes(trainer.collector.open_episodes()))
 
 
 def spec_of(meta: dict[str, Any], path: Path) -> EnvSpec:
@@ -218,9 +218,7 @@ def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:
     """Put aside the replay shards that were written after the checkpoint, and write on after the `known` ones."""
     folder = trainer.folder / "replay"
     for moved in set_aside(folder, known):
-        half = ".tmp" in moved.suffixes
-        why = "is half written, as its writer was killed" if half else "was written after the checkpoint"
-        log.info("replay shard %s %s: kept aside", moved.name, why)
+        log.info("replay shard %s was written after the checkpoint: kept aside", moved.name)
     trainer.writer = make_writer(trainer.config, folder, trainer.envs.spec)
     trainer.replay.on_episode = trainer.writer.add
 

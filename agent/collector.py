@@ -13,7 +13,7 @@ from agent.replay import OpenEpisode, Replay
 from agent.rewards import LearnedReward
 from agent.sequences import Episode
 from curriculum import Curriculum
-from envs import SuccessRule, TaskVectorEnv
+from envs import StepResult, SuccessRule, TaskVectorEnv
 from envs.infos import reported
 from envs.spaces.actions import no_actions
 from envs.tasks import Outcome, Task
@@ -65,7 +65,10 @@ class Collector:
         """One step of every environment; answers the episodes that ended with it, and begins the next ones."""
         action, log_prob, self.state = self.agent.act(self.obs, self.first, self.state, mode, grow=True, plan=self.plan)
         self.replay.act(action, log_prob)
-        result = self.envs.step(action)
+        return self._arrived(self.envs.step(action))
+
+    def _arrived(self, result: StepResult) -> list[Outcome]:
+        """Take in what a step brought; answers the episodes that ended with it, and begins the next ones."""
         self.replay.arrive(result.obs, self.reward(result), result.terminated, result.truncated, result.dropped)
         self.obs = result.obs
         self.steps += self.envs.num_envs
@@ -169,6 +172,11 @@ class Collector:
         for i, task in zip(which.tolist(), self.curriculum.sample(len(which), self.rng), strict=True):
             tasks[i] = self.playing[i] = task
         self.obs = self.envs.reset(tasks, mask)
+        self._begun(mask)
+
+    def _begun(self, mask: np.ndarray) -> None:
+        """Take down the episodes that have just begun: `playing` and `obs` are theirs."""
+        which = np.flatnonzero(mask)
         self.score[mask] = 0.0
         self.length[mask] = 0
         self.first = self.first & ~mask | mask
@@ -179,6 +187,20 @@ class Collector:
             np.array([self.playing[i].seed for i in which]),
             np.array([self.playing[i].learn for i in which]),
         )
+
+    def open_episodes(self) -> list[OpenEpisode]:
+        """The episodes under way that `resume` can take up."""
+        return self.replay.open_episodes()
+
+    def learned(self) -> None:
+        """To be called after every update."""
+
+    def metrics(self) -> dict[str, float]:
+        """Figures of acting since the last call."""
+        return {}
+
+    def close(self) -> None:
+        """End what acting has started, environments apart."""
 
     def current_task(self) -> str:
         """The task that most environments are playing."""

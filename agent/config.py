@@ -16,7 +16,7 @@ from world_model.config import ModelConfig, ShardingConfig
 class JobConfig:
     """What `run.py` does."""
 
-    name: str = "train"  # train | pretrain | evaluate | dream | check | compare | plan | audit | export
+    name: str = "train"  # train | pretrain | evaluate | dream | check | compare | plan | audit
 
 
 @dataclass
@@ -58,6 +58,18 @@ class TrainConfig:
     look_every: int = 25  # updates between looks at the held-out loss, the gradients and the codes; 0: never
     pretrained: str | None = None  # a run folder or checkpoint whose world model a new run starts from
     threads: int = 0  # torch threads on the CPU; 0: as many as there are cores
+
+
+@dataclass
+class ActingConfig:
+    """The `acting` config group: who steps the environments."""
+
+    mode: str = "sync"  # sync | async: the learner between updates, or actors meanwhile
+    actors: int = 1  # processes
+    publish_every: int = 4  # updates
+    ahead: int = 8  # steps of all environments that actors may be ahead of the learner
+    device: str = "cpu"
+    threads: int = 1  # torch threads of each actor
 
 
 @dataclass
@@ -135,14 +147,6 @@ class AuditConfig:
 
 
 @dataclass
-class ExportConfig:
-    """Stored episodes as a Minari data set."""
-
-    data: str | None = None  # a run folder or a folder of shards
-    to: str | None = None  # a new folder
-
-
-@dataclass
 class RunConfig:
     """Everything a run depends on."""
 
@@ -157,6 +161,7 @@ class RunConfig:
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    acting: ActingConfig = field(default_factory=ActingConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -165,4 +170,3 @@ class RunConfig:
     compare: CompareConfig = field(default_factory=CompareConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)

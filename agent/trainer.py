@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agent.acting.collector import AsyncCollector
 from agent.build import build_agent, choose_device
 from agent.collector import Collector
 from agent.config import RunConfig
@@ -66,8 +68,26 @@ def check_settings(config: RunConfig) -> None:
         )
     if config.hierarchy.starts > train.length:
         raise UserError(f"hierarchy.starts={config.hierarchy.starts} cannot be more than train.length={train.length}")
+    check_acting(config)
     check_evaluation(config.eval, config.hierarchy.name)
     check_dream(config.dream)
+
+
+def check_acting(config: RunConfig) -> None:
+    """Refuse ways of acting that there are none of.
+
+    Raises:
+        UserError: says which key.
+    """
+    acting, envs = config.acting, config.env.num_envs
+    if acting.mode not in ("sync", "async"):
+        raise UserError(f"acting.mode={acting.mode} is unknown; choose sync or async")
+    if not 1 <= acting.actors <= envs:
+        raise UserError(f"acting.actors={acting.actors} share out env.num_envs={envs}: give from 1 to {envs}")
+    counts = {"acting.publish_every": acting.publish_every, "acting.ahead": acting.ahead, "acting.threads": acting.threads}
+    for key, count in counts.items():
+        if count < 1:
+            raise UserError(f"{key}={count} is too few: give 1 or more")
 
 
 def check_ranges(config: RunConfig) -> None:
@@ -178,7 +198,10 @@ class Trainer:
     def _setup_environments(self) -> None:
         self.tasks = make_task_space(self.config.env)
         self.rule = SuccessRule.parse(self.config.env.success)
-        self.envs = make_envs(self.config.env, self.tasks, gamma=self.config.hierarchy.actor_critic.gamma)
+        env = self.config.env
+        if self.config.acting.mode == "async":  # here they are only asked what they are
+            env = replace(env, vectorization="sync")
+        self.envs = make_envs(env, self.tasks, gamma=self.config.hierarchy.actor_critic.gamma)
         self.reward = LearnedReward(self.config.env, self.envs)
         self.curriculum = make_curriculum(self.config.curriculum, self.tasks)
 
@@ -202,7 +225,8 @@ class Trainer:
                 self.folder / "replay", self.envs.spec, self.tasks.ids, lambda: self.writer.names,
                 memory.capacity, memory.cache, memory.prefetch,
             )  # fmt: skip
-        self.collector = Collector(
+        kind = partial(AsyncCollector, config, lambda: self.learner.updates) if config.acting.mode == "async" else Collector
+        self.collector: Collector = kind(
             self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng, config.env.report,
             config.hierarchy.plan_training,
         )  # fmt: skip
@@ -329,6 +353,7 @@ class Trainer:
         metrics = self.learner.update(batch, self.timer, policy, look)
         if self.learner.signals:
             self.curriculum.observe(self.learner.signals)
+        self.collector.learned()
         imagined = self.config.curriculum.imagined_success
         if "imagined_success" in self.curriculum.required_signals and self.learner.updates % imagined.every == 0:
             with self.timer("curriculum"):
@@ -359,6 +384,7 @@ class Trainer:
             if not np.isfinite(value):
                 raise broken_down(name, self.env_steps, self.folder)
         values |= self.envs.faults.metrics() | self.tracker.metrics() | self.reward.pop() | self.collector.infos.pop()
+        values |= self.collector.metrics()
         values |= {f"model/{name}": value for name, value in self.agent.model.pop_metrics().items()}
         values |= self.timer.metrics()
         values |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}

@@ -140,18 +140,21 @@ def make_envs(
     terms = None if gamma is None else RewardTerms.parse(config.rewards, gamma)
     if terms is not None:
         _check_terms(terms, config, tasks)
-    slots = [partial(EnvSlot, config, spec, split, held_out, terms, max_steps=max_steps)] * count
-    return TaskVectorEnv(
-        slots,
-        spec,
-        tasks,
-        config.vectorization,
-        held_out,
-        terms,
-        declared_bounds(space, spec),
-        config.step_timeout,
-        config.max_faults,
+    slot = partial(EnvSlot, config, spec, split, held_out, terms, max_steps=max_steps)
+    again = partial(
+        TaskVectorEnv.of_slot,
+        slot,
+        spec=spec,
+        tasks=tasks,
+        held_out=held_out,
+        terms=terms,
+        bounds=declared_bounds(space, spec),
+        step_timeout=config.step_timeout,
+        max_faults=config.max_faults,
     )
+    envs = again(count, config.vectorization)
+    envs.again = again
+    return envs
 
 
 def infer_spec(config: EnvConfig, tasks: TaskSpace) -> EnvSpec:

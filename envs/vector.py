@@ -75,6 +75,7 @@ class TaskVectorEnv:
     ) -> None:
         self.spec = spec
         self.terms = terms
+        self.again: Callable[[int, str], TaskVectorEnv] | None = None  # builds so many more of the same kind; picklable
         self.tasks = tasks
         self.num_envs = len(slots)
         self.held_out = held_out
@@ -89,6 +90,11 @@ class TaskVectorEnv:
         self._ended = np.ones(self.num_envs, bool)
         self._layouts = [""] * self.num_envs
         self._obs: Observations = {leaf.key: np.zeros((self.num_envs, *leaf.shape), leaf.dtype) for leaf in spec.observations}
+
+    @classmethod
+    def of_slot(cls, slot: Callable[..., EnvSlot], number: int, vectorization: str, **named: Any) -> TaskVectorEnv:
+        """`number` slots of one kind."""
+        return cls([slot] * number, vectorization=vectorization, **named)
 
     def reset(self, tasks: Sequence[Task | None], mask: np.ndarray | None = None) -> Observations:
         """Start an episode of `tasks[i]`, under its own seed, in every environment of `mask` (all if not given).

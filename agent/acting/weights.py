@@ -1,0 +1,78 @@
+"""Weights in shared memory: one process writes them, others read them, and nobody waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from agent.agent import Agent
+
+ALIGN = 16  # bytes: every dtype may be viewed there
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in a buffer of bytes."""
+
+    start: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def view(self, buffer: Tensor) -> Tensor:
+        size = prod(self.shape) * self.dtype.itemsize
+        return buffer[self.start : self.start + size].view(self.dtype).view(self.shape)
+
+
+class SharedWeights:
+    """All weights and tables of an agent, and after how many updates they were written.
+
+    A count of writes is odd while one is going on. Whoever finds it odd or changed after reading throws away what was read, so
+    neither side ever waits for the other, or for one that died meanwhile.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self._places: dict[str, Place] = {}
+        end = 0
+        for name, tensor in agent_state(agent).items():
+            self._places[name] = Place(end, tuple(tensor.shape), tensor.dtype)
+            end += -(-tensor.numel() * tensor.element_size() // ALIGN) * ALIGN
+        self._buffer = torch.zeros(end, dtype=torch.uint8).share_memory_()
+        self._clock = torch.zeros(2, dtype=torch.int64).share_memory_()  # writes begun and ended, updates
+        self._read = 0  # the count of writes at the last read of this process
+        self.version = 0  # updates of what this process has read last
+
+    def publish(self, agent: Agent, updates: int) -> None:
+        """Write the agent's weights, for all to read."""
+        self._clock[0] += 1
+        for name, tensor in agent_state(agent).items():
+            self._places[name].view(self._buffer).copy_(tensor)
+        self._clock[1] = updates
+        self._clock[0] += 1
+
+    def take(self, agent: Agent) -> bool:
+        """Give the agent the newest weights; False where it has them, or where they are just being written."""
+        before = int(self._clock[0])
+        if before % 2 or before == self._read:
+            return False
+        found, version = self._buffer.clone(), int(self._clock[1])
+        if int(self._clock[0]) != before:
+            return False
+        state = {name: place.view(found) for name, place in self._places.items()}
+        agent.model.load_state_dict(_below(state, "model."))
+        agent.hierarchy.load_state_dict(_below(state, "hierarchy."))
+        self._read, self.version = before, version
+        return True
+
+
+def agent_state(agent: Agent) -> dict[str, Tensor]:
+    """Weights and tables of world model and policy, by name."""
+    state = {f"model.{name}": value for name, value in agent.model.state_dict().items()}
+    return state | {f"hierarchy.{name}": value for name, value in agent.hierarchy.state_dict().items()}
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
