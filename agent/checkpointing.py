@@ -218,7 +218,9 @@ def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:
     """Put aside the replay shards that were written after the checkpoint, and write on after the `known` ones."""
     folder = trainer.folder / "replay"
     for moved in set_aside(folder, known):
-        log.info("replay shard %s was written after the checkpoint: kept aside", moved.name)
+        half = ".tmp" in moved.suffixes
+        why = "is half written, as its writer was killed" if half else "was written after the checkpoint"
+        log.info("replay shard %s %s: kept aside", moved.name, why)
     trainer.writer = make_writer(trainer.config, folder, trainer.envs.spec)
     trainer.replay.on_episode = trainer.writer.add
 

@@ -16,7 +16,7 @@ from world_model.config import ModelConfig, ShardingConfig
 class JobConfig:
     """What `run.py` does."""
 
-    name: str = "train"  # train | pretrain | evaluate | dream | check | compare | plan | audit
+    name: str = "train"  # train | pretrain | evaluate | dream | check | compare | plan | audit | export
 
 
 @dataclass
@@ -147,6 +147,14 @@ class AuditConfig:
 
 
 @dataclass
+class ExportConfig:
+    """Stored episodes as a Minari data set."""
+
+    data: str | None = None  # a run folder or a folder of shards
+    to: str | None = None  # a new folder
+
+
+@dataclass
 class RunConfig:
     """Everything a run depends on."""
 
@@ -170,3 +178,4 @@ class RunConfig:
     compare: CompareConfig = field(default_factory=CompareConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)

@@ -1,4 +1,4 @@
-"""The jobs of `run.py`: train, pretrain, evaluate, dream, check, compare, plan, audit. Each answers its objective, a float."""
+"""The jobs of `run.py`, by name: each answers its objective, a float."""
 
 from __future__ import annotations
 
@@ -237,6 +237,13 @@ def audit_data(config: RunConfig, folder: Path) -> float:
     return audit(config, folder)
 
 
+def export_data(config: RunConfig, folder: Path) -> float:
+    """Write stored episodes as a Minari data set; answers how many there are."""
+    from agent.export import export
+
+    return export(config, folder)
+
+
 JOBS = {
     "train": train,
     "pretrain": pretrain,
@@ -246,6 +253,7 @@ JOBS = {
     "compare": compare_curricula,
     "plan": plan_memory,
     "audit": audit_data,
+    "export": export_data,
 }
 
 

@@ -61,7 +61,7 @@ def check_header(file: h5py.File, spec: EnvSpec) -> None:
     found = file.attrs.get("strata_format")
     if found != FORMAT:
         raise ValueError(f"its format is {found}, this version reads {FORMAT}")
-    difference = _difference(EnvSpec.from_dict(json.loads(str(file.attrs["spec"]))), spec)
+    difference = spec_difference(EnvSpec.from_dict(json.loads(str(file.attrs["spec"]))), spec)
     if difference:
         raise ValueError(f"it was recorded in another environment, where {difference}")
 
@@ -75,7 +75,7 @@ def write_episode(group: h5py.Group, index: int, episode: Episode, compression: 
     for key, values in episode.obs.items():
         rows = max(1, min(len(values), CHUNK_BYTES // max(values[0].nbytes, 1)))
         chunks = (rows, *values.shape[1:])
-        group.create_dataset(f"observations/{_name(key)}", data=values, chunks=chunks, **COMPRESSIONS[compression])
+        group.create_dataset(f"observations/{part_name(key)}", data=values, chunks=chunks, **COMPRESSIONS[compression])
     at_end = np.arange(steps) == steps - 1
     fields = {
         "log_probs": episode.log_prob,
@@ -105,7 +105,7 @@ def read_episode(file: h5py.File, index: int, spec: EnvSpec) -> Episode:
     name = f"episode_{index}"
     group, steps = episode_group(file, index)
     obs = {
-        leaf.key: _read(group, f"observations/{_name(leaf.key)}", (steps + 1, *leaf.shape), leaf.dtype)
+        leaf.key: _read(group, f"observations/{part_name(leaf.key)}", (steps + 1, *leaf.shape), leaf.dtype)
         for leaf in spec.observations
     }
     fields = {field: _read(group, field, (steps,), dtype) for field, dtype in STEP_FIELDS.items()}
@@ -145,7 +145,7 @@ def read_records(file: h5py.File, index: int, spec: EnvSpec, start: int, stop: i
     if not 0 <= start < stop <= steps + 1:
         raise ValueError(f"episode_{index} has no records {start} to {stop}")
     obs = {
-        leaf.key: _read(group, f"observations/{_name(leaf.key)}", (steps + 1, *leaf.shape), leaf.dtype, slice(start, stop))
+        leaf.key: _read(group, f"observations/{part_name(leaf.key)}", (steps + 1, *leaf.shape), leaf.dtype, slice(start, stop))
         for leaf in spec.observations
     }
     taken, came = slice(start, min(stop, steps)), slice(max(start - 1, 0), stop - 1)  # actions at records, answers before them
@@ -225,7 +225,7 @@ def _linked(group: h5py.Group, path: str) -> Any:
     return found
 
 
-def _difference(found: EnvSpec, expected: EnvSpec) -> str:
+def spec_difference(found: EnvSpec, expected: EnvSpec) -> str:
     """What sets two specs apart, for people; empty where data of one fits the other (`origin` is for people only)."""
 
     def describe(leaf: ModalitySpec) -> str:
@@ -244,6 +244,6 @@ def _difference(found: EnvSpec, expected: EnvSpec) -> str:
     )
 
 
-def _name(key: str) -> str:
+def part_name(key: str) -> str:
     """An observation's key as the name of a dataset: HDF5 takes slashes for folders and a lone dot for the folder itself."""
     return "%2E" if key == "." else key.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")

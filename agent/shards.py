@@ -36,14 +36,17 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def set_aside(folder: Path, known: Sequence[str]) -> list[Path]:
-    """Rename shards that are not among `known` to `*.orphan`: a resumed run plays on from before they were written."""
+    """Rename shards that are not among `known` to `*.orphan`: a resumed run plays on from before they were written.
+
+    So are half-written ones, to `*.tmp.orphan`.
+    """
+    late = [folder / name for name in shard_names(folder) if name not in known]
     moved = []
-    for name in shard_names(folder):
-        if name not in known:
-            target = folder / f"{name}.orphan"
-            while target.exists():
-                target = target.with_name(f"{target.name}.orphan")
-            moved.append((folder / name).rename(target))
+    for path in (*late, *sorted(folder.glob(".shard_*.h5.tmp"))):
+        target = folder / f"{path.name.lstrip('.')}.orphan"
+        while target.exists():
+            target = target.with_name(f"{target.name}.orphan")
+        moved.append(path.rename(target))
     return moved
 
 

@@ -132,9 +132,10 @@ def _measured(trainer: Trainer, rounds: int, seconds: float, draws: int) -> dict
         shares.append(trainer.timer.seconds["sampling"] / (time.perf_counter() - begun))
     consumed = train.batch * median(rates["updates"])
     fresh(history)
-    drawn = [
-        len(history.starts) for _ in range(draws // 40) if trainer.replay.sample(train.batch, train.length, rng, mixes["mixed"])
-    ]
+    drawn = []
+    for _ in range(draws // 40):
+        trainer.replay.sample(train.batch, train.length, rng, mixes["mixed"])
+        drawn.append(len(history.starts))
     fresh(history)
     return {
         "sequences_per_second": {name: median(rates[name]) for name in MIXES},

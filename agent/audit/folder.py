@@ -71,9 +71,9 @@ def audit_folder(folder: Path, seen: Callable[[], None] = lambda: None) -> Folde
 def _audit_files(audit: FolderAudit) -> None:
     """Files that are no shards, and shards that are gone."""
     for path in sorted(audit.folder.iterdir()):
-        if path.name.endswith(".orphan"):
+        if path.name.endswith(".orphan") and ".tmp" not in path.suffixes:
             audit.notes.append(f"{path.name} was written after the checkpoint that a run went on from: nothing reads it")
-        elif path.name.startswith(".shard_") and path.name.endswith(".tmp"):
+        elif path.name.lstrip(".").startswith("shard_") and ".tmp" in path.suffixes:
             audit.notes.append(f"{path.name} was left by a writer that was killed: nothing reads it")
         elif not path.is_file() or not NAME.fullmatch(path.name):
             audit.faults.append(f"{path.name} is no shard: it does not belong here")

@@ -19,6 +19,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from agent.pretrain.exported import SPEC, check_exported, exported_episode
+from agent.pretrain.hdf5 import array, flags, subgroup, texts
 from agent.rewards import size_reward
 from agent.sequences import Episode
 from envs.adapter import converter
@@ -66,7 +68,6 @@ class MinariReader:
         Raises:
             UserError: in one sentence, for a data set that is damaged, or of another environment.
         """
-        self._check_config()
         at = minari_folder(self.folder)
         assert at is not None  # `read_folder` has looked
         try:
@@ -74,13 +75,19 @@ class MinariReader:
                 raise ValueError(f"it has no {FILE}; Minari writes one with data_format='hdf5'")
             with h5py.File(at / FILE, "r") as file:
                 metadata = _metadata(at, file)
-                parts, act = self._parts(metadata), self._actions(metadata)
+                own = SPEC in metadata  # written by `job=export`: as our agent saw it, rewards and all
+                if own:
+                    check_exported(metadata, self.spec)
+                else:
+                    self._check_config()
+                parts, act = ([], np.asarray) if own else (self._parts(metadata), self._actions(metadata))
                 numbers = sorted(int(match[1]) for name in file if (match := EPISODE.fullmatch(name)))
                 announced = metadata.get("total_episodes")
                 if announced is not None and int(announced) != len(numbers):
                     raise ValueError(f"it holds {len(numbers)} episodes and announces {int(announced)}")
                 for number in numbers:
-                    yield self._episode(_group(file, f"episode_{number}"), number, parts, act)
+                    found = subgroup(file, f"episode_{number}")
+                    yield exported_episode(found, self.spec) if own else self._episode(found, number, parts, act)
         except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
             why = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
             raise UserError(f"Minari data set {self.folder} cannot be used ({why}): mend it, or leave it out.") from error
@@ -120,17 +127,17 @@ class MinariReader:
         )
 
     def _episode(self, group: h5py.Group, number: int, parts: list[Part], act: Callable[[np.ndarray], np.ndarray]) -> Episode:
-        reward = _array(group, "rewards", "biuf")
+        reward = array(group, "rewards", "biuf")
         steps = len(reward)
         if reward.shape != (steps,) or not steps:
             raise ValueError(f"episode_{number}/rewards has shape {reward.shape}")
         if not np.isfinite(reward).all():
             raise ValueError(f"episode_{number}/rewards is not finite")
-        terminated, truncated = (_flags(group, name, steps) for name in ("terminations", "truncations"))
+        terminated, truncated = (flags(group, name, steps) for name in ("terminations", "truncations"))
         if (terminated | truncated)[:-1].any():
             raise ValueError(f"episode_{number} goes on after its end")
         env_shape = (steps, *self.spec.action.env_shape) if self.spec.action.kind != "discrete" else (steps,)
-        raw = _array(group, "actions", "biuf" if self.spec.action.kind == "box" else "biu")
+        raw = array(group, "actions", "biuf" if self.spec.action.kind == "box" else "biu")
         if raw.shape != env_shape:
             raise ValueError(f"episode_{number}/actions has shape {raw.shape} in place of {env_shape}")
         action = act(raw)
@@ -152,7 +159,7 @@ class MinariReader:
     def _observations(self, group: h5py.Group, steps: int, parts: list[Part]) -> dict[str, np.ndarray]:
         obs = {leaf.key: np.zeros((steps + 1, *leaf.shape), leaf.dtype) for leaf in self.spec.observations}
         for part in parts:
-            raw = _texts(group, part.path) if part.modality.kind == "text" else _numbers(group, part)
+            raw = texts(group, part.path) if part.modality.kind == "text" else _numbers(group, part)
             where = f"{str(group.name).strip('/')}/{part.path}"
             if len(raw) != steps + 1:
                 raise ValueError(f"{where} has {len(raw)} rows for {steps} steps, in place of {steps + 1}")
@@ -192,49 +199,11 @@ def _metadata(folder: Path, file: h5py.File) -> dict[str, Any]:
     return found
 
 
-def _group(parent: h5py.Group, name: str) -> h5py.Group:
-    found = _linked(parent, name)
-    if not isinstance(found, h5py.Group):
-        raise ValueError(f"{name} is no group")
-    return found
-
-
-def _linked(parent: h5py.Group, path: str) -> Any:
-    """What lies at `path`, if it lies in this very file."""
-    found: Any = parent
-    for name in path.split("/"):
-        if not isinstance(found, h5py.Group) or not isinstance(found.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{str(parent.name).strip('/')}/{path} is missing".strip("/"))
-        found = found[name]
-    return found
-
-
-def _array(group: h5py.Group, path: str, kinds: str) -> np.ndarray:
-    found = _linked(group, path)
-    where = f"{str(group.name).strip('/')}/{path}"
-    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external or not found.shape:
-        raise ValueError(f"{where} is no array in this file")
-    if found.dtype.kind not in kinds:
-        raise ValueError(f"{where} holds {found.dtype}")
-    return np.asarray(found[()])
-
-
-def _flags(group: h5py.Group, name: str, steps: int) -> np.ndarray:
-    found = _array(group, name, "biu")
-    if found.shape != (steps,):
-        raise ValueError(f"{str(group.name).strip('/')}/{name} has shape {found.shape} in place of ({steps},)")
-    return found.astype(np.bool_)
-
-
-def _texts(group: h5py.Group, path: str) -> list[str]:
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in _array(group, path, "OS")]
-
-
 def _numbers(group: h5py.Group, part: Part) -> np.ndarray:
     """Raw values (T + 1, *space shape) of a part, within its space where that is one of integers."""
     space, ranges = part.leaf.space, integer_ranges(part.leaf.space)
     shape, where = space.shape or (), f"{str(group.name).strip('/')}/{part.path}"
-    raw = _array(group, part.path, "Obiu" if space.dtype == np.uint8 else "biu" if ranges is not None else "biuf")
+    raw = array(group, part.path, "Obiu" if space.dtype == np.uint8 else "biu" if ranges is not None else "biuf")
     if len(shape) in (2, 3) and space.dtype == np.uint8 and raw.ndim <= 2:
         raw = _decoded(raw, shape, where)
     if raw.dtype.kind == "O" or raw.shape[1:] != shape:

@@ -31,7 +31,8 @@ def read_space(text: str | Mapping[str, Any]) -> spaces.Space[Any]:
     if kind == "Discrete":
         return spaces.Discrete(int(data["n"]), start=int(data.get("start", 0)))
     if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(np.asarray(data["nvec"], np.int64))
+        nvec = np.asarray(data["nvec"], np.int64)
+        return spaces.MultiDiscrete(nvec, start=np.asarray(data.get("start", np.zeros_like(nvec)), np.int64))
     if kind == "MultiBinary":
         return spaces.MultiBinary(data["n"])
     if kind in ("Text", "MissionSpace"):  # MiniGrid's missions come with an example in the place of a length
