@@ -205,7 +205,7 @@ def _which(device: torch.device) -> list[torch.device]:
 
 def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
     folder = trainer.folder / "replay"
-    reader = ShardReader(folder, trainer.envs.spec, trainer.config.replay.synthetic)
+    reader = ShardReader(folder, trainer.envs.spec, trainer.config.replay.synthetic, trainer.writer.remote)
     same = state["num_envs"] == trainer.envs.num_envs
     trainer.replay.load(reader.episodes(state["shards"], newest_records=2 * trainer.config.replay.capacity), same_rows=same)
     trainer.replay.episodes = int(state["episodes"])
@@ -217,7 +217,7 @@ def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
 def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:
     """Put aside the replay shards that were written after the checkpoint, and write on after the `known` ones."""
     folder = trainer.folder / "replay"
-    for moved in set_aside(folder, known):
+    for moved in set_aside(folder, known, trainer.writer.remote):
         half = ".tmp" in moved.suffixes
         why = "is half written, as its writer was killed" if half else "was written after the checkpoint"
         log.info("replay shard %s %s: kept aside", moved.name, why)

@@ -33,6 +33,7 @@ class ReplayConfig:
     prefetch: int = 4  # updates that they are read ahead of
     episodes_per_shard: int = 100
     compression: str = "gzip"  # none | gzip | lzf
+    remote: str | None = None  # a URL that fsspec knows: every shard is copied there
     licence: str | None = None  # under which stored episodes may be used
     synthetic: bool = False  # learn from stored episodes that were imagined, too
 

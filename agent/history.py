@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from agent.piece_cache import PieceCache
+from agent.remote import RemoteShards, local_file
 from agent.sequences import SequenceBatch
 from agent.shard_file import check_header, episode_group, explained, read_records
 from agent.streams import FIELDS
@@ -67,6 +68,7 @@ class History:
         capacity: int,
         cache: int,
         ahead: int = 4,
+        remote: RemoteShards | None = None,
     ) -> None:
         """`names` answers the published shards, oldest first; of those that it answered once none may go.
 
@@ -74,10 +76,11 @@ class History:
             capacity: newest records that memory holds, and that are none of history.
             cache: records of it that are kept decoded.
             ahead: batches that are drawn before they are asked for.
+            remote: where shards are that the folder does not have.
         """
         self.folder, self.spec, self.task_ids, self.capacity, self.ahead = Path(folder), spec, tuple(task_ids), capacity, ahead
         self.cache: PieceCache[int, Records] = PieceCache(self._read, self._size_of, cache)
-        self._names = names
+        self._names, self._remote = names, remote
         self._known = 0  # shards that are listed
         self._pieces: list[Piece] = []
         self._ends: list[int] = []  # where episodes end in the stream
@@ -139,7 +142,7 @@ class History:
         if len(names) == self._known:
             return
         for name in names[self._known :]:
-            path = self.folder / name
+            path = local_file(self.folder, name, self._remote)
             with explained(path), h5py.File(path, "r") as file:
                 check_header(file, self.spec)
                 for index in range(int(file.attrs["total_episodes"])):
@@ -189,7 +192,7 @@ class History:
     def _read(self, number: int) -> Records:
         """Read a piece; in the reading thread."""
         piece = self._pieces[number]
-        path = self.folder / piece.shard
+        path = local_file(self.folder, piece.shard, self._remote)
         with explained(path):
             file = self._files.pop(piece.shard, None)
             if file is None:

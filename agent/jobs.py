@@ -29,6 +29,7 @@ from agent.loading import load_agent
 from agent.loggers import MetricLogger
 from agent.pretrain.job import pretrain
 from agent.progress import Progress
+from agent.replay_settings import check_new
 from agent.results import evaluation_summary
 from agent.run_folder import checkpoint_to_resume, write_config, write_json
 from agent.stopping import stop_on_signal
@@ -51,7 +52,9 @@ def train(config: RunConfig, folder: Path) -> float:
         log.info("going on from %s, at %d env steps", resumed.name, trainer.env_steps)
         if trainer.finished:
             log.info("training is finished already: only its evaluation and report are done again")
-    elif config.resume:
+    elif not config.resume:
+        check_new(config, trainer.writer)
+    else:
         forget_later_shards(trainer, [])
         log.info("%s was stopped before its first checkpoint: it starts from the beginning", folder)
     if resumed is None and config.train.pretrained:

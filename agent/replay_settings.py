@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.config import ReplayConfig, RunConfig
 from agent.provenance import provenance
+from agent.remote import RemoteShards
 from agent.shard_file import COMPRESSIONS
 from agent.shards import ShardWriter
 from envs.errors import UserError
@@ -34,10 +35,30 @@ def check_replay(replay: ReplayConfig) -> None:
         raise UserError(f"replay.compression={replay.compression} is unknown; choose one of {', '.join(COMPRESSIONS)}")
 
 
+def remote_shards(config: RunConfig) -> RemoteShards | None:
+    """The remote folder that a run's shards are copied to; None where `replay.remote` names none.
+
+    Raises:
+        UserError: it cannot be reached.
+    """
+    return RemoteShards(config.replay.remote) if config.replay.remote else None
+
+
+def check_new(config: RunConfig, writer: ShardWriter) -> None:
+    """Refuse a new run that would write among the shards of another.
+
+    Raises:
+        UserError: the remote folder holds shards.
+    """
+    if config.replay.remote and writer.names:
+        raise UserError(f"replay.remote={config.replay.remote} holds shards already: give a new folder, or resume their run")
+
+
 def make_writer(config: RunConfig, folder: Path, spec: EnvSpec, synthetic: Mapping[str, Any] | None = None) -> ShardWriter:
     """What writes a run's finished episodes, or with `synthetic`, which says where they come from, imagined ones."""
     source = "real" if synthetic is None else "synthetic"
     replay = config.replay
     return ShardWriter(
-        folder, spec, replay.episodes_per_shard, synthetic, replay.compression, provenance(config, source)
+        folder, spec, replay.episodes_per_shard, synthetic, replay.compression, provenance(config, source),
+        None if synthetic is not None else remote_shards(config),
     )  # fmt: skip

@@ -21,6 +21,7 @@ import h5py
 
 from agent import checksums
 from agent.files import publish, sync
+from agent.remote import RemoteShards, local_file
 from agent.sequences import Episode
 from agent.shard_file import FORMAT, check_sums, opened, read_episode, write_episode
 from envs.errors import UserError
@@ -29,17 +30,19 @@ from envs.spaces.specs import EnvSpec
 NAME = re.compile(r"shard_(\d{6,})\.h5")
 
 
-def shard_names(folder: Path) -> list[str]:
-    """File names of the published shards, oldest first."""
-    names = [path.name for path in folder.glob("shard_*.h5") if NAME.fullmatch(path.name)]
-    return sorted(names, key=_number)
+def shard_names(folder: Path, remote: RemoteShards | None = None) -> list[str]:
+    """File names of the published shards, oldest first, of those in a `remote` folder too."""
+    names = {path.name for path in folder.glob("shard_*.h5")} | set(remote.names() if remote is not None else ())
+    return sorted((name for name in names if NAME.fullmatch(name)), key=_number)
 
 
-def set_aside(folder: Path, known: Sequence[str]) -> list[Path]:
+def set_aside(folder: Path, known: Sequence[str], remote: RemoteShards | None = None) -> list[Path]:
     """Rename shards that are not among `known` to `*.orphan`: a resumed run plays on from before they were written.
 
     So are half-written ones, to `*.tmp.orphan`.
     """
+    if remote is not None:
+        remote.set_aside([name for name in remote.names() if NAME.fullmatch(name) and name not in known])
     late = [folder / name for name in shard_names(folder) if name not in known]
     moved = []
     for path in (*late, *sorted(folder.glob(".shard_*.h5.tmp"))):
@@ -54,7 +57,7 @@ class ShardWriter:
     """Collects finished episodes and publishes them in shards of `episodes_per_shard`; numbers follow those in the folder.
 
     With `synthetic`, plain data that says where they come from, the shards are marked as imagined. `provenance`, plain data too,
-    is written into each; `compression` is one of `COMPRESSIONS`.
+    is written into each; `compression` is one of `COMPRESSIONS`. Every shard is copied to `remote`, where that is given.
     """
 
     def __init__(
@@ -65,11 +68,13 @@ class ShardWriter:
         synthetic: Mapping[str, Any] | None = None,
         compression: str = "gzip",
         provenance: Mapping[str, Any] | None = None,
+        remote: RemoteShards | None = None,
     ) -> None:
         self.folder, self.spec, self.episodes_per_shard = Path(folder), spec, episodes_per_shard
         self.synthetic, self.compression, self.provenance = synthetic, compression, provenance
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.names = shard_names(self.folder)
+        self.remote = remote
+        self.names = shard_names(self.folder, remote)
         self._waiting: list[Episode] = []
 
     def add(self, episode: Episode) -> None:
@@ -100,6 +105,8 @@ class ShardWriter:
             file.attrs["sha256"] = checksums.header(file.attrs, stated)
         sync(temporary)
         publish(temporary, path)
+        if self.remote is not None:
+            self.remote.send(path)
         self.names.append(path.name)
         self._waiting = []
         return path
@@ -108,11 +115,12 @@ class ShardWriter:
 class ShardReader:
     """Reads a folder's shards back, oldest first, checking all that a replay relies on.
 
-    With `synthetic`, those of imagined episodes too; their episodes say so.
+    With `synthetic`, those of imagined episodes too; their episodes say so. What is in the `remote` folder
+    alone is fetched from it.
     """
 
-    def __init__(self, folder: Path, spec: EnvSpec, synthetic: bool = False) -> None:
-        self.folder, self.spec, self.synthetic = Path(folder), spec, synthetic
+    def __init__(self, folder: Path, spec: EnvSpec, synthetic: bool = False, remote: RemoteShards | None = None) -> None:
+        self.folder, self.spec, self.synthetic, self.remote = Path(folder), spec, synthetic, remote
 
     def episodes(self, limit_shards: Sequence[str] | None = None, newest_records: int | None = None) -> Iterator[Episode]:
         """The episodes of all shards, or of the named ones; with `newest_records`, only of the last shards that make up so many.
@@ -120,21 +128,21 @@ class ShardReader:
         Raises UserError, naming the file, for a shard that is missing, damaged, of another spec or at odds with itself, and for
         one of imagined episodes where those are not wanted. Files are never changed.
         """
-        names = shard_names(self.folder) if limit_shards is None else list(limit_shards)
-        for name in names:
-            if not (self.folder / name).is_file():
-                raise UserError(f"Replay shard {self.folder / name} is missing: restore it, or resume from another checkpoint.")
+        names = shard_names(self.folder, self.remote) if limit_shards is None else list(limit_shards)
+        if self.remote is None:
+            for name in names:
+                local_file(self.folder, name)
         if newest_records is not None:
             names = self._newest(names, newest_records)
         for name in names:
-            yield from self._read(self.folder / name)
+            yield from self._read(local_file(self.folder, name, self.remote))
 
     def _newest(self, names: Sequence[str], records: int) -> list[str]:
         chosen: list[str] = []
         for name in reversed(names):
             if records <= 0:
                 break
-            with opened(self.folder / name, self.spec) as file:
+            with opened(local_file(self.folder, name, self.remote), self.spec) as file:
                 records -= int(file.attrs["total_steps"]) + int(file.attrs["total_episodes"])
             chosen.insert(0, name)
         return chosen

@@ -223,7 +223,7 @@ class Trainer:
         if memory.history:
             self.replay.history = History(
                 self.folder / "replay", self.envs.spec, self.tasks.ids, lambda: self.writer.names,
-                memory.capacity, memory.cache, memory.prefetch,
+                memory.capacity, memory.cache, memory.prefetch, self.writer.remote,
             )  # fmt: skip
         kind = partial(AsyncCollector, config, lambda: self.learner.updates) if config.acting.mode == "async" else Collector
         self.collector: Collector = kind(

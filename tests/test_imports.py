@@ -28,7 +28,7 @@ OURS = (*MAY_IMPORT, "configs", "benchmarks", "tests")
 # Imported where they are used: a plain local run pays for none of them.
 LAZY = (
     "wandb", "wandb_workspaces", "deepspeed", "ray", "tensorboard", "torch.utils.tensorboard",
-    "matplotlib", "minigrid", "ale_py", "crafter", "stable_baselines3", "peft",
+    "matplotlib", "minigrid", "ale_py", "crafter", "stable_baselines3", "peft", "fsspec",
 )  # fmt: skip
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from agent.config import RunConfig
 from agent.holdout import Holdout
 from agent.pretrain.minari import MinariReader, minari_folder
+from agent.remote import RemoteShards, is_remote
 from agent.replay import Replay
 from agent.sequences import Episode
-from agent.shards import ShardReader, shard_names
+from agent.shards import NAME, ShardReader, shard_names
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 
 STREAM = "data"  # the one task of a replay that does not tell tasks apart
 
 
-def data_folders(data: Any) -> list[Path]:
+def data_folders(data: Any) -> list[Path | RemoteShards]:
     """The folders that `pretrain.data` names.
 
     Raises:
@@ -30,19 +32,34 @@ def data_folders(data: Any) -> list[Path]:
         raise UserError(
             "job=pretrain needs pretrain.data=FOLDER: a run folder, a folder of shards or a Minari data set, or [FOLDER, FOLDER]"
         )
-    folders = [Path(name) for name in names]
+    folders = [RemoteShards(name) if is_remote(name) else Path(name) for name in names]
     for folder in folders:
-        if not folder.is_dir():
+        if isinstance(folder, Path) and not folder.is_dir():
             raise UserError(f"pretrain.data={folder} does not exist: give a folder of stored episodes")
     return folders
 
 
-def read_folder(folder: Path, spec: EnvSpec, config: RunConfig) -> Iterator[Episode]:
+def read_remote(shards: RemoteShards, spec: EnvSpec, config: RunConfig) -> Iterator[Episode]:
+    """As `read_folder`, of a remote folder of shards: one at a time is copied here."""
+    found = False
+    with TemporaryDirectory(prefix="strata-shards-") as place:
+        for name in sorted(shards.names()):
+            if NAME.fullmatch(name):
+                found = True
+                yield from ShardReader(Path(place), spec, config.replay.synthetic, shards).episodes([name])
+                (Path(place) / name).unlink()
+    if not found:
+        raise UserError(f"pretrain.data={shards.url} holds no stored episodes: it has no shard_*.h5")
+
+
+def read_folder(folder: Path | RemoteShards, spec: EnvSpec, config: RunConfig) -> Iterator[Episode]:
     """The episodes of one folder, oldest first.
 
     Raises:
         UserError: it holds none, or such as are damaged, imagined (unless `replay.synthetic`) or of another environment.
     """
+    if isinstance(folder, RemoteShards):
+        return read_remote(folder, spec, config)
     for shards in (folder, folder / "replay"):
         if shard_names(shards):
             return ShardReader(shards, spec, config.replay.synthetic).episodes()

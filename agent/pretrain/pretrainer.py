@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -23,6 +23,7 @@ from agent.loggers import MetricLogger
 from agent.metrics import Averager
 from agent.pretrain.data import StoredData, data_folders, load_data, read_folder
 from agent.progress import Progress
+from agent.remote import RemoteShards
 from agent.replay import SampleMix
 from agent.rewards import check_sizes
 from agent.sequences import Episode
@@ -80,7 +81,7 @@ class Pretrainer:
             self.data = self._read(folders, grow=resumed is None)
         self.mix = SampleMix(recent=0.0, rewarded=config.replay.rewarded, rewarded_cap=config.replay.rewarded_cap)
 
-    def _read(self, folders: list[Path], grow: bool) -> StoredData:
+    def _read(self, folders: Sequence[Path | RemoteShards], grow: bool) -> StoredData:
         episodes = chain.from_iterable(read_folder(folder, self.spec, self.config) for folder in folders)
         data = load_data(self.config, self.spec, episodes, self._take_in if grow else None)
         lost = data.training.steps + data.training.episodes - len(data.training)
