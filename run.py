@@ -141,6 +141,7 @@ def compose(config: DictConfig) -> float:
 def run(config: DictConfig) -> float:
     """One job of one run; answers its objective."""
     from agent.jobs import is_finished, objective_of, run_job
+    from world_model.engines.joining import launched_processes
 
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
@@ -161,6 +162,8 @@ def run(config: DictConfig) -> float:
     whole = OmegaConf.to_container(config)
     typed: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), whole))
     assert isinstance(typed, RunConfig)
+    if launched_processes() > 1:
+        folder = common_folder(typed, folder, sweep)
     objective = run_job(typed, folder)
     if typed.job.name == "audit" and objective:
         sys.exit(1)
@@ -168,6 +171,24 @@ def run(config: DictConfig) -> float:
         print("The sweep ends here; give the same command again, with its hydra.sweep.dir, to go on with it")
         sys.exit(0)
     return objective
+
+
+def common_folder(config: RunConfig, folder: Path, sweep: bool) -> Path:
+    """The run folder of rank 0, for all processes that a launcher started: each has made one by its own clock.
+
+    Raises:
+        UserError: what is asked for is done by one process.
+    """
+    from agent.build import choose_device
+    from agent.processes import Processes
+
+    if sweep or config.job.name != "train":
+        what = "a sweep" if sweep else f"job={config.job.name}"
+        raise UserError(f"{what} is done by one process: start it without torchrun (WORLD_SIZE is above 1)")
+    common = Path(Processes.join(choose_device(config.device)).broadcast(str(folder)))
+    if common != folder and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    return common
 
 
 NOISE = re.compile(
@@ -197,8 +218,6 @@ def main() -> None:
     """The console command."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told by us
     try:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UserError("a run uses one process for now: start it without torchrun (WORLD_SIZE is above 1)")
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))  # environments, suites and wrappers of the folder that the command is given in
         sys.argv = [sys.argv[0], *resumed_arguments(free_arguments(short_arguments(recipe_arguments(sys.argv[1:]))))]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agent.processes import Processes, tokenize_together
 from hierarchy.base import Hierarchy, PolicyState
 from hierarchy.distributions import uniform_actions
 from hierarchy.planner import Planner
@@ -40,6 +41,7 @@ class Agent:
 
     def __init__(self, model: WorldModel, hierarchy: Hierarchy, device: torch.device, planner: Planner | None = None) -> None:
         self.model, self.hierarchy, self.device, self.planner = model, hierarchy, device, planner
+        self.processes = Processes()  # that act at the same time, and whose tables grow together
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> Agent:
@@ -73,14 +75,14 @@ class Agent:
             first: (B,) bool, an episode starts with this observation.
             state: what the last call answered.
             mode: `sample`, `greedy` or `random` (uniform).
-            grow: let symbol tables and codebooks take in what is new (training only).
+            grow: let symbol tables and codebooks take in what is new (training only); all processes do so together.
             plan: let the planner decide, where there is one.
 
         Returns:
             actions (B, *action shape), their log-probabilities (B,) under the policy, whoever decided, the next state.
         """
         starts = torch.from_numpy(first).to(self.device)
-        tokens = {key: x.to(self.device) for key, x in self.model.tokenize(obs, grow).items()}
+        tokens = {key: x.to(self.device) for key, x in tokenize_together(self.model, obs, grow, self.processes).items()}
         with self.model.autocast():
             z, _ = self.model.posterior(tokens)
         h = state.h * (~starts).unsqueeze(-1)

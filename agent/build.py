@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from agent.agent import Agent
@@ -10,8 +12,9 @@ from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 from hierarchy import make_hierarchy
 from hierarchy.planner import make_planner
-from world_model.engines import make_engine
+from world_model.engines import check_partitioning, make_engine
 from world_model.engines.base import Engine
+from world_model.engines.joining import launched_processes
 from world_model.model import WorldModel
 
 
@@ -23,6 +26,8 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
+        if accelerator is not None and launched_processes() > 1:  # one each
+            return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
         return accelerator if accelerator is not None else torch.device("cpu")
     try:
         device = torch.device(name)
@@ -32,8 +37,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def gathered_agent(config: RunConfig, engine: Engine, agent: Agent, wanted: bool) -> Agent:
+    """`agent` with a whole model of its own where it is `wanted`, and as it is elsewhere; every process calls it."""
+    weights = engine.weights()
+    if not wanted:
+        return agent
+    with torch.random.fork_rng():  # these first weights are no draws of the run
+        model = WorldModel(agent.model.spec, config.model)
+    model.load_state_dict(weights)
+    model.to(agent.device)
+    return Agent(model, agent.hierarchy, agent.device, make_planner(agent.hierarchy, model, config.hierarchy))
+
+
 def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple[Agent, Engine]:
     """A fresh agent and the engine that trains its world model. Seed torch first."""
+    check_partitioning(config.sharding, config.model)
     engine = make_engine(config.sharding, lambda: WorldModel(spec, config.model), device)
     model = engine.inference_copy()
     hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, spec.action).to(device)

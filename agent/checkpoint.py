@@ -5,6 +5,7 @@
     training/tensors.pt      optimiser and other tensor state     | needed to resume
     training/state.json      counters, curriculum, random states  |
     training/arrays.npz      episodes under way                   |
+    training/rank_N/...      the same three of process N, where a run has several
     manifest.json            sizes and checksums, written last
 
 Checkpoints may come from anywhere: nothing in them is ever unpickled as an object.
@@ -37,6 +38,7 @@ from envs.errors import UserError
 NAME = re.compile(r"step_(\d{9,})")
 REPLACED = re.compile(r"\.step_(\d{9,})\.old")
 MODEL, META = "model.safetensors", "agent.json"
+TRAINING = "training"
 TENSORS, STATE, ARRAYS = "training/tensors.pt", "training/state.json", "training/arrays.npz"
 FILES = (MODEL, META, TENSORS, STATE, ARRAYS)
 PLAIN = (bool, int, float, str, type(None))
@@ -61,19 +63,30 @@ class TrainingState:
 
 
 class CheckpointStore:
-    """The checkpoints of one run: the last `keep` of them stay, older ones are removed as new ones are saved."""
+    """The checkpoints of one run: the last `keep` stay, and with `best` that of the highest `score` in its meta (of equals the
+    newest); others are removed as new ones are saved."""
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
+    def __init__(self, folder: Path, keep: int = 2, best: bool = False) -> None:
         if keep < 1:
             raise UserError(f"train.keep_checkpoints={keep} would keep none: give 1 or more.")
-        self.folder, self.keep = Path(folder), keep
+        self.folder, self.keep, self.best = Path(folder), keep, best
 
-    def save(self, env_steps: int, weights: Mapping[str, Tensor], meta: Mapping[str, Any], training: TrainingState) -> Path:
-        """Publish a checkpoint, on disk when this returns."""
-        tensors = _storable(training.tensors, "tensors")
-        for name, array in training.arrays.items():
-            if array.dtype.hasobject:
-                raise TypeError(f"arrays.{name} holds Python objects")
+    def save_part(self, rank: int, training: TrainingState) -> None:
+        """Write what process `rank` (1 and up) adds to the next checkpoint, where `save` of rank 0 finds it."""
+        folder = self._part(rank)
+        _remove(folder)
+        folder.mkdir(parents=True)
+        _write_training(folder, training)
+
+    def save(
+        self,
+        env_steps: int,
+        weights: Mapping[str, Tensor],
+        meta: Mapping[str, Any],
+        training: TrainingState,
+        processes: int = 1,
+    ) -> Path:
+        """Publish a checkpoint, on disk when this returns. With several `processes` the others have called `save_part` before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{env_steps:09d}"
         temporary = self.folder / f".{path.name}.tmp"
@@ -82,9 +95,9 @@ class CheckpointStore:
         # Clones: safetensors refuses tensors that share memory, as tied weights and views do.
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, temporary / MODEL)
         write_json(temporary / META, meta)
-        torch.save(tensors, temporary / TENSORS)
-        write_json(temporary / STATE, training.state)
-        np.savez_compressed(temporary / ARRAYS, **training.arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for flags
+        _write_training(temporary / "training", training)
+        for rank in range(1, processes):
+            self._part(rank).replace(temporary / part_name(TRAINING, rank))
         write_manifest(temporary)
         self._publish(temporary, path)
         self._prune(path)
@@ -101,6 +114,9 @@ class CheckpointStore:
                 return path
             logger.warning("passing over checkpoint %s: %s", path, found)
         return None
+
+    def _part(self, rank: int) -> Path:
+        return self.folder / f".rank_{rank}.tmp"
 
     def _all(self, pattern: re.Pattern[str] = NAME) -> list[Path]:
         """Folders named as checkpoints, oldest first."""
@@ -122,6 +138,8 @@ class CheckpointStore:
         """Remove what is not among the last; damaged checkpoints are left for people to look at."""
         whole = [path for path in self._all() if fault(path, FILES, checksums=False) is None]
         kept = {newest, *whole[-self.keep :]}
+        if self.best and (scored := [(score, _step(path), path) for path in whole if (score := _score(path)) is not None]):
+            kept.add(max(scored)[2])
         for path in whole:
             if path not in kept:
                 gone = self.folder / f".{path.name}.old"
@@ -165,20 +183,42 @@ def load_meta(path: Path) -> dict[str, Any]:
     return _read_json(path, META)
 
 
-def load_training(path: Path) -> TrainingState:
-    """The state a run resumes from; tensors on the CPU."""
-    for name in (TENSORS, STATE, ARRAYS):
+def load_training(path: Path, rank: int = 0) -> TrainingState:
+    """The state that process `rank` of a run resumes from; tensors on the CPU."""
+    tensors_name, state_name, arrays_name = (part_name(name, rank) for name in (TENSORS, STATE, ARRAYS))
+    for name in (tensors_name, state_name, arrays_name):
         _check(path, name)
     try:
-        tensors = torch.load(path / TENSORS, map_location="cpu", weights_only=True)
+        tensors = torch.load(path / tensors_name, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise _damaged(path, TENSORS, "it holds more than tensors and plain values, or is no such file") from error
+        raise _damaged(path, tensors_name, "it holds more than tensors and plain values, or is no such file") from error
     try:
-        with np.load(path / ARRAYS, allow_pickle=False) as file:
+        with np.load(path / arrays_name, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _damaged(path, ARRAYS, error) from error
-    return TrainingState(tensors, _read_json(path, STATE), arrays)
+        raise _damaged(path, arrays_name, error) from error
+    return TrainingState(tensors, _read_json(path, state_name), arrays)
+
+
+def part_name(name: str, rank: int) -> str:
+    """Where process `rank` has what is `training/...` of rank 0."""
+    return name.replace(TRAINING, f"{TRAINING}/rank_{rank}", 1) if rank else name
+
+
+def _write_training(folder: Path, training: TrainingState) -> None:
+    tensors = _storable(training.tensors, "tensors")
+    for name, array in training.arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"arrays.{name} holds Python objects")
+    torch.save(tensors, folder / Path(TENSORS).name)
+    write_json(folder / Path(STATE).name, training.state)
+    np.savez_compressed(folder / Path(ARRAYS).name, **training.arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for flags
+
+
+def _score(path: Path) -> float | None:
+    """How good a checkpoint's agent was found to be, if it was."""
+    found = _read_json(path, META).get("score")
+    return None if found is None else float(found)
 
 
 def _storable(value: Any, where: str) -> Any:

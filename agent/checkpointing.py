@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from agent.agent import AgentState
 from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training, load_weights, resolve
-from agent.replay_settings import make_writer
-from agent.sequences import pack_open_episodes, unpack_open_episodes
+from agent.replay_settings import make_writer, remote_shards
+from agent.sequences import Episode, pack_open_episodes, unpack_open_episodes
 from agent.shards import ShardReader, set_aside
 from agent.trainer import Trainer, broken_down
 from envs.errors import UserError
@@ -38,46 +39,86 @@ def split_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
 
 
 def save(trainer: Trainer, store: CheckpointStore) -> Path:
-    """Write everything that the run needs to go on as if it had never stopped.
+    """Write everything that the run needs to go on as if it had never stopped. All processes do so together.
 
     Raises:
-        UserError: if training has broken down: bad checkpoints must not follow, and in the end remove, the last good one.
+        UserError: if training has broken down: bad checkpoints must not follow, and in the end remove, the last good one; or a
+            process could not write its part.
     """
-    weights = {f"model.{name}": value for name, value in trainer.engine.weights().items()}
+    processes = trainer.processes
+    model, optimizer = trainer.engine.weights(), trainer.engine.optimizer_state()
+    failed = _attempt(trainer.writer.flush)
+    known = known_shards(trainer)
+    if processes.rank and failed is None:
+        failed = _attempt(lambda: store.save_part(processes.rank, _training_state(trainer)))
+    failures = [found for found in processes.gather(failed) if found is not None]
+    path: list[str] = []
+    if processes.leads and not failures:
+        try:
+            failed = _attempt(lambda: path.append(str(_save_whole(trainer, store, model, optimizer, known))))
+        except UserError:
+            processes.broadcast("")  # the others are not to wait for it
+            processes.broadcast("training broke down")
+            raise
+    found = processes.broadcast(path[0] if path else "")
+    if not found:
+        why = processes.broadcast(failed) or (failures or ["process 0 could not write it"])[0]
+        raise UserError(f"no checkpoint could be written ({why}): make room; python run.py resume={trainer.folder} goes on")
+    return Path(found)
+
+
+def _attempt(write: Callable[[], object]) -> str | None:
+    """Why something could not be written, if so."""
+    try:
+        write()
+    except (OSError, RuntimeError, SafetensorError) as error:  # of h5py and JSON, of torch, of safetensors
+        return str(error).splitlines()[0]
+    return None
+
+
+def _save_whole(
+    trainer: Trainer, store: CheckpointStore, model: dict[str, Tensor], optimizer: dict[str, Any], known: dict[str, list[str]]
+) -> Path:
+    """Rank 0's part: what all have in common, its own training state, and those of the others that are written already."""
+    weights = {f"model.{name}": value for name, value in model.items()}
     weights |= {f"hierarchy.{name}": value for name, value in trainer.agent.hierarchy.state_dict().items()}
     for name, value in weights.items():
         if not torch.isfinite(value).all():
             raise broken_down(f"the weight {name}", trainer.env_steps, trainer.folder)
-    trainer.writer.flush()
     meta = {
         "format": FORMAT,
         "spec": trainer.envs.spec.to_dict(),
         "config": asdict(trainer.config),
         "env_steps": trainer.env_steps,
+        "score": trainer.score,
     }
-    return store.save(trainer.env_steps, weights, meta, _training_state(trainer))
+    training = _training_state(trainer)
+    training.tensors |= {"model_optimizer": optimizer, "policy_optimizer": trainer.learner.optimizer.state_dict()}
+    training.state["known_shards"] = known
+    return store.save(trainer.env_steps, weights, meta, training, trainer.processes.size)
+
+
+def known_shards(trainer: Trainer) -> dict[str, list[str]]:
+    """{folder below `replay`: its shards}, of all processes, and of those that the run had before."""
+    found = dict(trainer.left_shards)
+    for part in trainer.processes.gather({trainer.part: list(trainer.writer.names)}):
+        found |= part
+    return found
 
 
 def _training_state(trainer: Trainer) -> TrainingState:
     acting = trainer.collector.state
-    cache = acting.cache
     tensors: dict[str, Any] = {
-        "model_optimizer": trainer.engine.optimizer_state(),
-        "policy_optimizer": trainer.learner.optimizer.state_dict(),
-        "acting": {
-            "keys": cache.keys,
-            "values": cache.values,
-            "position": cache.position,
-            "h": acting.h,
-            "policy": dict(acting.policy),
-        },
+        "acting": {**_tensors_of(acting.cache), "h": acting.h, "policy": dict(acting.policy)},
         "rewards": trainer.reward.state_dict(),
         "torch_rng": torch.get_rng_state(),
     }
     if trainer.device.type != "cpu":
         tensors["device_rng"] = torch.get_device_module(trainer.device).get_rng_state(*_which(trainer.device))
     state = {
+        "processes": trainer.processes.size,
         "env_steps": trainer.env_steps,
+        "replay_steps": trainer.replay.steps,
         "updates": trainer.learner.updates,
         "owed": trainer.owed,
         "seconds": trainer.seconds(),
@@ -100,6 +141,10 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "faults": trainer.envs.faults.state_dict(),
     }
     return TrainingState(tensors, state, pack_open_episodes(trainer.collector.open_episodes()))
+
+
+def _tensors_of(cache: RollingState) -> dict[str, Tensor]:
+    return {field.name: getattr(cache, field.name) for field in fields(cache)}
 
 
 def spec_of(meta: dict[str, Any], path: Path) -> EnvSpec:
@@ -142,32 +187,41 @@ def load_pretrained(engine: Engine, model: WorldModel, folder: Path) -> None:
     """
     path = resolve(folder)
     check_spec(load_meta(path), model.spec, path)
-    _load_module(model, split_weights(load_weights(path))[0], "model", path)
-    engine.load_weights(model.state_dict())
+    _load_engine(engine, split_weights(load_weights(path))[0], path)
     log.info("the world model starts from %s", path)
 
 
+def _load_engine(engine: Engine, weights: dict[str, Tensor], path: Path) -> None:
+    _check_shapes(engine.shapes(), weights, "model", path)
+    engine.load_weights(weights)
+
+
 def _load_module(module: torch.nn.Module, weights: dict[str, Tensor], group: str, path: Path) -> None:
-    own = module.state_dict()
-    wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    _check_shapes({name: value.shape for name, value in module.state_dict().items()}, weights, group, path)
+    module.load_state_dict(weights)
+
+
+def _check_shapes(own: dict[str, torch.Size], weights: dict[str, Tensor], group: str, path: Path) -> None:
+    wrong = [name for name in own if name not in weights or weights[name].shape != own[name]]
     wrong += [name for name in weights if name not in own]
     if wrong:
         raise UserError(
             f"the checkpoint {path} is of another model: {group} weight '{wrong[0]}' and {len(wrong) - 1} more do not fit; "
             f"use the {group}= options that it was trained with (see its agent.json)"
         )
-    module.load_state_dict(weights)
 
 
 def restore(trainer: Trainer, path: Path) -> None:
-    """Continue from a checkpoint: same counters, replay, curriculum, random states and episodes under way."""
+    """Continue from a checkpoint: same counters, replay, curriculum, random states and episodes under way. All processes do so
+    together; where they are more or fewer than those that saved it, the log says what starts anew."""
     check_spec(load_meta(path), trainer.envs.spec, path)
-    training = load_training(path)
-    state, tensors = training.state, training.tensors
+    processes, whole = trainer.processes, load_training(path)
+    state, tensors = whole.state, whole.tensors
     if tuple(state["tasks"]) != trainer.tasks.ids:
         raise UserError(f"the checkpoint {path} was trained on the tasks {', '.join(state['tasks'])}; resume with the same tasks")
-    load_agent_weights(trainer.agent.model, trainer.agent.hierarchy, path)
-    trainer.engine.load_weights(trainer.agent.model.state_dict())
+    weights, policies = split_weights(load_weights(path))
+    _load_engine(trainer.engine, weights, path)
+    _load_module(trainer.agent.hierarchy, policies, "hierarchy", path)
     trainer.engine.load_optimizer_state(_retuned(tensors["model_optimizer"], trainer.engine.optimizer_state()))
     optimizer = trainer.learner.optimizer
     optimizer.load_state_dict(_retuned(tensors["policy_optimizer"], optimizer.state_dict()))
@@ -177,19 +231,35 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.logged = int(state["logged"])
     trainer.curriculum.load_state_dict(state["curriculum"])
     trainer.tracker.load_state_dict(state["tracker"])
-    trainer.envs.faults.load_state_dict(state.get("faults", {}))
-    trainer.timer.load_state_dict(state["timer"])
-    trainer.health.load_state_dict(state.get("health", {}))
     trainer.evaluation.load_state_dict(state.get("evaluation", {}), int(state["env_steps"]))
-    trainer.task_rng.bit_generator.state = state["task_rng"]
-    trainer.replay_rng.bit_generator.state = state["replay_rng"]
-    _restore_replay(trainer, state)
-    if "rewards" in tensors:
-        trainer.reward.load_state_dict(tensors["rewards"])
-    _restore_acting(trainer, training)
-    torch.set_rng_state(tensors["torch_rng"])
-    if "device_rng" in tensors and trainer.device.type != "cpu":
-        torch.get_device_module(trainer.device).set_rng_state(tensors["device_rng"], *_which(trainer.device))
+    saved = int(state.get("processes", 1))
+    own = whole if not processes.rank else load_training(path, processes.rank) if processes.rank < saved else None
+    if saved == processes.size:
+        assert own is not None
+        _restore_replay(trainer, own.state)
+    else:
+        log.info(
+            "the checkpoint is of %d processes, this run has %d: the episodes stored are dealt out anew, random numbers and "
+            "environments of processes that are new start anew, and so do the episodes under way in those that are gone",
+            saved, processes.size,
+        )  # fmt: skip
+        deal_replay(trainer, state)
+    if own is None:
+        trainer.collector.steps = int(state["env_steps"])
+        trainer.collector.start()
+        trainer.collector.idle()  # the others meet twice, too
+        return
+    trainer.health.load_state_dict(own.state.get("health", {}))
+    trainer.envs.faults.load_state_dict(own.state.get("faults", {}))
+    trainer.timer.load_state_dict(own.state["timer"])
+    trainer.task_rng.bit_generator.state = own.state["task_rng"]
+    trainer.replay_rng.bit_generator.state = own.state["replay_rng"]
+    if "rewards" in own.tensors:
+        trainer.reward.load_state_dict(own.tensors["rewards"])
+    _restore_acting(trainer, own)
+    torch.set_rng_state(own.tensors["torch_rng"])
+    if "device_rng" in own.tensors and trainer.device.type != "cpu":
+        torch.get_device_module(trainer.device).set_rng_state(own.tensors["device_rng"], *_which(trainer.device))
 
 
 def _retuned(saved: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
@@ -204,8 +274,7 @@ def _which(device: torch.device) -> list[torch.device]:
 
 
 def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
-    folder = trainer.folder / "replay"
-    reader = ShardReader(folder, trainer.envs.spec, trainer.config.replay.synthetic, trainer.writer.remote)
+    reader = ShardReader(trainer.replay_folder, trainer.envs.spec, trainer.config.replay.synthetic, trainer.writer.remote)
     same = state["num_envs"] == trainer.envs.num_envs
     trainer.replay.load(reader.episodes(state["shards"], newest_records=2 * trainer.config.replay.capacity), same_rows=same)
     trainer.replay.episodes = int(state["episodes"])
@@ -214,21 +283,39 @@ def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
         trainer.replay.history.load_state_dict(state.get("history", {}))
 
 
+def deal_replay(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Share out the stored episodes of a run that had another number of processes: of M, process r has every M-th from the r-th
+    on. New ones are written where its own rank has them."""
+    processes, root = trainer.processes, trainer.folder / "replay"
+    known: dict[str, list[str]] = state.get("known_shards") or {".": list(state["shards"])}
+    found: list[Episode] = []
+    for folder in sorted(known):
+        remote = remote_shards(trainer.config, folder)
+        reader = ShardReader(root / folder, trainer.envs.spec, trainer.config.replay.synthetic, remote)
+        found += reader.episodes(known[folder], newest_records=2 * trainer.config.replay.capacity)
+    found.sort(key=lambda episode: episode.end_step)
+    trainer.replay.load(found[processes.rank :: processes.size], same_rows=False)
+    trainer.replay.steps = int(state["env_steps"]) // processes.size
+    folders = processes.gather(trainer.part)
+    trainer.left_shards = {folder: names for folder, names in known.items() if folder not in folders}
+    forget_later_shards(trainer, known.get(folders[processes.rank], []))
+
+
 def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:
     """Put aside the replay shards that were written after the checkpoint, and write on after the `known` ones."""
-    folder = trainer.folder / "replay"
+    folder = trainer.replay_folder
     for moved in set_aside(folder, known, trainer.writer.remote):
         half = ".tmp" in moved.suffixes
         why = "is half written, as its writer was killed" if half else "was written after the checkpoint"
         log.info("replay shard %s %s: kept aside", moved.name, why)
-    trainer.writer = make_writer(trainer.config, folder, trainer.envs.spec)
+    trainer.writer = make_writer(trainer.config, folder, trainer.envs.spec, part=trainer.part)
     trainer.replay.on_episode = trainer.writer.add
 
 
 def _restore_acting(trainer: Trainer, training: TrainingState) -> None:
     acting = training.tensors["acting"]
     if training.state["num_envs"] == trainer.envs.num_envs:
-        cache = RollingState(*(acting[name].to(trainer.device) for name in ("keys", "values", "position")))
+        cache = RollingState(**{field.name: acting[field.name].to(trainer.device) for field in fields(RollingState)})
         policy = {name: value.to(trainer.device) for name, value in acting["policy"].items()}
         agent_state = AgentState(cache, acting["h"].to(trainer.device), policy)
         episodes = unpack_open_episodes(training.arrays)
@@ -239,4 +326,5 @@ def _restore_acting(trainer: Trainer, training: TrainingState) -> None:
         episodes, int(training.state["env_steps"]), agent_state, training.state.get("numbers", ())
     ):
         log.warning(note)
-    trainer.replay.steps = int(training.state["env_steps"])  # episodes that no longer fit into memory count too
+    if int(training.state.get("processes", 1)) == trainer.processes.size:  # episodes that no longer fit into memory count too
+        trainer.replay.steps = int(training.state.get("replay_steps", training.state["env_steps"]))

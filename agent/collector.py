@@ -23,7 +23,9 @@ class Collector:
     """Steps B environments with the agent. `score` is always the environment's own reward, whatever the agent learns from.
 
     Attributes:
-        steps: environment steps taken in the whole run.
+        steps: environment steps taken in the whole run, by all of its processes.
+        processes: that step as many environments each.
+        idle: called at a step with which no episode ended.
         playing: the task each environment is on.
         plan: let the agent's planner decide.
         assess: what the curriculum is told of every episode that ends.
@@ -48,7 +50,8 @@ class Collector:
         self.infos = Averager()
         self.assess: Callable[[Episode], dict[str, float]] | None = None
         self.index = {task: i for i, task in enumerate(envs.tasks.ids)}
-        self.steps = 0
+        self.steps, self.processes = 0, 1
+        self.idle: Callable[[], None] = lambda: None
         self.playing: list[Task] = []
         self.first = np.ones(envs.num_envs, bool)
         self.score = np.zeros(envs.num_envs)
@@ -71,11 +74,12 @@ class Collector:
         """Take in what a step brought; answers the episodes that ended with it, and begins the next ones."""
         self.replay.arrive(result.obs, self.reward(result), result.terminated, result.truncated, result.dropped)
         self.obs = result.obs
-        self.steps += self.envs.num_envs
+        self.steps += self.envs.num_envs * self.processes
         self.score += result.reward
         self.length += 1
         self.first = result.terminated | result.truncated
         if not self.first.any():
+            self.idle()
             return []
         outcomes = []
         whole = self.first if result.dropped is None else self.first & ~result.dropped  # of what broke down nothing is known
@@ -130,6 +134,8 @@ class Collector:
         if fresh.any():
             self.reward.restart(fresh)
             self._begin(fresh)
+        else:
+            self.idle()
         return notes
 
     def _replay_actions(

@@ -54,6 +54,7 @@ class TrainConfig:
     log_every: int = 500  # env steps
     checkpoint_every: int = 5000  # env steps
     keep_checkpoints: int = 2
+    keep_best: bool = True  # ... and the best one
     validation: float = 0.05  # share of episodes kept out of training
     validation_after: int = 10_000  # env steps before which none is
     look_every: int = 25  # updates between looks at the held-out loss, the gradients and the codes; 0: never

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from agent.agent import Agent
+from agent.build import choose_device
 from agent.calibration import calibration_summary
 from agent.check import check_environment
 from agent.checkpoint import CheckpointStore
@@ -28,6 +30,7 @@ from agent.goals import Pursued, goal_summary
 from agent.loading import load_agent
 from agent.loggers import MetricLogger
 from agent.pretrain.job import pretrain
+from agent.processes import Processes
 from agent.progress import Progress
 from agent.replay_settings import check_new
 from agent.results import evaluation_summary
@@ -37,15 +40,32 @@ from agent.trainer import Trainer
 from agent.video import record_videos
 from envs import make_task_space
 from envs.errors import UserError
+from world_model.engines import check_sharding
 
 log = logging.getLogger(__name__)
+
+LOST = re.compile(r"gloo|nccl|connection (closed|reset)|broken pipe", re.IGNORECASE)  # what PyTorch says of a lost peer
 
 
 def train(config: RunConfig, folder: Path) -> float:
     """Train an agent; answers the evaluation success on the hardest task (its training success where evaluation was skipped)."""
-    store = CheckpointStore(folder / "checkpoints", config.train.keep_checkpoints)
-    resumed = checkpoint_to_resume(config, folder, store)
-    trainer = Trainer(config, folder)
+    check_sharding(config.sharding)
+    processes = Processes.join(choose_device(config.device))
+    if not processes.leads:  # what is to be said, rank 0 says
+        console.quiet = True
+        logging.getLogger().setLevel(logging.ERROR)
+    store = CheckpointStore(folder / "checkpoints", config.train.keep_checkpoints, config.train.keep_best)
+    resumed = processes.broadcast(_name(checkpoint_to_resume(config, folder, store) if processes.leads else None))
+    with lost_processes(folder, processes):
+        return _train(config, folder, processes, store, store.folder / resumed if resumed else None)
+
+
+def _name(path: Path | None) -> str | None:
+    return None if path is None else path.name
+
+
+def _train(config: RunConfig, folder: Path, processes: Processes, store: CheckpointStore, resumed: Path | None) -> float:
+    trainer = Trainer(config, folder, processes)
     show_observations(trainer.envs.spec)
     if resumed is not None:
         restore(trainer, resumed)
@@ -59,6 +79,8 @@ def train(config: RunConfig, folder: Path) -> float:
         log.info("%s was stopped before its first checkpoint: it starts from the beginning", folder)
     if resumed is None and config.train.pretrained:
         load_pretrained(trainer.engine, trainer.agent.model, Path(config.train.pretrained))
+    if not processes.leads:
+        return _follow(trainer, store)
     logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if config.resume else None, print_line)
     write_config(config, folder)  # only now: a run that cannot start leaves no trace of one
     progress = Progress(
@@ -75,21 +97,22 @@ def train(config: RunConfig, folder: Path) -> float:
             with progress:
                 trainer.run(logger, progress, lambda: save(trainer, store))
             save(trainer, store)
+            agent = trainer.end_alone()
             summary, failure = trainer.summary(), None
             try:
                 with suppress(EvaluationStopped):
-                    summary["tasks"] = evaluation_summary(trainer.agent, config, lambda: trainer.stopping)
-                    summary["calibration"] = _calibration(trainer.agent, config, lambda: trainer.stopping)
-                    goals, pursued = goal_summary(trainer.agent, config, lambda: trainer.stopping)
+                    summary["tasks"] = evaluation_summary(agent, config, lambda: trainer.stopping)
+                    summary["calibration"] = _calibration(agent, config, lambda: trainer.stopping)
+                    goals, pursued = goal_summary(agent, config, lambda: trainer.stopping)
                     summary |= {"goals": goals} if goals else {}
-                    for task, path in _goal_strips(trainer.agent, pursued, folder).items():
+                    for task, path in _goal_strips(agent, pursued, folder).items():
                         logger.image(trainer.env_steps, f"goals/{task}", path, "start, goal, what was reached")
             except UserError as error:  # the environment breaks down: training keeps its summary and report
                 failure = error
             if not summary["tasks"]:
                 print_line(_unevaluated(trainer, failure))
             summary["objective"] = objective(summary, trainer.tasks.hardest.id)
-            _finish(trainer, summary, logger)
+            _finish(trainer, agent, summary, logger)
             if failure is not None:
                 raise failure
     finally:
@@ -97,6 +120,34 @@ def train(config: RunConfig, folder: Path) -> float:
         trainer.collector.close()
         trainer.envs.close()
     return float(summary["objective"])
+
+
+def _follow(trainer: Trainer, store: CheckpointStore) -> float:
+    """The part of the processes that neither log nor evaluate."""
+    config = trainer.config
+    try:
+        with stop_on_signal(trainer), Progress(config.train.env_steps, str(trainer.device), False, console=console) as progress:
+            trainer.run(None, progress, lambda: save(trainer, store))
+            save(trainer, store)
+            trainer.end_alone()
+    finally:
+        trainer.collector.close()
+        trainer.envs.close()
+    return 0.0
+
+
+@contextmanager
+def lost_processes(folder: Path, processes: Processes) -> Iterator[None]:
+    """Tell in one sentence that a disk is full, or that another process of the run is gone."""
+    way_on = f"python run.py resume={folder} goes on from the last checkpoint"
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error}): make room; {way_on}") from error
+    except RuntimeError as error:
+        if processes.size > 1 and LOST.search(str(error)):
+            raise UserError(f"another process of this run has ended, see what it or the launcher says; {way_on}") from error
+        raise
 
 
 def _calibration(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> dict[str, Any]:
@@ -184,7 +235,7 @@ def objective_of(folder: Path) -> float:
     return float(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["objective"])
 
 
-def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> None:
+def _finish(trainer: Trainer, agent: Agent, summary: dict[str, Any], logger: MetricLogger) -> None:
     """Write summary, dream and report; a picture that fails must not cost the run its results."""
     config, folder = trainer.config, trainer.folder
     write_json(folder / "summary.json", summary)
@@ -192,12 +243,12 @@ def _finish(trainer: Trainer, summary: dict[str, Any], logger: MetricLogger) -> 
     if summary["tasks"] and not trainer.stopping:
         path = folder / "media" / "dream.png"
         try:
-            picture_dream(trainer.agent, config, trainer.tasks.hardest.id, path, stopped=lambda: trainer.stopping)
+            picture_dream(agent, config, trainer.tasks.hardest.id, path, stopped=lambda: trainer.stopping)
             logger.image(trainer.env_steps, "dream", path, "real above, imagined below")
         except Exception as error:  # whatever goes wrong in the environment or in drawing
             log.warning("the dream could not be drawn: %s", error)
     if summary["tasks"] and config.eval.video:
-        films = record_videos(trainer.agent, config.env, config.eval, config.seed, folder / "media", lambda: trainer.stopping)
+        films = record_videos(agent, config.env, config.eval, config.seed, folder / "media", lambda: trainer.stopping)
         for task, path, caption in films:
             logger.video(trainer.env_steps, f"eval/{task}", path, caption)
     if config.logger.report:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from agent.processes import Processes, tokenize_together
 from agent.sequences import SequenceBatch
 from agent.signals import Signals, task_signals, told_by
 from agent.timing import PhaseTimer
@@ -41,8 +42,18 @@ def real_trajectory(model: WorldModel, output: ModelOutput, batch: Sequences, lo
 class Learner:
     """Holds the policy's optimiser and counts updates; the world model's optimiser is the engine's."""
 
-    def __init__(self, engine: Engine, hierarchy: Hierarchy, config: HierarchyConfig, batch: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        hierarchy: Hierarchy,
+        config: HierarchyConfig,
+        batch: int,
+        device: torch.device,
+        processes: Processes | None = None,
+    ) -> None:
+        """`batch` is the number of sequences of this process; the others have as many."""
         self.engine, self.hierarchy, self.config, self.device = engine, hierarchy, config, device
+        self.batch, self.processes = batch, processes or Processes()
         self.model = engine.inference_copy()
         self.imagination = ImaginationEnv(self.model, config.horizon, batch * config.starts, device)
         self.parameters = [p for p in hierarchy.parameters() if p.requires_grad]
@@ -61,7 +72,9 @@ class Learner:
         obs, shift = batch.obs, self.model.config.augment.shift if augment else 0
         images = [leaf.key for leaf in self.model.spec.observations if leaf.kind == "image"] if shift else []
         obs = obs | {key: shift_frames(obs[key], shift) for key in images}
-        tokens = self.model.tokenize(obs, grow=images)  # cells of shifted images look new: they need codes, too
+        tokens = tokenize_together(
+            self.model, obs, images, self.processes
+        )  # cells of shifted images look new: they need codes, too
 
         def tensor(x: object) -> Tensor:
             return torch.as_tensor(x, device=self.device)
@@ -129,6 +142,7 @@ class Learner:
             for learning in self.hierarchy.learn(self.imagination, starts, real):
                 self.optimizer.zero_grad(set_to_none=True)
                 learning.loss.backward()
+                self.processes.average([p.grad for p in self.parameters if p.grad is not None])
                 if look:  # before clipping; the greatest, as a step may be for one part alone
                     found = gradient_norms({part: [p.grad for p in own] for part, own in self.parts.items()})
                     norms = {part: torch.maximum(norm, norms.get(part, norm)) for part, norm in found.items()}
@@ -136,6 +150,8 @@ class Learner:
                 self.optimizer.step()
                 learning.after()
                 steps.append({"grad_norm": norm, **learning.metrics})
+            # Scales and counts that every process moves by its own rollouts.
+            self.processes.average([x for x in self.hierarchy.buffers() if x.is_floating_point()], exact=True)
         log: dict[str, Tensor | float] = {
             name if "/" in name else f"policy/{name}": value for name, value in mean_of_each(steps).items()
         }

@@ -23,6 +23,7 @@ class PeriodicEvaluation:
     Attributes:
         next: env steps from which the next evaluation is due.
         seconds: spent here in the whole run.
+        success: {task: of the last evaluation}.
 
     Raises:
         UserError: tasks of `eval.also` that are unknown, are trained on, or are observed or acted in otherwise.
@@ -40,6 +41,7 @@ class PeriodicEvaluation:
         self.limit = StepLimit(config.eval.max_episode_steps)
         self.next = self.every
         self.seconds = 0.0
+        self.success: dict[str, float] = {}
 
     def due(self, env_steps: int) -> bool:
         return self.every > 0 and env_steps >= self.next
@@ -62,15 +64,17 @@ class PeriodicEvaluation:
         values = {"eval/seconds": self.seconds}
         for task, result in results.items():
             means = result.means()
+            self.success[task] = float(means["success"])
             values |= {f"eval/{name}/{task}": means[name] for name in ("success", "return", "length")}
         return values
 
     def state_dict(self) -> dict[str, Any]:
         """Plain, JSON-able data."""
-        return {"next": self.next, "seconds": self.seconds}
+        return {"next": self.next, "seconds": self.seconds, "success": self.success}
 
     def load_state_dict(self, state: Mapping[str, Any], env_steps: int) -> None:
         """Continue from `state_dict()`, at `env_steps`; a schedule that has changed since begins from there."""
         self.seconds = float(state.get("seconds", 0.0))
+        self.success = dict(state.get("success", {}))
         if self.every:
             self.next = min(int(state.get("next", 0)) or self.every, (env_steps // self.every + 1) * self.every)

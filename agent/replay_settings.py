@@ -35,13 +35,17 @@ def check_replay(replay: ReplayConfig) -> None:
         raise UserError(f"replay.compression={replay.compression} is unknown; choose one of {', '.join(COMPRESSIONS)}")
 
 
-def remote_shards(config: RunConfig) -> RemoteShards | None:
-    """The remote folder that a run's shards are copied to; None where `replay.remote` names none.
+def remote_shards(config: RunConfig, part: str = ".") -> RemoteShards | None:
+    """The remote folder that a run's shards are copied to, or the `part` of it that is one process's; None where `replay.remote`
+    names none.
 
     Raises:
         UserError: it cannot be reached.
     """
-    return RemoteShards(config.replay.remote) if config.replay.remote else None
+    remote = config.replay.remote
+    if not remote:
+        return None
+    return RemoteShards(remote if part == "." else f"{remote.rstrip('/')}/{part}")
 
 
 def check_new(config: RunConfig, writer: ShardWriter) -> None:
@@ -54,11 +58,13 @@ def check_new(config: RunConfig, writer: ShardWriter) -> None:
         raise UserError(f"replay.remote={config.replay.remote} holds shards already: give a new folder, or resume their run")
 
 
-def make_writer(config: RunConfig, folder: Path, spec: EnvSpec, synthetic: Mapping[str, Any] | None = None) -> ShardWriter:
+def make_writer(
+    config: RunConfig, folder: Path, spec: EnvSpec, synthetic: Mapping[str, Any] | None = None, part: str = "."
+) -> ShardWriter:
     """What writes a run's finished episodes, or with `synthetic`, which says where they come from, imagined ones."""
     source = "real" if synthetic is None else "synthetic"
     replay = config.replay
     return ShardWriter(
         folder, spec, replay.episodes_per_shard, synthetic, replay.compression, provenance(config, source),
-        None if synthetic is not None else remote_shards(config),
+        None if synthetic is not None else remote_shards(config, part),
     )  # fmt: skip

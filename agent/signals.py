@@ -63,6 +63,17 @@ def check_values(required: frozenset[str], model: WorldModel, hierarchy: Hierarc
             )
 
 
+def check_gathering(required: frozenset[str], whole: bool) -> None:
+    """Refuse a scheduler whose signals take model passes that only some processes make, where weights are gathered for each.
+
+    Raises:
+        UserError: there is no process with a `whole` model.
+    """
+    alone = sorted(required & (OF_EPISODES | {"imagined_success"}))
+    if alone and not whole:
+        raise UserError(f"the curriculum asks for {', '.join(alone)}, which takes a whole model: give sharding.gather=rollout")
+
+
 def told_by(told: Mapping[str, Tensor], required: frozenset[str], task: Tensor, ids: tuple[str, ...]) -> Signals:
     """Means over the imagined rollouts of each task of what a hierarchy told of them (`Hierarchy.told`).
 

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Protocol
 
 from agent.console import console
+from world_model.engines.joining import is_first_process, launched_processes
 
 
 class Stoppable(Protocol):
@@ -19,13 +20,20 @@ class Stoppable(Protocol):
 
 @contextmanager
 def stop_on_signal(job: Stoppable) -> Iterator[None]:
-    """The first signal asks `job` to stop; a second Ctrl-C ends the program at once."""
+    """The first signal asks `job` to stop; a second Ctrl-C ends the program at once.
+
+    Not so where a launcher started several processes: it passes on what the terminal has sent to each of them already.
+    """
+    alone = launched_processes() == 1
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if job.stopping:
+        if job.stopping and alone:
             raise KeyboardInterrupt
         job.stopping = True
-        console.print("Stopping: checkpoint and report follow (press Ctrl-C again to quit without them) ...")
+        if alone:
+            console.print("Stopping: checkpoint and report follow (press Ctrl-C again to quit without them) ...")
+        elif is_first_process():
+            console.print("Stopping: checkpoint and report follow ...")
 
     try:
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from agent.acting.collector import AsyncCollector
-from agent.build import build_agent, choose_device
+from agent.agent import Agent
+from agent.build import build_agent, choose_device, gathered_agent
 from agent.collector import Collector
 from agent.config import RunConfig
 from agent.dream.job import check_dream
@@ -28,11 +29,13 @@ from agent.learner import Learner
 from agent.loggers import MetricLogger
 from agent.metrics import Averager, SuccessTracker
 from agent.periodic import PeriodicEvaluation
+from agent.processes import Processes, rank_folder
 from agent.progress import Progress
 from agent.replay import Replay, SampleMix
 from agent.replay_settings import check_replay, make_writer
 from agent.rewards import LearnedReward
-from agent.signals import OF_EPISODES, check_signals, check_values
+from agent.shared_curriculum import SharedCurriculum
+from agent.signals import OF_EPISODES, check_gathering, check_signals, check_values
 from agent.timing import PhaseTimer
 from agent.value_error import episode_signals
 from curriculum import make_curriculum
@@ -45,9 +48,10 @@ log = logging.getLogger(__name__)
 
 TELLS_NOTHING = 0.95  # share of successes in random play from which a success rule tells nothing
 ENOUGH_EPISODES = 10  # of random play, to judge that by
+TOTALS = ("replay/", "env/faults/")  # metrics that are summed over processes; of the others means are taken
 
 
-def check_settings(config: RunConfig) -> None:
+def check_settings(config: RunConfig, processes: int = 1) -> None:
     """Refuse at the start what would end a run in the middle.
 
     Raises:
@@ -55,12 +59,17 @@ def check_settings(config: RunConfig) -> None:
     """
     train, envs = config.train, config.env.num_envs
     check_ranges(config)
-    enough = envs * (train.length - 1)  # so that every environment's stream holds a whole sequence when learning begins
+    enough = (
+        processes * envs * (train.length - 1)
+    )  # so that every environment's stream holds a whole sequence when learning begins
     if train.random_steps < enough:
+        of = f" in each of {processes} processes" if processes > 1 else ""
         raise UserError(
             f"train.random_steps={train.random_steps} is too few for sequences of train.length={train.length} steps from "
-            f"env.num_envs={envs} environments: give {enough} or more"
+            f"env.num_envs={envs} environments{of}: give {enough} or more"
         )
+    if train.batch % processes:
+        raise UserError(f"train.batch={train.batch} is shared out over {processes} processes: give a multiple of {processes}")
     if config.replay.capacity < envs * train.length:
         raise UserError(
             f"replay.capacity={config.replay.capacity} holds no sequence of train.length={train.length} steps for each of "
@@ -69,6 +78,8 @@ def check_settings(config: RunConfig) -> None:
     if config.hierarchy.starts > train.length:
         raise UserError(f"hierarchy.starts={config.hierarchy.starts} cannot be more than train.length={train.length}")
     check_acting(config)
+    if processes > 1 and config.acting.mode == "async":
+        raise UserError("acting.mode=async acts beside one process that learns: give acting=sync, or start it without a launcher")
     check_evaluation(config.eval, config.hierarchy.name)
     check_dream(config.dream)
 
@@ -179,21 +190,44 @@ def broken_down(what: str, env_steps: int, folder: Path) -> UserError:
 
 
 class Trainer:
-    """One run: its parts, its counters and its loop. `agent.checkpointing` saves and restores it."""
+    """One run: its parts, its counters and its loop. `agent.checkpointing` saves and restores it.
 
-    def __init__(self, config: RunConfig, folder: Path) -> None:
+    Of several processes each has environments, replay and random numbers of its own. World model and policies are the same in all
+    of them, and so is everything that decides what comes next: env steps, success of every task, when to stop.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path, processes: Processes | None = None) -> None:
         self.config, self.folder = config, folder
-        check_settings(config)
+        self.processes = processes or Processes()
+        check_settings(config, self.processes.size)
         self.device = choose_device(config.device)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         torch.manual_seed(config.seed)
         # Apart, so that what is sampled for learning does not shift which tasks are played.
-        self.task_rng, self.replay_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(2))
+        own = [config.seed, self.processes.rank] if self.processes.rank else config.seed
+        self.task_rng, self.replay_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(own).spawn(2))
         self._setup_environments()
         self._setup_agent()
         self._setup_records()
-        self.stopping = False
+        self.asked_to_stop = self._stopping = False
+        if self.processes.rank:  # only now: the agent's first weights are the same everywhere
+            torch.manual_seed(int(np.random.SeedSequence(own).generate_state(1)[0]))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is to end here. Of several processes all are told before any of them acts on it."""
+        return self._stopping
+
+    @stopping.setter
+    def stopping(self, value: bool) -> None:
+        self.asked_to_stop = value
+        if self.processes.size == 1:
+            self._stopping = value
+
+    def _agree(self) -> None:
+        """Stop in all processes where one was asked to."""
+        self._stopping = self.processes.any(self.asked_to_stop)
 
     def _setup_environments(self) -> None:
         self.tasks = make_task_space(self.config.env)
@@ -204,25 +238,43 @@ class Trainer:
         self.envs = make_envs(env, self.tasks, gamma=self.config.hierarchy.actor_critic.gamma)
         self.reward = LearnedReward(self.config.env, self.envs)
         self.curriculum = make_curriculum(self.config.curriculum, self.tasks)
+        if self.processes.size > 1:
+            self.curriculum = SharedCurriculum(self.curriculum, self.processes)
+
+    @property
+    def part(self) -> str:
+        """The folder, below that of the replay, of this process's finished episodes: `.`, and `rank_N` of the others."""
+        return rank_folder(Path(), self.processes.rank).as_posix()
+
+    @property
+    def replay_folder(self) -> Path:
+        """Where this process's finished episodes are kept."""
+        return self.folder / "replay" / self.part
 
     def _setup_agent(self) -> None:
         config, train = self.config, self.config.train
         self.agent, self.engine = build_agent(config, self.envs.spec, self.device)
-        self.learner = Learner(self.engine, self.agent.hierarchy, config.hierarchy, train.batch, self.device)
+        together = self.processes.size
+        self.agent.processes = self.processes
+        self.learner = Learner(
+            self.engine, self.agent.hierarchy, config.hierarchy, train.batch // together, self.device, self.processes
+        )
         required = self.curriculum.required_signals
         check_signals(required, config.model, self.agent.hierarchy, config.env)
         check_values(required, self.agent.model, self.agent.hierarchy, self.device)
+        check_gathering(required, self.engine.is_whole)
         self.learner.required_signals, self.learner.task_ids = required, self.tasks.ids
         memory = config.replay
-        self.mix = SampleMix(memory.recent, memory.rewarded, memory.rewarded_cap, memory.recent_window, memory.history)
-        self.writer = make_writer(config, self.folder / "replay", self.envs.spec)
+        window = -(-memory.recent_window // together)  # each process has its share of the newest steps and of the rewards seen
+        self.mix = SampleMix(memory.recent, memory.rewarded, together * memory.rewarded_cap, window, memory.history)
+        self.writer = make_writer(config, self.replay_folder, self.envs.spec, part=self.part)
         # Room for as large a share as is held out, and for a few sequences of every environment.
         records = max(int(train.validation * memory.capacity), 4 * self.envs.num_envs * train.length)
-        holdout = Holdout(train.validation, train.validation_after, records)
+        holdout = Holdout(train.validation, train.validation_after // together, records)
         self.replay = Replay(self.envs.spec, self.envs.num_envs, memory.capacity, self.tasks.ids, self.writer.add, holdout)
         if memory.history:
             self.replay.history = History(
-                self.folder / "replay", self.envs.spec, self.tasks.ids, lambda: self.writer.names,
+                self.replay_folder, self.envs.spec, self.tasks.ids, lambda: self.writer.names,
                 memory.capacity, memory.cache, memory.prefetch, self.writer.remote,
             )  # fmt: skip
         kind = partial(AsyncCollector, config, lambda: self.learner.updates) if config.acting.mode == "async" else Collector
@@ -230,6 +282,9 @@ class Trainer:
             self.envs, self.agent, self.replay, self.curriculum, self.rule, self.reward, self.task_rng, config.env.report,
             config.hierarchy.plan_training,
         )  # fmt: skip
+        self.collector.processes = together
+        if isinstance(self.curriculum, SharedCurriculum):
+            self.collector.idle = partial(self.curriculum.idle, self.task_rng)
         if required & OF_EPISODES:
             learning = config.hierarchy.actor_critic
             self.collector.assess = partial(episode_signals, self.agent, gamma=learning.gamma, lmbda=learning.lmbda)
@@ -243,6 +298,7 @@ class Trainer:
         self.evaluated: dict[str, float] = {}  # figures of an evaluation that are not logged yet
         self.owed = 0.0  # updates that the steps taken so far have earned
         self.seconds_before = 0.0  # training seconds of the run before it was resumed
+        self.left_shards: dict[str, list[str]] = {}  # of processes that the run has no more, by their folder below `replay`
         self.next_log = self.config.train.log_every
         self.next_checkpoint = self.config.train.checkpoint_every
         self.logged = -1  # env steps of the last log line
@@ -261,18 +317,31 @@ class Trainer:
         train = self.config.train
         return self.env_steps >= train.env_steps or (train.stop_at_mastery and self.mastered)
 
+    @property
+    def score(self) -> float | None:
+        """How good the agent is, to tell the best checkpoint: success on the hardest task, of the last periodic evaluation where
+        there are any (`eval.every`), else in training; None until it is known."""
+        hardest = self.tasks.hardest.id
+        if self.evaluation.every:
+            return self.evaluation.success.get(hardest)
+        return self.tracker.success().get(hardest)
+
     def seconds(self) -> float:
         """Training seconds of the whole run."""
         return self.seconds_before + time.perf_counter() - self._began
 
-    def run(self, logger: MetricLogger, progress: Progress, save: Callable[[], Path]) -> None:
-        """Train until the budget is spent, the hardest task is mastered, or `stopping` is set; `save` writes a checkpoint."""
+    def run(self, logger: MetricLogger | None, progress: Progress, save: Callable[[], Path]) -> None:
+        """Train until the budget is spent, the hardest task is mastered, or `stopping` is set; `save` writes a checkpoint.
+
+        Rank 0 alone has a `logger`; the others work out what is logged with it.
+        """
         self._began = time.perf_counter()
         if not self.collector.playing:
             self.collector.start()
         self.learn()  # what a run that was stopped while it learned has left to do, before its next step
         if self.evaluate():  # ... or while it was evaluated
             self._log(logger)
+        self._agree()
         while not self.finished and not self.stopping:
             self.step()
             progress.update(self.env_steps, self.learner.updates, self.collector.current_task(), self.tracker.success())
@@ -290,22 +359,28 @@ class Trainer:
         if self.logged < self.env_steps:
             self._log(logger)
 
-    def _log(self, logger: MetricLogger) -> None:
+    def _log(self, logger: MetricLogger | None) -> None:
         self.logged = self.env_steps
-        logger.log(self.env_steps, self.metrics())
+        metrics = self.metrics()
+        if logger is not None:
+            logger.log(self.env_steps, metrics)
 
     def step(self) -> None:
         """One step of every environment, then the updates it has earned."""
         train = self.config.train
         with self.timer("acting"):
             outcomes = self.collector.step("random" if self.env_steps < train.random_steps else "sample")
+        if isinstance(self.curriculum, SharedCurriculum):
+            outcomes = self.curriculum.heard
+        self._agree()
         for outcome in outcomes:
             self.tracker.record(outcome, self.seconds())
         if self.env_steps < train.random_steps:
             return
-        if self.env_steps - self.envs.num_envs < train.random_steps:
+        steps = self.envs.num_envs * self.processes.size
+        if self.env_steps - steps < train.random_steps:
             self._check_success_rule()
-        self.owed += self.envs.num_envs / self.update_every
+        self.owed += steps / self.update_every
         self.learn()
 
     def evaluate(self) -> bool:
@@ -313,10 +388,28 @@ class Trainer:
         if self.stopping or not self.evaluation.due(self.env_steps):
             return False
         before = self.evaluation.seconds
-        with suppress(EvaluationStopped):
-            self.evaluated = self.evaluation(self.agent, self.env_steps, lambda: self.stopping)
+        agent = self.whole_agent()
+        if self.processes.leads:  # the others wait
+            with suppress(EvaluationStopped):
+                self.evaluated = self.evaluation(agent, self.env_steps, lambda: self.asked_to_stop)
+        done = self.processes.broadcast(bool(self.evaluated))
+        self.evaluation.load_state_dict(self.processes.broadcast(self.evaluation.state_dict()), self.env_steps)
         self._began += self.evaluation.seconds - before
-        return bool(self.evaluated)
+        return done
+
+    def end_alone(self) -> Agent:
+        """Part from the other processes: what follows, rank 0 does alone, with the agent that is answered."""
+        agent = self.whole_agent()
+        self.processes.leave()
+        self.processes = agent.processes = Processes()
+        self.stopping = self.asked_to_stop
+        return agent
+
+    def whole_agent(self) -> Agent:
+        """The agent as rank 0 alone can use it. Every process calls it: weights that none of them holds whole are gathered."""
+        if self.engine.is_whole:
+            return self.agent
+        return gathered_agent(self.config, self.engine, self.agent, self.processes.leads)
 
     def learn(self) -> None:
         """The warm-up of the model, then the updates that the steps so far have earned; when stopping, the rest stays owed."""
@@ -325,9 +418,11 @@ class Trainer:
             return
         while self.learner.updates < train.warmup_updates and not self.stopping:
             self.update(policy=False)
+            self._agree()
         while self.owed >= 1 and not self.stopping:
             self.owed -= 1
             self.update()
+            self._agree()
 
     def _check_success_rule(self) -> None:
         """Warn, when random play ends, of a success that anybody has."""
@@ -348,10 +443,10 @@ class Trainer:
     def update(self, policy: bool = True) -> None:
         train = self.config.train
         with self.timer("sampling"):
-            batch = self.replay.sample(train.batch, train.length, self.replay_rng, self.mix)
+            batch = self.replay.sample(self.learner.batch, train.length, self.replay_rng, self.mix)
         look = self.health.due(self.learner.updates)
         metrics = self.learner.update(batch, self.timer, policy, look)
-        if self.learner.signals:
+        if self.learner.signals or (self.processes.size > 1 and self.curriculum.required_signals):
             self.curriculum.observe(self.learner.signals)
         self.collector.learned()
         imagined = self.config.curriculum.imagined_success
@@ -369,7 +464,9 @@ class Trainer:
         """Validate on held-out episodes and see whether learning is sound, after the update that answered `metrics`."""
         train = self.config.train
         rng = np.random.default_rng((self.config.seed, self.learner.updates))  # its own: training draws as without it
-        batch = self.replay.sample_held_out(train.batch, train.length, rng, self.mix)
+        batch = self.replay.sample_held_out(self.learner.batch, train.length, rng, self.mix)
+        if self.processes.any(batch is None):
+            batch = None
         validation = self.learner.validate(batch) if batch is not None else {}
         losses = {name.removeprefix("model/"): float(value) for name, value in metrics.items() if name.startswith("model/")}
         norms = {
@@ -379,21 +476,24 @@ class Trainer:
 
     def metrics(self) -> dict[str, float]:
         """Everything worth logging since the last log step."""
-        values = self.averager.pop()
+        values = self.processes.mean(self.averager.pop())
         for name, value in values.items():
             if not np.isfinite(value):
                 raise broken_down(name, self.env_steps, self.folder)
-        values |= self.envs.faults.metrics() | self.tracker.metrics() | self.reward.pop() | self.collector.infos.pop()
-        values |= self.collector.metrics()
+        own: dict[str, float] = (
+            self.envs.faults.metrics() | self.reward.pop() | self.collector.infos.pop() | {"replay/steps": len(self.replay)}
+        )
+        values |= self.processes.mean(own | self.collector.metrics(), totals=TOTALS)
+        values |= self.tracker.metrics()
         values |= {f"model/{name}": value for name, value in self.agent.model.pop_metrics().items()}
         values |= self.timer.metrics()
         values |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
-        values |= {
-            f"train/probability/{task}": float(p) for task, p in zip(self.tasks.ids, self.curriculum.distribution(), strict=True)
-        }
+        if self.processes.leads:
+            chances = zip(self.tasks.ids, self.curriculum.distribution(), strict=True)
+            values |= {f"train/probability/{task}": float(p) for task, p in chances}
         values |= self.evaluated
         self.evaluated = {}
-        values |= {"updates": float(self.learner.updates), "seconds": self.seconds(), "replay/steps": float(len(self.replay))}
+        values |= {"updates": float(self.learner.updates), "seconds": self.seconds()}
         return values
 
     def summary(self) -> dict[str, Any]:

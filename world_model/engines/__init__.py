@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from envs.errors import UserError
-from world_model.config import ShardingConfig
+from world_model.config import ModelConfig, ShardingConfig
 from world_model.engines.base import Engine
 from world_model.engines.joining import launched_processes
 from world_model.engines.local import LocalEngine
@@ -67,4 +67,25 @@ def check_sharding(config: ShardingConfig) -> None:
         )
 
 
-__all__ = ["Engine", "LocalEngine", "check_sharding", "make_engine"]
+def check_partitioning(sharding: ShardingConfig, model: ModelConfig) -> None:
+    """Refuse models whose weights cannot be partitioned as is asked for.
+
+    Raises:
+        UserError: which part of it, and what to give in its place.
+    """
+    if sharding.engine == "local" or sharding.stage < 3:
+        return
+    if model.pretrained:
+        raise UserError("sharding=zero3 partitions no pretrained encoder: give sharding=zero2, or model.pretrained={}")
+    if model.compile is not None:
+        raise UserError(
+            "sharding=zero3 gathers weights as modules are called, which model.compile does not see: give sharding=zero2"
+        )
+    if sharding.gather == "step" and model.shared_groups:
+        raise UserError(
+            f"sharding.gather=step does not gather the link of model.shared_groups={model.shared_groups} in imagination: "
+            "give sharding.gather=rollout, or model.shared_groups=0"
+        )
+
+
+__all__ = ["Engine", "LocalEngine", "check_partitioning", "check_sharding", "make_engine"]

@@ -48,7 +48,12 @@ class Engine(Protocol):
     """Owns the optimiser and, where it is sharded, the placement of the world model's parameters.
 
     Every rank makes the same calls in the same order.
+
+    Attributes:
+        is_whole: whether `inference_copy` is all there on every process, so that one may use it while the others do not.
     """
+
+    is_whole: bool
 
     def train_step(self, batch: Sequences, norms: bool = False) -> tuple[ModelOutput, dict[str, float]]:
         """One forward, backward and optimiser step; answers the pass's output and what to log: `grad_norm`, and with `norms` that

@@ -41,6 +41,8 @@ class DeepSpeedEngine:
         UserError: DeepSpeed does not serve the device, or a launcher left out what others need.
     """
 
+    is_whole = True
+
     def __init__(self, build: Callable[[], WorldModel], device: torch.device, config: ShardingConfig) -> None:
         deepspeed = import_deepspeed(device)
         join_processes(device)

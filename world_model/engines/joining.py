@@ -18,6 +18,11 @@ def launched_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that speaks for all that a launcher started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def join_processes(device: torch.device) -> None:
     """Meet the processes that a launcher started, or be a group of one, without a port that others could hold.
 

@@ -15,6 +15,8 @@ from world_model.model import ModelOutput, Sequences, WorldModel
 class LocalEngine:
     """AdamW with gradient clipping."""
 
+    is_whole = True
+
     def __init__(self, model: WorldModel, device: torch.device) -> None:
         self.model = model.to(device)
         self.grad_clip = model.config.grad_clip

@@ -16,7 +16,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from envs.errors import UserError
 from world_model.config import ShardingConfig
 from world_model.engines.base import evaluate
 from world_model.engines.deepspeed import DeepSpeedEngine, average_running
@@ -29,29 +28,34 @@ AT_ONCE = 1 << 26  # numbers that are gathered at once to refresh the copy
 class PartitionedEngine(DeepSpeedEngine):
     """As `DeepSpeedEngine`, under stage 3.
 
-    Raises:
-        UserError: a model with a pretrained encoder.
+    What it cannot do `check_partitioning` says.
     """
 
     def __init__(self, build: Callable[[], WorldModel], device: torch.device, config: ShardingConfig) -> None:
         super().__init__(build, device, config)
         self.whole: WorldModel | None = None
-        if config.gather == "rollout":
+        self.is_whole = config.gather == "rollout"
+        if self.is_whole:
             with torch.random.fork_rng():  # it is overwritten at once: its first weights are no draws of the run
                 self.whole = build().to(device)
             self.whole.requires_grad_(False)
-            share_buffers(self.whole, self.model)
+            share_buffers(self.model, self.whole)  # this way round: the copy's modules have no hooks of DeepSpeed's
             self._refresh()
+        self._find_parameters()
+
+    def _find_parameters(self) -> None:
+        """Have modules that use a parameter of another module (the last layer of attention) gather it in every pass, not only in
+        those that DeepSpeed starts."""
+        if self.whole is None:
+            for module in self.model.modules():
+                module._parameters._in_forward = True  # type: ignore[attr-defined]
 
     def _built(self, build: Callable[[], WorldModel], config: ShardingConfig) -> WorldModel:
         import deepspeed
 
         settings = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}}
-        with deepspeed.zero.Init(config_dict_or_path=settings), _Gathering():
-            model = build()
-        if model.config.pretrained:
-            raise UserError("sharding.stage=3 partitions no pretrained encoder: give sharding=zero2, or model.pretrained={}")
-        return model
+        with deepspeed.zero.Init(config_dict_or_path=settings, mem_efficient_linear=False), _Gathering():
+            return build()
 
     def _bucket(self) -> int:
         return min(sum(parameter.ds_numel for parameter in self._parameters), LARGEST_BUCKET)
@@ -63,6 +67,7 @@ class PartitionedEngine(DeepSpeedEngine):
         self.engine.step()
         average_running(self.model)
         self._refresh()
+        self._find_parameters()
         return output, {"grad_norm": float(self.engine.get_global_grad_norm()), **of_parts}
 
     def validate(self, batch: Sequences) -> ModelOutput:
@@ -129,15 +134,15 @@ class PartitionedEngine(DeepSpeedEngine):
         safe_set_local_optimizer_state(parameter, padded.narrow(0, share * self.rank, share).to(parameter.device), name)
 
 
-def share_buffers(whole: nn.Module, partitioned: nn.Module) -> None:
-    """Let two models of one kind have their buffers, and all modules without parameters, in common: tables, codebooks and
-    running means that either of them takes in are then the other's, too."""
-    whole._buffers = partitioned._buffers
-    for (name, own), other in zip(list(whole.named_children()), list(partitioned.children()), strict=True):
+def share_buffers(model: nn.Module, other: nn.Module) -> None:
+    """Let a model have the buffers, and all modules without parameters, of another one of its kind: tables, codebooks and running
+    means that either of them takes in are then both's."""
+    model._buffers = other._buffers
+    for (name, own), others in zip(list(model.named_children()), list(other.children()), strict=True):
         if next(own.parameters(), None) is None:
-            setattr(whole, name, other)
+            setattr(model, name, others)
         else:
-            share_buffers(own, other)
+            share_buffers(own, others)
 
 
 def _chunks(pairs: Iterator[tuple[nn.Parameter, nn.Parameter]]) -> Iterator[list[tuple[nn.Parameter, nn.Parameter]]]:
