@@ -46,6 +46,8 @@ class Sequences:
         action: (B, T, *action shape), int64 choices or float numbers.
         reward: (B, T) float.
         first, terminated, truncated: (B, T) bool.
+        steps: (), valid steps that losses are means over; by default those of the batch. Several processes that share a batch out
+            have the mean of theirs here, so that the mean of their losses is that of the whole batch.
     """
 
     obs: dict[str, Tensor]
@@ -54,6 +56,12 @@ class Sequences:
     first: Tensor
     terminated: Tensor
     truncated: Tensor
+    steps: Tensor | None = None
+
+    @property
+    def valid(self) -> Tensor:
+        """(B, T - 1) bool: the step from t to t + 1 exists."""
+        return ~self.last[:, :-1]
 
     @property
     def last(self) -> Tensor:
@@ -297,8 +305,8 @@ class WorldModel(nn.Module):
 
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
-        valid = ~batch.last[:, :-1]  # (B, T-1), the step t -> t+1 exists
-        count = valid.sum().clamp(min=1)
+        valid = batch.valid  # (B, T-1)
+        count = (valid.sum() if batch.steps is None else batch.steps).clamp(min=1)
 
         def mean(x: Tensor) -> Tensor:
             return (x * valid).sum() / count

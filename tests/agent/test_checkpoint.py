@@ -85,6 +85,26 @@ def test_what_was_just_saved_is_kept_even_where_later_ones_are_there(tmp_path: P
     assert save(tmp_path, 100).is_dir()
 
 
+def test_the_best_stays_beside_the_last_ones_and_of_equals_the_newest(tmp_path: Path):
+    store = CheckpointStore(tmp_path, keep=1, best=True)
+    for env_steps, score in ((1, None), (2, 0.7), (3, 0.9), (4, 0.9), (5, 0.2), (6, None)):
+        store.save(env_steps, {}, {"score": score}, TrainingState())
+    assert names(tmp_path) == ["step_000000004", "step_000000006"]
+    assert store.latest() == tmp_path / "step_000000006", "what a run goes on from is the last, not the best"
+
+
+def test_the_parts_of_other_processes_are_published_with_the_checkpoint_and_checked_as_it_is(tmp_path: Path):
+    store = CheckpointStore(tmp_path)
+    for rank in (1, 2):
+        store.save_part(rank, TrainingState(state={"rank": rank}))
+    assert store.latest() is None, "parts alone are no checkpoint"
+    path = store.save(5, {}, {}, TrainingState(state={"rank": 0}), processes=3)
+    assert names(tmp_path) == ["step_000000005"]
+    assert [load_training(path, rank).state["rank"] for rank in range(3)] == [0, 1, 2]
+    (path / "training" / "rank_2" / "state.json").write_text("{}")
+    assert "rank_2/state.json has" in message(load_training, path, 2)
+
+
 def test_to_keep_none_is_refused(tmp_path: Path):
     assert message(CheckpointStore, tmp_path, 0).startswith("train.keep_checkpoints=0")
 

@@ -1,9 +1,9 @@
 """DeepSpeed: the same training on one process or many, optimiser states (stage 1) and gradients (stage 2) sharded over them.
 
 The processes are those that a launcher started; without one the run is a group of one. Each brings its own batch and gradients
-are averaged, so N processes with equal numbers of valid steps take the update that one process takes on all their batches
-together. The gradient norm is clipped after averaging. Symbol tables and running means are buffers: it is for the caller to keep
-them equal. Stage 3, which partitions the weights too, is in `world_model.engines.partitioned`.
+are averaged; losses are means over the valid steps of all, so N processes take the update that one process takes on all their
+batches together. The gradient norm is clipped after averaging. Symbol tables and running means are buffers: it is for the caller
+to keep them equal. Stage 3, which partitions the weights too, is in `world_model.engines.partitioned`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -64,11 +65,11 @@ class DeepSpeedEngine:
         return min(sum(parameter.numel() for parameter in self._parameters), LARGEST_BUCKET)
 
     def train_step(self, batch: Sequences, norms: bool = False) -> tuple[ModelOutput, dict[str, float]]:
-        """One update. The output and its losses are of this process's batch, the gradient norms of all of them.
+        """One update. The output is of this process's batch, its losses' means over the processes and the gradient norms of all.
 
         From stage 1 on `norms` gathers the gradients: every process asks for them at the same update.
         """
-        loss, output = self.engine(batch)
+        loss, output = self.engine(together(batch))
         self.engine.backward(loss)
         of_parts = self._norms() if norms else {}
         if self.stage == 0:  # DeepSpeed keeps no norm here; the gradients are averaged by now
@@ -173,6 +174,15 @@ class _LossFirst(nn.Module):
     def forward(self, batch: Sequences) -> tuple[Tensor, ModelOutput]:
         output = self.model(batch)
         return output.loss, output
+
+
+def together(batch: Sequences) -> Sequences:
+    """This process's batch, whose losses are to be means over the valid steps of all processes."""
+    if dist.get_world_size() == 1:
+        return batch
+    steps = batch.valid.sum().float()
+    dist.all_reduce(steps)
+    return replace(batch, steps=steps / dist.get_world_size())
 
 
 def running_buffers(model: WorldModel) -> Iterator[Tensor]:

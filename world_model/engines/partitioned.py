@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from world_model.config import ShardingConfig
 from world_model.engines.base import evaluate
-from world_model.engines.deepspeed import DeepSpeedEngine, average_running
+from world_model.engines.deepspeed import DeepSpeedEngine, average_running, together
 from world_model.memory import LARGEST_BUCKET
 from world_model.model import ModelOutput, Sequences, WorldModel
 
@@ -61,7 +61,7 @@ class PartitionedEngine(DeepSpeedEngine):
         return min(sum(parameter.ds_numel for parameter in self._parameters), LARGEST_BUCKET)
 
     def train_step(self, batch: Sequences, norms: bool = False) -> tuple[ModelOutput, dict[str, float]]:
-        loss, output = self.engine(batch)
+        loss, output = self.engine(together(batch))
         self.engine.backward(loss)
         of_parts = self._norms() if norms else {}
         self.engine.step()
