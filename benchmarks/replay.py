@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def plan(options: Options) -> list[Run]:
     preset = options.arguments["preset"]
     config = composed_config([*SETTING, f"model={preset}", *(QUICK if options.quick else ()), *options.overrides])
-    rounds, seconds, draws = (1, 1.0, 4_000) if options.quick else (5, 8.0, 40_000)
+    rounds, seconds, draws = (1, 1.0, 4_000) if options.quick else (3, 5.0, 10_000)
     measurement = {"config": config, "larger": LARGER, "rounds": rounds, "seconds": seconds, "draws": draws}
 
     def run(seed: int) -> Run:

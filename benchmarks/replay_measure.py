@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from agent import checksums
+from agent.check import random_actions
 from agent.config import RunConfig
 from agent.history import History
 from agent.sequences import SampleMix
@@ -41,12 +42,29 @@ def fill(trainer: Trainer, records: int) -> float:
             seconds += time.perf_counter() - begun
 
     trainer.writer.flush = timed  # type: ignore[method-assign]
-    trainer.collector.start()
-    while trainer.replay.steps + trainer.replay.episodes < records:
-        trainer.collector.step("random")
+    play_at_random(trainer, records)
     trainer.writer.flush()
     trainer.writer.flush = flush  # type: ignore[method-assign]
     return seconds
+
+
+def play_at_random(trainer: Trainer, records: int) -> None:
+    """Without the agent: what a model would make of it meanwhile is of no interest here."""
+    envs, replay, task = trainer.envs, trainer.replay, trainer.tasks.hardest
+    rng, number = np.random.default_rng(trainer.config.seed), envs.num_envs
+    ended = np.ones(number, bool)
+    while replay.steps + replay.episodes < records:
+        if ended.any():
+            seeds = rng.integers(2**31, size=number)
+            obs = envs.reset([task.with_seed(int(seed)) for seed in seeds], ended)
+            which = np.flatnonzero(ended)
+            tasks = np.full(len(which), trainer.tasks.ids.index(task.id))
+            replay.start(which, {key: value[which] for key, value in obs.items()}, tasks, seeds[which])
+        action = random_actions(envs.spec, rng, number)
+        replay.act(action, np.zeros(number, np.float32))
+        result = envs.step(action)
+        replay.arrive(result.obs, result.reward, result.terminated, result.truncated)
+        ended = result.terminated | result.truncated
 
 
 def per_second(work: Callable[[], object], seconds: float) -> float:
@@ -83,7 +101,7 @@ def measure(config: RunConfig, folder: Path, larger: int, rounds: int, seconds: 
     try:
         writing = fill(trainer, larger * memory + config.replay.capacity)
         measured = _measured(trainer, rounds, seconds, draws)
-        trained = trainer.env_steps / trainer.update_every * train.batch / measured["consumed_per_second"]
+        trained = trainer.replay.steps / trainer.update_every * train.batch / measured["consumed_per_second"]
         return {
             "stored": trainer.replay.steps + trainer.replay.episodes,
             "memory": memory,

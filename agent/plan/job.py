@@ -74,7 +74,8 @@ def limit(config: RunConfig) -> int:
 
 def replay_bytes(config: RunConfig, spec: EnvSpec) -> int:
     """Main memory that a full replay takes on every rank."""
-    return config.replay.capacity * record_bytes(spec)
+    held = config.replay.capacity + (config.replay.cache if config.replay.history else 0)
+    return held * record_bytes(spec)
 
 
 def answer(config: RunConfig, spec: EnvSpec, parameters: int, table: Sequence[Budget], best: Budget | None) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def flags(group: h5py.Group, name: str, steps: int) -> np.ndarray:
     found = array(group, name, "biu")
     if found.shape != (steps,):
         raise ValueError(f"{str(group.name).strip('/')}/{name} has shape {found.shape} in place of ({steps},)")
+    if found.dtype.kind != "b" and ((found != 0) & (found != 1)).any():
+        raise ValueError(f"{str(group.name).strip('/')}/{name} holds other numbers than 0 and 1")
     return found.astype(np.bool_)
 
 

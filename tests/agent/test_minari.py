@@ -225,12 +225,21 @@ def external(file: h5py.File) -> None:
     file["episode_1/rewards"] = h5py.ExternalLink("elsewhere.h5", "/rewards")
 
 
+def bomb(file: h5py.File) -> None:
+    """A file of a few bytes that announces a petabyte."""
+    del file["episode_1/rewards"]
+    file["episode_1"].create_dataset("rewards", (1 << 47,), "float64", chunks=(8,))
+
+
 BROKEN: dict[str, Callable[[h5py.File], None]] = {
     "episode_1/rewards is missing": change("rewards", None),
     "episode_1/rewards is missing ": external,
     "episode_1/rewards is not finite": change("rewards", np.array([0, np.nan, 0])),
     "episode_1 goes on after its end": change("terminations", np.array([True, False, True])),
     "episode_1/terminations has shape (2,) in place of (3,)": change("terminations", np.array([False, True])),
+    "episode_1/terminations holds other numbers than 0 and 1": change("terminations", np.array([0, 0, 2])),
+    "episode_1/terminations holds float64": change("terminations", np.array([0.0, 0.0, 1.0])),
+    "Unable to allocate": bomb,
     "episode_1/actions has shape (3, 1) in place of (3,)": change("actions", np.zeros((3, 1), np.int64)),
     "episode_1/actions are not all actions of this environment": change("actions", np.array([0, 1, 2])),
     "episode_1/actions holds float64": change("actions", np.zeros(3)),
