@@ -36,6 +36,11 @@ def shard_names(folder: Path, remote: RemoteShards | None = None) -> list[str]:
     return sorted((name for name in names if NAME.fullmatch(name)), key=_number)
 
 
+def all_parts(folder: Path) -> list[Path]:
+    """A run's folder of shards, and those of its other processes below it."""
+    return [folder, *sorted(part for part in folder.glob("rank_*") if shard_names(part))]
+
+
 def set_aside(folder: Path, known: Sequence[str], remote: RemoteShards | None = None) -> list[Path]:
     """Rename shards that are not among `known` to `*.orphan`: a resumed run plays on from before they were written.
 

@@ -75,6 +75,8 @@ def _audit_files(audit: FolderAudit) -> None:
             audit.notes.append(f"{path.name} was written after the checkpoint that a run went on from: nothing reads it")
         elif path.name.lstrip(".").startswith("shard_") and ".tmp" in path.suffixes:
             audit.notes.append(f"{path.name} was left by a writer that was killed: nothing reads it")
+        elif path.is_dir() and shard_names(path):  # of another process of the same run: looked through by itself
+            continue
         elif not path.is_file() or not NAME.fullmatch(path.name):
             audit.faults.append(f"{path.name} is no shard: it does not belong here")
     names = [shard.name for shard in audit.shards]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +15,7 @@ from agent.pretrain.minari import MinariReader, minari_folder
 from agent.remote import RemoteShards, is_remote
 from agent.replay import Replay
 from agent.sequences import Episode
-from agent.shards import NAME, ShardReader, shard_names
+from agent.shards import NAME, ShardReader, all_parts, shard_names
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 
@@ -62,7 +63,7 @@ def read_folder(folder: Path | RemoteShards, spec: EnvSpec, config: RunConfig) -
         return read_remote(folder, spec, config)
     for shards in (folder, folder / "replay"):
         if shard_names(shards):
-            return ShardReader(shards, spec, config.replay.synthetic).episodes()
+            return chain.from_iterable(ShardReader(part, spec, config.replay.synthetic).episodes() for part in all_parts(shards))
     if minari_folder(folder) is not None:
         return MinariReader(folder, spec, config.env).episodes()
     raise UserError(

@@ -250,6 +250,11 @@ def test_the_command_ends_with_exit_code_1_where_something_is_wrong(stored: Path
     assert ended.value.code == 1
 
 
+def test_shards_of_other_processes_are_looked_through_by_themselves(stored: Path):
+    other = write(stored / "rank_1", EPISODES[:1])
+    assert audit_folder(stored).faults == [] and find_folders([str(stored)]) == [stored, other]
+
+
 def test_folders_are_found_below_what_is_given_or_refused(stored: Path, tmp_path: Path):
     other = shutil.copytree(stored, tmp_path / "b" / "replay")
     assert find_folders([str(tmp_path)]) == [other, stored] == find_folders([str(other), str(tmp_path)])

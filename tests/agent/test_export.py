@@ -43,6 +43,12 @@ def shards(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def test_episodes_of_all_processes_of_a_run_are_exported(tmp_path: Path):
+    shards(tmp_path / "run" / "replay")
+    shards(tmp_path / "run" / "replay" / "rank_1")
+    assert jobs.run_job(asking(tmp_path / "run", tmp_path / "set"), tmp_path / "out") == 2 * len(EPISODES)
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
