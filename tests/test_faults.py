@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from agent.metrics_file import read_metrics
 from agent.shards import shard_names
 from envs.errors import UserError
 from tests.agent.tiny import DOORKEY, tiny_config
-from tests.test_run import TINY, start
+from tests.test_run import TINY, start, wait_for_step
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 600.0  # seconds: everything takes seconds on a machine that is free
@@ -201,3 +202,28 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_it_goes_on_once_there_is_roo
     assert saved(folder) == 64, "the last good checkpoint is untouched"
     run_job(more, folder)
     assert saved(folder) == 128
+
+
+def actor_of(process: subprocess.Popen[str]) -> int:
+    """Read what a run says until it has started its next actor; answers a descriptor that tells when that one ends."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"actor 0 \(process (\d+)\) plays environments 0 to 3", line):
+            return os.pidfd_open(int(found[1]))
+    raise AssertionError("no actor was started")
+
+
+def test_an_actor_that_is_killed_is_replaced_and_none_outlives_its_learner(tmp_path: Path):
+    options = [option for option in TINY if "env_steps" not in option]
+    learner = start(*options, "acting=async", "train.env_steps=100000", f"hydra.run.dir={tmp_path / 'run'}")
+    actor = actor_of(learner)
+    seen = wait_for_step(learner, 24)
+    signal.pidfd_send_signal(actor, signal.SIGKILL)
+    another = actor_of(learner)
+    wait_for_step(learner, seen + 64)
+    assert not select.select([another], [], [], 0)[0], "the new one plays"
+    learner.kill()
+    learner.communicate()
+    assert select.select([another], [], [], 30)[0], "it ends by itself"
+    for descriptor in (actor, another):
+        os.close(descriptor)

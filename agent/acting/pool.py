@@ -92,6 +92,9 @@ class Seat:
     def start(self, orders: Orders) -> None:
         """Start an actor; what it begins with comes by `hear`."""
         self._actor = ActorProcess(orders, self.weights)
+        log.info(
+            "actor %d (process %d) plays environments %d to %d", self.number, self.pid, self.rows.start, self.rows.stop - 1
+        )  # fmt: skip
 
     def hear(self) -> Played | Began | None:
         """See `ActorProcess.hear`."""

@@ -33,7 +33,7 @@ def plan_run(config: RunConfig, folder: Path) -> float:
     check_plan(config)
     spec = env_spec(config)
     shares = {ranks: share_of_batch(config, ranks) for ranks in config.plan.world_sizes}
-    found = {batch: trace(config, spec, batch) for batch in sorted({*shares.values()})}
+    found = {one.batch: one for one in trace(config, spec, sorted({*shares.values()}))}
     table = budgets(config, {ranks: found[batch] for ranks, batch in shares.items()})
     parameters = sum(next(iter(found.values())).sizes)
     best = smallest(table, limit(config))
@@ -99,7 +99,7 @@ def show(config: RunConfig, spec: EnvSpec, parameters: int, table: Sequence[Budg
         f"World model: {parameters:,} parameters; an update of {config.train.batch} x {config.train.length} steps "
         "is shared out over the ranks"
     )
-    unit, name = (GIB, "GiB") if max(budget.total for budget in table) >= 10 * GIB else (MIB, "MiB")
+    unit, name = (GIB, "GiB") if max(budget.total for budget in table) >= 4 * GIB else (MIB, "MiB")
     caption = f"fits: into {memory}" + (", without what is offloaded" if config.sharding.offload != "none" else "")
     shown = Table(
         box=None,

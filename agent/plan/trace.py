@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +21,7 @@ from agent.learner import real_trajectory
 from envs.spaces.actions import no_actions
 from envs.spaces.specs import EnvSpec
 from hierarchy import make_hierarchy
-from hierarchy.base import Learning
+from hierarchy.base import Hierarchy, Learning
 from world_model.imagination import ImaginationEnv
 from world_model.memory import parameter_sizes
 from world_model.model import Sequences, WorldModel
@@ -56,8 +56,8 @@ class Trace:
     view: int
 
 
-def trace(config: RunConfig, spec: EnvSpec, batch: int, shapes_only: bool = True) -> Trace:
-    """Trace one update on `batch` sequences of `train.length` steps, the tables of symbols full.
+def trace(config: RunConfig, spec: EnvSpec, batches: Sequence[int], shapes_only: bool = True) -> list[Trace]:
+    """Trace one update on each number of sequences of `batches`, of `train.length` steps, the tables of symbols full.
 
     With `shapes_only` off everything is really computed, on the CPU: what the figures are checked against.
     """
@@ -70,14 +70,25 @@ def trace(config: RunConfig, spec: EnvSpec, batch: int, shapes_only: bool = True
         for module in model.modules():
             if isinstance(module, SymbolTable):
                 module.count.fill_(module.size)
-        sequences = _blank(model, batch, config.train.length)
-        count = SavedBytes(model)
-        with count.watch():
-            output = model(sequences)
-        starts = choose_starts(output, sequences, config.hierarchy.starts)
-        real = real_trajectory(model, output, sequences, torch.zeros(sequences.reward.shape))
-        imagination = ImaginationEnv(model, config.hierarchy.horizon, starts.step.numel())
-        policy_activations = max(_each(hierarchy.learn(imagination, starts, real), model, hierarchy))
+        imagined = StillImagination if shapes_only else ImaginationEnv
+        return [_trace(config, model, hierarchy, batch, imagined) for batch in batches]
+
+
+class StillImagination(ImaginationEnv):
+    """Rollouts in which nothing moves, of the right shapes: what the decoder does in them is kept for no backward pass."""
+
+    def _advance(self, action: Tensor) -> None:
+        self._step_index += 1
+
+
+def _trace(config: RunConfig, model: WorldModel, hierarchy: Hierarchy, batch: int, imagined: type[ImaginationEnv]) -> Trace:
+    sequences, count = _blank(model, batch, config.train.length), SavedBytes(model)
+    with count.watch():
+        output = model(sequences)
+    starts = choose_starts(output, sequences, config.hierarchy.starts)
+    real = real_trajectory(model, output, sequences, torch.zeros(sequences.reward.shape))
+    imagination = imagined(model, config.hierarchy.horizon, starts.step.numel())
+    policy_activations = max(_each(hierarchy.learn(imagination, starts, real), model, hierarchy))
     rest = [p for p in model.parameters() if not p.requires_grad] + list(model.buffers())
     acting = [p for p in hierarchy.parameters() if p.requires_grad]
     return Trace(

@@ -79,7 +79,7 @@ def test_on_shapes_no_memory_is_taken():
 def test_traced_bytes_are_those_that_autograd_keeps(given: list[str]):
     config = composed(*given)
     spec = env_spec(config)
-    planned, measured = trace(config, spec, 4), trace(config, spec, 4, shapes_only=False)
+    (planned,), (measured,) = trace(config, spec, [4]), trace(config, spec, [4], shapes_only=False)
     assert planned.activations == pytest.approx(measured.activations, rel=0.01)
     assert replace(planned, activations=0) == replace(measured, activations=0)
 
