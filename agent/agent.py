@@ -15,7 +15,7 @@ from agent.processes import Processes, tokenize_together
 from hierarchy.base import Hierarchy, PolicyState
 from hierarchy.distributions import uniform_actions
 from hierarchy.planner import Planner
-from world_model.dynamics import RollingState, rolling_step
+from world_model.dynamics import RollingState
 from world_model.model import WorldModel
 
 Observations = dict[str, NDArray[Any]]
@@ -26,7 +26,7 @@ class AgentState:
     """What the agent remembers of B episodes: fixed-shape tensors, reset where an episode starts.
 
     Attributes:
-        cache: rolling keys and values.
+        cache: rolling keys and values, and maps.
         h: (B, D) history up to the last step.
         policy: the hierarchy's own state.
     """
@@ -53,7 +53,7 @@ class Agent:
     def initial_state(self, batch: int) -> AgentState:
         """State of `batch` environments before their first episode."""
         return AgentState(
-            RollingState.zeros(self.model.dynamics, batch, self.device),
+            self.model.rolling_state(batch, self.device),
             torch.zeros(batch, self.model.config.width, device=self.device),
             self.hierarchy.initial_state(batch),
         )
@@ -94,5 +94,5 @@ class Agent:
         if mode == "random":
             action, log_prob = uniform_actions(self.model.spec.action, len(first), self.device)
         with self.model.autocast():
-            h, cache = rolling_step(self.model.dynamics, self.model.embed(z, action), cache)
+            h, cache = self.model.take_in(z, action, cache)
         return action.cpu().numpy(), log_prob.float().cpu().numpy(), AgentState(cache, h, policy)

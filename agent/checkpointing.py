@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def known_shards(trainer: Trainer) -> dict[str, list[str]]:
 def _training_state(trainer: Trainer) -> TrainingState:
     acting = trainer.collector.state
     tensors: dict[str, Any] = {
-        "acting": {**_tensors_of(acting.cache), "h": acting.h, "policy": dict(acting.policy)},
+        "acting": {**acting.cache.tensors(), "h": acting.h, "policy": dict(acting.policy)},
         "rewards": trainer.reward.state_dict(),
         "torch_rng": torch.get_rng_state(),
     }
@@ -141,10 +141,6 @@ def _training_state(trainer: Trainer) -> TrainingState:
         "faults": trainer.envs.faults.state_dict(),
     }
     return TrainingState(tensors, state, pack_open_episodes(trainer.collector.open_episodes()))
-
-
-def _tensors_of(cache: RollingState) -> dict[str, Tensor]:
-    return {field.name: getattr(cache, field.name) for field in fields(cache)}
 
 
 def spec_of(meta: dict[str, Any], path: Path) -> EnvSpec:
@@ -315,7 +311,7 @@ def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:
 def _restore_acting(trainer: Trainer, training: TrainingState) -> None:
     acting = training.tensors["acting"]
     if training.state["num_envs"] == trainer.envs.num_envs:
-        cache = RollingState(**{field.name: acting[field.name].to(trainer.device) for field in fields(RollingState)})
+        cache = RollingState.of(acting, trainer.device)
         policy = {name: value.to(trainer.device) for name, value in acting["policy"].items()}
         agent_state = AgentState(cache, acting["h"].to(trainer.device), policy)
         episodes = unpack_open_episodes(training.arrays)

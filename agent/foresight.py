@@ -67,10 +67,11 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int) -> 
     action = torch.cat([taken, torch.zeros_like(taken[:1])])[None]  # what follows the last observation is not looked at
     first = torch.zeros(1, count, dtype=torch.bool, device=device)
     first[0, 0] = True
-    z, h, _ = model.prefill(obs, action, first)
+    z, h, memory = model.prefill(obs, action, first)
     surprise = torch.zeros(count - 1, device=device)
     after, there = model.latents.split(z[0, 1:]), model.latents.present(z[0, 1:])
-    for key, error in model.surprise(h[0, :-1], z[0, :-1], z[0, 1:]).items():
+    recalled = {key: x[0, :-1] for key, x in memory.recalled.items()}
+    for key, error in model.surprise(h[0, :-1], z[0, :-1], z[0, 1:], recalled).items():
         surprise += error * there[key] if key in there else error  # what is absent surprises by its absence alone
     tables = [key for key in (block.key for block in model.predicted) if model.modality(key).has_unknown]
     strange = [(after[key] == UNKNOWN) & there[key].unsqueeze(-1) if key in there else after[key] == UNKNOWN for key in tables]

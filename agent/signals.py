@@ -120,8 +120,9 @@ def task_signals(
 def model_loss(model: WorldModel, output: ModelOutput) -> Tensor:
     """(B, T - 1) nats by which the codes of t + 1 surprise the model at t, over all modalities that are there."""
     after = output.z[:, 1:]
+    recalled = {key: x[:, :-1] for key, x in output.context.recalled.items()}
     with model.autocast():
-        errors = model.surprise(output.h[:, :-1], output.z[:, :-1], after)
+        errors = model.surprise(output.h[:, :-1], output.z[:, :-1], after, recalled)
     there = model.latents.present(after)
     return torch.stack([(nats * there[key] if key in there else nats).float() for key, nats in errors.items()]).sum(0)
 

@@ -112,11 +112,13 @@ def rollout_whole(scene: Scene, starts: Starts, context: Tensor, noise: Tensor) 
     model, policy = scene.agent.model, scene.agent.hierarchy
     assert isinstance(policy, FlatPolicy)
     z, h, x, histories = starts.z.flatten(0, 1), starts.h.flatten(0, 1), context, []
+    maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
     for k in range(scene.horizon):
         action, _ = policy.policy.act(z, model.view(z, h))
         x = torch.cat([x, model.embed(z, action).unsqueeze(1)], 1)
         h = whole_pass(scene, x)
-        z = model.sample_next(h, z, noise[k])
+        maps, recalled = model.maps.step(maps, model.latents.split(z), h)
+        z = model.sample_next(h, z, noise[k], recalled)
         histories.append(h)
     stacked = torch.stack(histories, 1)
     model.reward(stacked)
@@ -125,7 +127,7 @@ def rollout_whole(scene: Scene, starts: Starts, context: Tensor, noise: Tensor) 
 
 def transition_parameters(scene: Scene) -> int:
     model = scene.agent.model
-    parts = (model.embed_latent, model.embed_action, model.embed_step, model.dynamics, model.priors, model.shared)
+    parts = (model.embed_latent, model.embed_action, model.embed_step, model.dynamics, model.priors, model.maps, model.shared)
     return sum(parameter.numel() for part in parts if part for parameter in part.parameters())
 
 

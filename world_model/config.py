@@ -13,6 +13,7 @@ class LossScales:
     """Weight of every named loss in the total."""
 
     prior: float = 1.0
+    motion: float = 1.0
     reconstruction: float = 1.0
     reward: float = 1.0
     cont: float = 1.0
@@ -44,6 +45,7 @@ class ModelConfig:
     table_size: int = 64  # distinct symbols a grid's table holds; code 0 is 'unknown'
     text_words: int = 16  # words kept of a text
     text_table_size: int = 256
+    maps: bool = True  # of what the views of grids have shown, for their priors to read
     attention_heads: int = 4  # of the attention of modalities to each other; 0: they are added up
     modality_dropout: float = 0.25  # share of sequences in which a span of an optional modality is hidden
     text_heads: int = 0  # similarities of a text to the cells of a grid; 0: none

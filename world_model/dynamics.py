@@ -5,13 +5,16 @@ Convention, which keeps the future out: token (z_t, a_t) -> h_t, which predicts 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
 from world_model.config import ModelConfig
+from world_model.mapping import Maps, MapState, Recalled
 
 
 class Dynamics(nn.Module):
@@ -67,11 +70,19 @@ class KeyValueCache:
 
 
 class RecordingCache(KeyValueCache):
-    """Remembers the keys and values of a training pass, cut off from its graph: the context of imagination."""
+    """Remembers the keys and values of a training pass, cut off from its graph: the context of imagination.
+
+    Attributes:
+        keys, values: per layer (B, heads, T, head_dim).
+        maps: of grids, before each step, (B, T, ...).
+        recalled: what they hold for each next view, {key: (B, T, cells, 2)}.
+    """
 
     def __init__(self) -> None:
-        self.keys: list[Tensor] = []  # per layer (B, heads, T, head_dim)
+        self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
+        self.maps: Maps = {}
+        self.recalled: Recalled = {}
 
     def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         self.keys.append(keys.detach())
@@ -102,11 +113,13 @@ class RollingState:
     Attributes:
         keys, values: (L, B, heads, W, head_dim).
         position: (B,) int64, steps taken in the episode so far; a new episode starts at 0 and sees nothing from before.
+        maps: of grids, of all that the episode has shown so far.
     """
 
     keys: Tensor
     values: Tensor
     position: Tensor
+    maps: Maps = field(default_factory=dict)
 
     @classmethod
     def zeros(cls, dynamics: Dynamics, batch: int, device: torch.device) -> RollingState:
@@ -117,13 +130,27 @@ class RollingState:
             torch.zeros(batch, dtype=torch.int64, device=device),
         )
 
+    def tensors(self) -> dict[str, Any]:
+        """Plain tensors, to be saved."""
+        maps = {key: {"seen": state.seen, "pose": state.pose} for key, state in self.maps.items()}
+        return {"keys": self.keys, "values": self.values, "position": self.position, "maps": maps}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Any], device: torch.device) -> RollingState:
+        """What `tensors` told, others among them."""
+        maps = {key: MapState(**state).apply(lambda x: x.to(device)) for key, state in tensors["maps"].items()}
+        keys, values, position = (tensors[name].to(device) for name in ("keys", "values", "position"))
+        return cls(keys, values, position, maps)
+
     def restart(self, first: Tensor) -> RollingState:
         """Start new episodes where `first` (B,) is True."""
-        return RollingState(self.keys, self.values, torch.where(first, 0, self.position))
+        maps = {key: state.restart(first) for key, state in self.maps.items()}
+        return RollingState(self.keys, self.values, torch.where(first, 0, self.position), maps)
 
     def rows(self, index: Tensor) -> RollingState:
         """The environments at `index` (N,)."""
-        return RollingState(self.keys[:, index], self.values[:, index], self.position[index])
+        maps = {key: state.apply(lambda x: x[index]) for key, state in self.maps.items()}
+        return RollingState(self.keys[:, index], self.values[:, index], self.position[index], maps)
 
 
 class RollingCache(KeyValueCache):
@@ -133,6 +160,7 @@ class RollingCache(KeyValueCache):
     """
 
     def __init__(self, state: RollingState) -> None:
+        self.before = state
         self.position = state.position
         self.keys, self.values = state.keys.clone(), state.values.clone()
         self.window = state.keys.shape[3]
@@ -150,11 +178,11 @@ class RollingCache(KeyValueCache):
         return (slots[None] <= self.position[:, None])[:, None, None]
 
     def state(self) -> RollingState:
-        return RollingState(self.keys, self.values, self.position + 1)
+        return replace(self.before, keys=self.keys, values=self.values, position=self.position + 1)
 
 
 def rolling_step(dynamics: Dynamics, tokens: Tensor, state: RollingState) -> tuple[Tensor, RollingState]:
-    """tokens (B, D) -> h (B, D), and the state with this step taken in."""
+    """tokens (B, D) -> h (B, D), and the state with this step taken in, maps apart."""
     cache = RollingCache(state)
     h = dynamics(tokens.unsqueeze(1), cache.mask(), state.position.unsqueeze(1), cache)
     return h.squeeze(1).float(), cache.state()

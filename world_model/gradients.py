@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-NAMES = {"modalities": "encoder", "priors": "prior", "reward_head": "reward", "continue_head": "cont"}
+NAMES = {"modalities": "encoder", "priors": "prior", "maps": "motion", "reward_head": "reward", "continue_head": "cont"}
 
 
 def part_of(name: str, keys: dict[str, str]) -> str:

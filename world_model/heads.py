@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from world_model.config import ModelConfig
 from world_model.embedding import BlockEmbedding
 from world_model.latents import LatentBlock, code_levels
+from world_model.mapping import is_mapped
 from world_model.math import symexp_bins, two_hot_loss, two_hot_mean
 from world_model.networks import mlp
 
@@ -89,6 +90,31 @@ class GridPrior(nn.Module):
         return F.linear(F.silu(self.hidden(x)), self.out.weight[:used], self.out.bias[:used])
 
 
+class MapPrior(nn.Module):
+    """Logits of a grid's next cells from what its map holds for each of them (see `GridMap`), and from the history.
+
+    What moves into place is known from the map, for all symbols alike; what it hides, what an action changes and what was never
+    seen is left to the history.
+    """
+
+    def __init__(self, block: LatentBlock, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.groups, self.classes, self.cell = block.groups, block.max_classes, config.cell_width
+        self.last = nn.Embedding(self.classes + 1, self.cell)
+        self.other = nn.Embedding(self.classes + 1, self.cell)
+        self.history = nn.Linear(width, self.groups * self.cell)
+        self.norm = nn.LayerNorm(2 * self.cell)  # fused on the CPU, as RMSNorm is not; this is the widest tensor of the model
+        self.hidden = nn.Linear(2 * self.cell, 2 * self.cell)
+        self.out = nn.Linear(2 * self.cell, self.classes)
+
+    def forward(self, features: Tensor, recalled: Tensor, used: int) -> Tensor:
+        """features (..., width), recalled (..., groups, 2) -> logits (..., groups, used) of the codes given out so far."""
+        seen = self.last(recalled[..., 0]) + self.other(recalled[..., 1])  # (..., G, cell)
+        history = self.history(features).unflatten(-1, (self.groups, self.cell))
+        x = self.norm(torch.cat([seen, history], -1))
+        return F.linear(F.silu(self.hidden(x)), self.out.weight[:used], self.out.bias[:used])
+
+
 class OrderedPrior(nn.Module):
     """Logits of an ordered block's next levels: a Gaussian round a mean that moves from the present level, plus free logits.
 
@@ -113,7 +139,10 @@ class OrderedPrior(nn.Module):
 
 
 def make_prior(block: LatentBlock, width: int, config: ModelConfig) -> nn.Module:
-    """The prior that suits a block: spatial for what has a layout, ordered for numbers, flat for the rest."""
+    """The prior that suits a block: by a map for grids that have one, by attention for what else has a layout, ordered for
+    numbers, flat for the rest."""
     if block.ordered:
         return OrderedPrior(block, width, config)
+    if config.maps and is_mapped(block):
+        return MapPrior(block, width, config)
     return (GridPrior if block.layout else FlatPrior)(block, width, config)

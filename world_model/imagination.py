@@ -176,6 +176,7 @@ class ImaginationEnv(EnvBase):
         starts = self._starts
         self._step_index = 0
         self._memory = ImaginationCache(starts, self.horizon, self.model.config.window)
+        self._maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.noise_width)
@@ -192,7 +193,8 @@ class ImaginationEnv(EnvBase):
         positions = self._starts.positions + self._step_index
         h = self.model.dynamics(tokens, mask, positions, self._memory).flatten(0, 1).float()
         self._memory.advance()
-        self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index])
+        self._maps, recalled = self.model.maps.step(self._maps, self.model.latents.split(self._z), h)
+        self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index], recalled)
         self._h = h
         self._step_index += 1
 

@@ -18,12 +18,13 @@ from world_model.actions import make_action_embedding
 from world_model.augmentation import drop_cells, drop_modalities
 from world_model.compiling import compile_parts
 from world_model.config import ModelConfig
-from world_model.dynamics import Dynamics, RecordingCache, segment_mask
+from world_model.dynamics import Dynamics, RecordingCache, RollingState, rolling_step, segment_mask
 from world_model.embedding import LatentEmbedding
 from world_model.ensemble import Ensemble
 from world_model.gradients import part_of, parts
 from world_model.heads import TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec, module_name
+from world_model.mapping import GridMaps, Recalled, is_mapped
 from world_model.math import code_error, sample_codes
 from world_model.modalities import check_learned, make_modality
 from world_model.modalities.base import Modality
@@ -33,6 +34,7 @@ from world_model.pretrained.text import TextFeatures
 from world_model.shared import make_shared
 from world_model.symbols import UNKNOWN
 
+NOTHING: Recalled = {}  # of a model without maps
 DRAWS = 8  # of the shared groups, for what codes are worth without knowing them
 
 
@@ -119,6 +121,7 @@ class WorldModel(nn.Module):
         self.dynamics = Dynamics(config)
         self.predicted = [block for block in self.latents.blocks if not block.static]
         self.priors = nn.ModuleDict({module_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
+        self.maps = GridMaps([b for b in self.predicted if config.maps and is_mapped(b)], config.width)
         self.shared = make_shared(config, config.hidden)
         self.reward_head = TwoHotHead(config.width, config)
         self.continue_head = mlp([config.width, config.hidden, 1], zero_last=True)
@@ -177,6 +180,16 @@ class WorldModel(nn.Module):
             codes.append(code)
         return self.latents.hide(torch.cat(codes, -1)), losses
 
+    def rolling_state(self, batch: int, device: torch.device) -> RollingState:
+        """What is remembered of `batch` episodes that have not begun."""
+        return replace(RollingState.zeros(self.dynamics, batch, device), maps=self.maps.zeros(batch, device))
+
+    def take_in(self, z: Tensor, action: Tensor, state: RollingState) -> tuple[Tensor, RollingState]:
+        """One step of B episodes, z (B, G) and action (B, *action shape): h (B, D), and the state with it taken in."""
+        h, state = rolling_step(self.dynamics, self.embed(z, action), state)
+        maps, _ = self.maps.step(state.maps, self.latents.split(z), h)
+        return h, replace(state, maps=maps)
+
     def embed(self, z: Tensor, action: Tensor) -> Tensor:
         """z (..., G), action (..., *action shape) -> tokens (..., D)."""
         return self.embed_step(self.embed_latent(z, self._features(z)) + self.embed_action(action))
@@ -202,27 +215,31 @@ class WorldModel(nn.Module):
 
     # -- predictions out -------------------------------------------------------------------------------------------------
 
-    def prior_logits(self, h: Tensor, z: Tensor, shared: Tensor | None = None) -> dict[str, Tensor]:
+    def prior_logits(self, h: Tensor, z: Tensor, recalled: Recalled = NOTHING, shared: Tensor | None = None) -> dict[str, Tensor]:
         """h (..., D) after (z, a) -> {key: logits (..., groups, C)} of the next codes, static blocks left out.
 
-        `shared` (..., D) is what the next codes have in common, where the model has shared groups; by default the likeliest.
+        `recalled` is what the maps hold for the next views, of every grid that has one. `shared` (..., D) is what the next codes
+        have in common, where the model has shared groups; by default the likeliest.
         """
         if self.shared is not None:
             h = h + (self.shared.imagine(h) if shared is None else shared)
-        parts = self.latents.split(z)
+        missing = [key for key in self.maps.names if key not in recalled]
+        if missing:
+            raise ValueError(f"the prior of '{missing[0]}' reads its map: give what it holds for the next view (recalled)")
+        parts = {**self.latents.split(z), **recalled}
         return {
             block.key: self.priors[module_name(block.key)](h, parts[block.key], self.modality(block.key).classes_in_use)
             for block in self.predicted
         }
 
-    def surprise(self, h: Tensor, z: Tensor, after: Tensor) -> dict[str, Tensor]:
+    def surprise(self, h: Tensor, z: Tensor, after: Tensor, recalled: Recalled = NOTHING) -> dict[str, Tensor]:
         """{key: (...,)}, negative log-likelihood in nats of the next codes `after` (..., G), which follow h (..., D) and z.
 
         Shared groups are drawn from their prior, a few times, as in imagination; never looked up from what came.
         """
         codes = self.latents.split(after)
         shared = [None] if self.shared is None else self.shared.draws(h, DRAWS)
-        found = [{key: code_error(x, codes[key]) for key, x in self.prior_logits(h, z, c).items()} for c in shared]
+        found = [{key: code_error(x, codes[key]) for key, x in self.prior_logits(h, z, recalled, c).items()} for c in shared]
         if len(found) == 1:
             return found[0]
         return {key: math.log(DRAWS) - torch.stack([-draw[key] for draw in found]).logsumexp(0) for key in found[0]}
@@ -232,12 +249,12 @@ class WorldModel(nn.Module):
         """How many random numbers a drawn step takes."""
         return self.latents.groups + (0 if self.shared is None else self.shared.groups)
 
-    def sample_next(self, h: Tensor, z: Tensor, noise: Tensor | None) -> Tensor:
+    def sample_next(self, h: Tensor, z: Tensor, noise: Tensor | None, recalled: Recalled = NOTHING) -> Tensor:
         """Next codes (..., G), drawn from the prior by `noise` (..., noise_width) in [0, 1), or the likeliest; static ones are
         carried."""
         groups = self.latents.groups
         shared = None if self.shared is None or noise is None else self.shared.imagine(h, noise[..., groups:])
-        logits, parts = self.prior_logits(h, z, shared), self.latents.split(z)
+        logits, parts = self.prior_logits(h, z, recalled, shared), self.latents.split(z)
         if noise is None:
             chosen = {key: values.argmax(-1) for key, values in logits.items()}
         else:
@@ -274,11 +291,13 @@ class WorldModel(nn.Module):
         return parts(((name, part_of(name, keys)) for name in parameters), parameters)
 
     def _history(self, z: Tensor, action: Tensor, first: Tensor) -> tuple[Tensor, RecordingCache]:
-        """One parallel pass over sequences: h (B, T, D), keys and values."""
+        """One parallel pass over sequences: h (B, T, D), keys, values and maps."""
         context = RecordingCache()
         steps = torch.arange(z.shape[1], device=z.device).unsqueeze(0)
         h = self.dynamics(self.embed(z, action), segment_mask(first, self.config.window), steps, context)
-        return h.float(), context
+        h = h.float()
+        context.recalled, context.maps = self.maps.scan(self.latents.split(z), h, first)
+        return h, context
 
     @torch.no_grad()
     def prefill(self, obs: dict[str, Tensor], action: Tensor, first: Tensor) -> tuple[Tensor, Tensor, RecordingCache]:
@@ -288,7 +307,7 @@ class WorldModel(nn.Module):
             obs: {key: (B, T, ...)} as in `Sequences`. action: (B, T, *action shape). first: (B, T) bool, episode starts.
 
         Returns:
-            z (B, T, G), h (B, T, D), keys and values.
+            z (B, T, G), h (B, T, D), keys, values and maps.
         """
         with self.autocast():
             z, _ = self.posterior(obs)
@@ -313,7 +332,7 @@ class WorldModel(nn.Module):
 
         there = self.latents.present(z)
         now, after = self.latents.split(z[:, :-1]), self.latents.split(z[:, 1:])
-        past = h[:, :-1], seen[:, :-1]
+        past = h[:, :-1], seen[:, :-1], {key: x[:, :-1] for key, x in context.recalled.items()}
         if self.shared is None:
             guessed = told = self.prior_logits(*past)
         else:
@@ -323,9 +342,9 @@ class WorldModel(nn.Module):
             losses["shared"], metrics["shared_nats"] = mean(divergence), mean(nats)
             rows = -(-len(z) // 4) if self.training else len(z)  # of training, a quarter tells accuracies well enough for a log
             with torch.no_grad():  # accuracies and held-out losses are those of imagination, which does not know what comes
-                guessed = self.prior_logits(*(x[:rows] for x in past))
+                guessed = self.prior_logits(past[0][:rows], past[1][:rows], {key: x[:rows] for key, x in past[2].items()})
             told = self.prior_logits(*past, shared) if self.training else {}
-        errors = {key: code_error(x, after[key]) for key, x in told.items()} or self.surprise(*past, z[:, 1:])
+        errors = {key: code_error(x, after[key]) for key, x in told.items()} or self.surprise(*past[:2], z[:, 1:], past[2])
         for key, logits in guessed.items():
             losses[f"prior/{key}"] = mean(errors[key] * there[key][:, 1:] if key in there else errors[key])
             with torch.no_grad():
@@ -334,6 +353,9 @@ class WorldModel(nn.Module):
                     changed &= (there[key][:, :-1] & there[key][:, 1:]).unsqueeze(-1)
                 right, changed = logits.argmax(-1) == after[key][: len(logits)], changed[: len(logits)]
                 metrics[f"changed_accuracy/{key}"] = (right & changed).sum() / changed.sum().clamp(min=1)
+        for key in self.maps.names:
+            steps = valid & there[key][:, :-1] & there[key][:, 1:] if key in there else valid
+            losses[f"motion/{key}"] = self.maps[key].loss(past[0], now[key], after[key], steps)
         for key, codes in self.latents.split(z).items():
             if self.modality(key).has_unknown:
                 unknown = (codes == UNKNOWN).float()

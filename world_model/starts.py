@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from world_model.dynamics import RecordingCache, RollingState
+from world_model.mapping import Maps
 from world_model.model import ModelOutput, Sequences
 
 
@@ -35,6 +36,12 @@ class Starts:
     def positions(self) -> Tensor:
         """(B, S) int64, of the starts, as the decoder counts."""
         return self.step if self.offset is None else self.step + self.offset
+
+    @property
+    def maps(self) -> Maps:
+        """Of grids, before each start, (B, S, ...)."""
+        rows = torch.arange(len(self.step), device=self.step.device).unsqueeze(1)
+        return {key: state.apply(lambda x: x[rows, self.step]) for key, state in self.context.maps.items()}
 
     def branch(self, n: int) -> Starts:
         """Every start `n` times, one after the other, (B, S * n): futures of one state, which share its context as it is."""
@@ -83,5 +90,8 @@ def starts_now(state: RollingState, z: Tensor, h: Tensor) -> Starts:
         for layer in kept:  # (B, heads, W, head_dim); one place more, for the start itself
             order = slot[:, None, :, None].expand_as(layer)
             found.append(torch.nn.functional.pad(layer.gather(2, order), (0, 0, 0, 1)))
+    context.maps = {  # as they are now, of whatever step
+        key: maps.apply(lambda x: x.unsqueeze(1).expand(-1, window + 1, -1)) for key, maps in state.maps.items()
+    }
     step = torch.full((batch, 1), window, device=z.device)
     return Starts(step, z.unsqueeze(1), h.unsqueeze(1), first, context, offset)

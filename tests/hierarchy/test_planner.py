@@ -19,7 +19,8 @@ from hierarchy.planner import Planner, make_planner, plan_scores
 from tests.hierarchy.toy import actor_critic
 from tests.world_model.conftest import SPEC, random_observations, tiny_config
 from world_model.imagination import ImaginationEnv
-from world_model.model import WorldModel
+from world_model.mapping import Recalled
+from world_model.model import NOTHING, WorldModel
 
 CPU = torch.device("cpu")
 WINDOW = tiny_config().window
@@ -102,7 +103,7 @@ class Corridor(WorldModel):
         self._action = action
         return super().embed(z, action)
 
-    def sample_next(self, h: Tensor, z: Tensor, noise: Tensor | None) -> Tensor:
+    def sample_next(self, h: Tensor, z: Tensor, noise: Tensor | None, recalled: Recalled = NOTHING) -> Tensor:
         place = (z + self._action.unsqueeze(-1)).clamp(max=7)
         self._steps.append(((place == 7) & (z != 7)).squeeze(-1).float())
         return place
@@ -145,7 +146,7 @@ def test_more_candidates_find_it_more_often_and_beyond_the_horizon_none_does():
 
 @pytest.mark.parametrize("actions", ACTIONS, ids=lambda actions: actions.kind)
 def test_it_takes_the_first_action_of_the_best_candidate_whatever_the_kind_of_action(actions: ActionSpec):
-    agent = agent_of(settings(candidates=5), actions)
+    agent = agent_of(settings(candidates=9), actions)
     planner = agent.planner
     assert planner is not None
     found: dict[str, Any] = {}
@@ -161,11 +162,11 @@ def test_it_takes_the_first_action_of_the_best_candidate_whatever_the_kind_of_ac
     rollout = found["rollout"]
     value = agent.hierarchy.value(rollout.z[:, -1], rollout.h[:, -1])
     assert value is not None
-    best = plan_scores(rollout.reward, rollout.cont, value, 0.985).view(3, 5).argmax(1)
+    best = plan_scores(rollout.reward, rollout.cont, value, 0.985).view(3, 9).argmax(1)
     assert len(set(best.tolist())) > 1, "not always the same candidate"
     for i, k in enumerate(best.tolist()):
-        assert np.array_equal(action[i], rollout.action[5 * i + k, 0].numpy())
-        assert log_prob[i] == pytest.approx(rollout.log_prob[5 * i + k, 0].item())
+        assert np.array_equal(action[i], rollout.action[9 * i + k, 0].numpy())
+        assert log_prob[i] == pytest.approx(rollout.log_prob[9 * i + k, 0].item())
     assert action.shape == (3, *actions.shape)
 
 

@@ -62,6 +62,11 @@ def random_sequences(model: WorldModel, batch: int, length: int, ends: dict[int,
     )
 
 
+def nothing_seen(model: WorldModel, *shape: int) -> dict[str, torch.Tensor]:
+    """What empty maps hold for the next views of states of this shape."""
+    return {key: torch.zeros(*shape, model.maps[key].cells, 2, dtype=torch.int64) for key in model.maps.names}
+
+
 @pytest.fixture
 def model() -> WorldModel:
     torch.manual_seed(0)

@@ -7,6 +7,7 @@ import torch
 from tests.world_model.conftest import random_sequences
 from world_model.dynamics import RecordingCache, RollingState, rolling_step, segment_mask
 from world_model.imagination import ImaginationEnv
+from world_model.mapping import MapState
 from world_model.model import Sequences, WorldModel
 from world_model.starts import Starts, choose_starts, previous_history, starts_at, starts_now
 
@@ -87,7 +88,11 @@ def test_imagination_goes_on_from_acting_as_from_a_full_pass(model):
     rows = torch.arange(3)
     alone = [play(model, z[row], batch.action[row], age) for row, age in enumerate(ages)]
     keys, values = torch.cat([s.keys for s, _ in alone], 1), torch.cat([s.values for s, _ in alone], 1)
-    state = RollingState(keys, values, torch.tensor(ages))
+    maps = {
+        key: MapState(*(torch.cat([getattr(s.maps[key], name) for s, _ in alone]) for name in ("seen", "pose")))
+        for key in model.maps.names
+    }
+    state = RollingState(keys, values, torch.tensor(ages), maps)
     history = torch.stack([h for _, h in alone])
     starts = starts_now(state, z[rows, list(ages)], history).branch(2)
     assert starts.step.shape == (3, 2)
@@ -108,9 +113,10 @@ def test_imagination_goes_on_from_acting_as_from_a_full_pass(model):
 def play(model, z, action, age):
     """The rolling cache after `age` steps, of a ring that held another episode, and the last history."""
     shape = RollingState.zeros(model.dynamics, 1, torch.device("cpu")).keys.shape
-    state, h = RollingState(torch.randn(shape), torch.randn(shape), torch.zeros(1, dtype=torch.int64)), torch.zeros(1, 32)
+    position, h = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 32)
+    state = RollingState(torch.randn(shape), torch.randn(shape), position, model.maps.zeros(1, torch.device("cpu")))
     for t in range(age):
-        h, state = rolling_step(model.dynamics, model.embed(z[t : t + 1], action[t : t + 1]), state)
+        h, state = model.take_in(z[t : t + 1], action[t : t + 1], state)
     return state, h[0]
 
 

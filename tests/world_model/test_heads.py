@@ -8,7 +8,7 @@ import torch
 from tests.world_model.conftest import tiny_config
 from world_model.config import ModelConfig
 from world_model.embedding import BlockEmbedding, LatentEmbedding, TextGuide
-from world_model.heads import FlatPrior, GridPrior, OrderedPrior, TwoHotHead, make_prior
+from world_model.heads import FlatPrior, GridPrior, MapPrior, OrderedPrior, TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec
 from world_model.math import sample_codes
 
@@ -64,17 +64,31 @@ def test_a_flat_prior_sees_the_present_codes_of_its_block():
 
 def test_a_grids_prior_answers_for_the_codes_in_use_and_these_do_not_depend_on_how_many_there_are():
     torch.manual_seed(0)
-    prior = make_prior(GRID, 32, tiny_config())
-    assert isinstance(prior, GridPrior)
-    h, codes = torch.randn(2, 5, 32), torch.randint(8, (2, 5, 9))
-    few, all_of_them = prior(h, codes, 8), prior(h, codes, 16)
-    assert few.shape == (2, 5, 9, 8) and all_of_them.shape == (2, 5, 9, 16)
-    torch.testing.assert_close(few, all_of_them[..., :8])
+    by_map, by_attention = make_prior(GRID, 32, tiny_config()), make_prior(GRID, 32, tiny_config(maps=False))
+    assert isinstance(by_map, MapPrior) and isinstance(by_attention, GridPrior)
+    h, codes, recalled = torch.randn(2, 5, 32), torch.randint(8, (2, 5, 9)), torch.randint(17, (2, 5, 9, 2))
+    for prior, read in ((by_map, recalled), (by_attention, codes)):
+        few, all_of_them = prior(h, read, 8), prior(h, read, 16)
+        assert few.shape == (2, 5, 9, 8) and all_of_them.shape == (2, 5, 9, 16)
+        torch.testing.assert_close(few, all_of_them[..., :8])
 
 
-def test_every_cell_of_a_grids_prior_looks_at_every_present_cell():
+def test_a_cell_of_a_maps_prior_reads_what_its_own_place_showed_and_no_other():
     torch.manual_seed(0)
     prior = make_prior(GRID, 32, tiny_config())
+    h, recalled = torch.randn(1, 32), torch.zeros(1, 9, 2, dtype=torch.int64)
+    before = prior(h, recalled, 16)
+    for cell in range(9):
+        for which in (0, 1):
+            changed = recalled.clone()
+            changed[0, cell, which] = 5
+            moved = (prior(h, changed, 16) - before).abs().amax(-1)[0] > 0
+            assert moved.nonzero().flatten().tolist() == [cell]
+
+
+def test_every_cell_of_a_grids_prior_without_a_map_looks_at_every_present_cell():
+    torch.manual_seed(0)
+    prior = make_prior(GRID, 32, tiny_config(maps=False))
     h, codes = torch.randn(1, 32), torch.zeros(1, 9, dtype=torch.int64)
     before = prior(h, codes, 16)
     for cell in range(9):

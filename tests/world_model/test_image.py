@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
-from tests.world_model.conftest import random_observations, random_sequences, tiny_config
+from tests.world_model.conftest import nothing_seen, random_observations, random_sequences, tiny_config
 from world_model.dynamics import RollingState, rolling_step, segment_mask
 from world_model.heads import GridPrior
 from world_model.latents import module_name
@@ -81,7 +81,7 @@ def test_the_next_image_is_predicted_by_attention_to_the_present_one_among_codes
     batch = random_sequences(model, 2, 6)
     assert isinstance(model.priors[module_name("camera")], GridPrior)
     z = model(batch).z
-    assert model.prior_logits(torch.randn(2, 6, 32), z)["camera"].shape == (2, 6, 6, 16)
+    assert model.prior_logits(torch.randn(2, 6, 32), z, nothing_seen(model, 2, 6))["camera"].shape == (2, 6, 6, 16)
 
 
 def test_a_step_at_a_time_with_a_cache_equals_the_pass_over_all_steps_with_images():

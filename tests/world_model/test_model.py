@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.world_model.conftest import SPEC, random_observations, random_sequences, tiny_config
+from tests.world_model.conftest import SPEC, nothing_seen, random_observations, random_sequences, tiny_config
 from world_model.config import LossScales
 from world_model.model import Sequences, WorldModel
 
-LOSSES = {"prior/image", "prior/pose.0", "prior/speed", "prior/camera", "reconstruction/speed", "reward", "cont"}
+LOSSES = {"motion/image", "prior/image", "prior/pose.0", "prior/speed", "prior/camera", "reconstruction/speed", "reward", "cont"}
 
 
 def losses(model: WorldModel, batch: Sequences) -> dict[str, Tensor]:
@@ -77,11 +77,11 @@ def test_the_share_of_symbols_that_found_no_room_is_told():
 
 def test_the_total_is_the_sum_of_the_named_losses_by_their_scales(model):
     batch = random_sequences(model, 2, 6)
-    model.config.losses = LossScales(prior=2.0, reconstruction=0.5, reward=3.0, cont=0.0)
+    model.config.losses = LossScales(motion=4.0, prior=2.0, reconstruction=0.5, reward=3.0, cont=0.0)
     output = model(batch)
     named = output.losses
     expected = 2 * sum(named[name] for name in named if name.startswith("prior/")) + 0.5 * named["reconstruction/speed"]
-    torch.testing.assert_close(output.loss.detach(), expected + 3 * named["reward"])
+    torch.testing.assert_close(output.loss.detach(), expected + 3 * named["reward"] + 4 * named["motion/image"])
     assert {field.name for field in fields(LossScales)} == {name.split("/")[0] for name in LOSSES} | {"ensemble", "shared"}
 
 
@@ -150,8 +150,8 @@ def test_priors_are_cross_entropies_summed_over_the_groups(model, monkeypatch: p
     batch = random_sequences(model, 2, 6)
     real = model.prior_logits
 
-    def equal(h: Tensor, z: Tensor) -> dict[str, Tensor]:
-        return {key: torch.where(logits < -1e8, logits, torch.zeros(())) for key, logits in real(h, z).items()}
+    def equal(*args: Any) -> dict[str, Tensor]:
+        return {key: torch.where(logits < -1e8, logits, torch.zeros(())) for key, logits in real(*args).items()}
 
     monkeypatch.setattr(model, "prior_logits", equal)
     found = losses(model, batch)
@@ -167,7 +167,7 @@ def test_accuracy_is_taken_over_what_changed_in_steps_that_exist(model, monkeypa
     real = model.prior_logits
 
     def answers(right: Tensor) -> Any:
-        return lambda h, z: real(h, z) | {"pose.0": 9.0 * F.one_hot(right, 4)}
+        return lambda *args: real(*args) | {"pose.0": 9.0 * F.one_hot(right, 4)}
 
     monkeypatch.setattr(model, "prior_logits", answers(pose[:, :-1]))
     assert model(batch).metrics["changed_accuracy/pose.0"] == 0, "saying that nothing changes is never right"
@@ -197,10 +197,10 @@ def test_static_blocks_are_carried_and_never_drawn(model):
     z = model(random_sequences(model, 2, 6)).z[:, 0]
     h = torch.randn(2, 32)
     for noise in (0.0, 0.5, 0.999):
-        drawn = model.sample_next(h, z, torch.full(z.shape, noise))
+        drawn = model.sample_next(h, z, torch.full(z.shape, noise), nothing_seen(model, 2))
         part = model.latents.slices["mission"]
         assert torch.equal(drawn[:, part], z[:, part])
-    assert "mission" not in model.prior_logits(h, z)
+    assert "mission" not in model.prior_logits(h, z, nothing_seen(model, 2))
 
 
 def test_next_codes_are_drawn_from_the_prior(model):
@@ -209,8 +209,8 @@ def test_next_codes_are_drawn_from_the_prior(model):
     n = 4000
     noise = ((torch.arange(n) + 0.5) / n).unsqueeze(-1).expand(n, z.shape[-1])
     with torch.no_grad():
-        drawn = model.latents.split(model.sample_next(h.expand(n, -1), z.expand(n, -1), noise))
-        for key, logits in model.prior_logits(h, z).items():
+        drawn = model.latents.split(model.sample_next(h.expand(n, -1), z.expand(n, -1), noise, nothing_seen(model, n)))
+        for key, logits in model.prior_logits(h, z, nothing_seen(model, 1)).items():
             probability = logits[0].softmax(-1)  # (groups, C)
             for group in range(probability.shape[0]):
                 share = drawn[key][:, group].bincount(minlength=probability.shape[1]) / n

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
-from tests.world_model.conftest import SPEC, random_sequences, tiny_config
+from tests.world_model.conftest import SPEC, nothing_seen, random_sequences, tiny_config
 from world_model.imagination import ImaginationEnv
 from world_model.model import Sequences, WorldModel
 from world_model.shared import balanced_kl, categorical_kl
@@ -131,10 +131,11 @@ def test_the_likelihood_is_the_mean_over_what_the_shared_groups_may_be():
     with torch.no_grad():
         output = model(batch)
         h, z, after = output.h[0, :1], output.z[0, :1], output.z[0, 1:2]
-        found = model.surprise(h, z, after)["pose.0"]
+        recalled = nothing_seen(model, 1)
+        found = model.surprise(h, z, after, recalled)["pose.0"]
         likelihoods = []
         for c in model.shared.draws(h, 8):  # type: ignore[union-attr]
-            probability = model.prior_logits(h, z, c)["pose.0"].softmax(-1)  # (1, 2, 4)
+            probability = model.prior_logits(h, z, recalled, c)["pose.0"].softmax(-1)  # (1, 2, 4)
             pose = model.latents.split(after)["pose.0"]
             likelihoods.append(probability.gather(-1, pose.unsqueeze(-1)).prod())
     assert len(set(map(float, likelihoods))) > 1
@@ -166,9 +167,11 @@ def test_the_same_noise_imagines_the_same_and_the_likeliest_needs_none():
     z = model(random_sequences(model, 2, 6)).z[:, 0]
     h = torch.randn(2, 32)
     noise = torch.rand(2, model.noise_width)
-    assert torch.equal(model.sample_next(h, z, noise), model.sample_next(h, z, noise))
+    recalled = nothing_seen(model, 2)
+    assert torch.equal(model.sample_next(h, z, noise, recalled), model.sample_next(h, z, noise, recalled))
     c = model.shared.imagine(h)  # type: ignore[union-attr]
-    assert torch.equal(model.sample_next(h, z, None)[:, :9], model.prior_logits(h, z, c)["image"].argmax(-1))
+    likeliest = model.prior_logits(h, z, recalled, c)["image"].argmax(-1)
+    assert torch.equal(model.sample_next(h, z, None, recalled)[:, :9], likeliest)
 
 
 def test_weights_loaded_into_a_new_model_give_the_same_losses():

@@ -1,0 +1,220 @@
+"""A map of what the views of a grid have shown: how a view moves over its world, and what was last seen at each place.
+
+A view that is cut out round a moving agent shows one world, shifted and turned. How a step moves it is found by laying the next
+view over the present one (scan matching, Lu and Milios 1997), and foretold from the history, so that imagination moves alike. The
+map then tells the prior what was seen at every place that the next view shows, however long ago. Where a view does not move, as
+on a board, its map is the board.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_model.latents import LatentBlock, module_name
+from world_model.symbols import UNKNOWN
+
+SIDE = 64  # places a side of a map. It is a torus: what lies this far apart shares a place
+LARGEST = SIDE // 2  # cells a side of a view that is mapped
+OVERLAP = 0.3  # share of a view that a motion leaves in sight; a square turned about the middle of an edge leaves a third
+MOTIONS = 300  # told apart at most, those that leave most in sight
+STEPS, CELLS = 8, 64  # of a sequence, and of a view, that an update learns motions from
+WEIGHT = 0.1  # of a cell's match: cells beside each other mostly tell the same, so many count as few
+DOUBT = 0.3  # share of cells taken to show anything at all, wherever they were
+
+
+@dataclass
+class MapState:
+    """Maps, of any batch shape (...), before a view is taken in.
+
+    Attributes:
+        seen: (..., SIDE * SIDE) int32: `last + 65536 * other` of each place, the last code seen there and the last other one,
+            each plus one; 0 for none.
+        pose: (..., 3) int64: quarter turns from the view to the map, and the place (row, column) of the view's first cell.
+    """
+
+    seen: Tensor
+    pose: Tensor
+
+    @classmethod
+    def zeros(cls, batch: int, device: torch.device) -> MapState:
+        seen = torch.zeros(batch, SIDE * SIDE, dtype=torch.int32, device=device)
+        return cls(seen, torch.zeros(batch, 3, dtype=torch.int64, device=device))
+
+    def apply(self, change: Callable[[Tensor], Tensor]) -> MapState:
+        return MapState(change(self.seen), change(self.pose))
+
+    def restart(self, first: Tensor) -> MapState:
+        """Forget all where `first` (B,) is True."""
+        return self.apply(lambda x: x * ~first.unsqueeze(-1))
+
+
+Maps = dict[str, MapState]  # by the key of a grid
+Recalled = Mapping[str, Tensor]  # by the key of a grid: (..., cells, 2), what its map holds for each cell of the next view
+
+
+def quarter_turns(x: Tensor) -> Tensor:
+    """Lattice vectors (..., 2) -> (4, ..., 2): turned by none to three quarters."""
+    row, column = x.unbind(-1)
+    return torch.stack([x, torch.stack([column, -row], -1), -x, torch.stack([-column, row], -1)])
+
+
+def cells_of(rows: int, columns: int) -> Tensor:
+    """(cells, 2), row and column."""
+    return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+
+
+def motions(rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The motions of a view that leave enough of it in sight; the first is none at all.
+
+    Returns:
+        turn (M,) and shift (M, 2): the next view's cell x is the present view's cell `x turned + shift`; and where (M, cells),
+        the index of that cell, or `cells` where it was out of sight.
+    """
+    size, turned = torch.tensor([rows, columns]), quarter_turns(cells_of(rows, columns))  # (4, G, 2)
+    low, high = turned.amin(1), turned.amax(1)  # (4, 2)
+    span = torch.arange(-2 * max(rows, columns), 2 * max(rows, columns) + 1)
+    shifts = torch.cartesian_prod(span, span)  # (N, 2)
+    overlap = torch.minimum(high[:, None] + shifts, size - 1) - (low[:, None] + shifts).clamp(min=0) + 1  # (4, N, 2)
+    share = (overlap.clamp(min=0).prod(-1) / (rows * columns)).flatten()
+    order = share.argsort(descending=True, stable=True)[:MOTIONS]
+    order = order[share[order] >= OVERLAP]
+    turn, shift = order // len(shifts), shifts[order % len(shifts)]
+    source = turned[turn] + shift[:, None]  # (M, G, 2)
+    inside = ((source >= 0) & (source < size)).all(-1)
+    return turn, shift, torch.where(inside, source[..., 0] * columns + source[..., 1], rows * columns)
+
+
+class GridMap(nn.Module):
+    """The map of one grid: codes (B, cells) go in, and what was seen where the next view will be comes out."""
+
+    turn: Tensor
+    where: Tensor
+    turned_shift: Tensor
+    turned_cells: Tensor
+
+    def __init__(self, block: LatentBlock, width: int) -> None:
+        super().__init__()
+        rows, columns = block.layout
+        turn, shift, where = motions(rows, columns)
+        self.classes, self.cells = block.max_classes, rows * columns
+        self.register_buffer("turn", turn, persistent=False)
+        self.register_buffer("where", where, persistent=False)
+        self.register_buffer("turned_shift", quarter_turns(shift), persistent=False)
+        self.register_buffer("turned_cells", quarter_turns(cells_of(rows, columns)), persistent=False)
+        self.head = nn.Linear(width, len(turn))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def motion_logits(self, h: Tensor) -> Tensor:
+        """h (..., D) after a step -> logits (..., M) of how it moves the view."""
+        with torch.autocast(h.device.type, enabled=False):  # so that all passes move alike
+            return self.head(h.float())
+
+    @torch.no_grad()
+    def step(self, state: MapState, codes: Tensor, h: Tensor) -> tuple[MapState, Tensor]:
+        """Take in the present view and move as the history foretells.
+
+        Args:
+            state: of B maps. codes: (B, cells). h: (B, D), which has seen this view and the action taken.
+
+        Returns:
+            The map before the next view, and what it holds for its cells, (B, cells, 2): the last code seen there and the last
+            other one, each plus one; 0 for none.
+        """
+        return self._step(state, codes, self.motion_logits(h).argmax(-1))
+
+    @torch.no_grad()
+    def scan(self, codes: Tensor, h: Tensor, first: Tensor) -> tuple[Tensor, MapState]:
+        """`step` along sequences: codes (B, T, cells), h (B, T, D), first (B, T) -> what the maps hold for the next views,
+        (B, T, cells, 2), and the maps before each step, (B, T, ...)."""
+        motion = self.motion_logits(h).argmax(-1)
+        state = MapState.zeros(len(codes), codes.device)
+        found, states = [], []
+        for t in range(codes.shape[1]):
+            states.append(state := state.restart(first[:, t]))
+            state, recalled = self._step(state, codes[:, t], motion[:, t])
+            found.append(recalled)
+        before = MapState(torch.stack([s.seen for s in states], 1), torch.stack([s.pose for s in states], 1))
+        return torch.stack(found, 1), before
+
+    def _step(self, state: MapState, codes: Tensor, motion: Tensor) -> tuple[MapState, Tensor]:
+        turn, at = state.pose[:, 0], state.pose[:, 1:]
+        places = self._places(turn, at)
+        old, new = state.seen.gather(1, places), codes.int() + 1
+        last = old & 0xFFFF
+        same = (last == new) | (codes == UNKNOWN)  # what is not known tells nothing
+        seen = state.seen.scatter(1, places, torch.where(same, old, (last << 16) | new))
+        at = (at + self.turned_shift[turn, motion]) % SIDE
+        turn = (turn + self.turn[motion]) % 4
+        found = seen.gather(1, self._places(turn, at))
+        recalled = torch.stack([found & 0xFFFF, found >> 16], -1).long()
+        return MapState(seen, torch.cat([turn.unsqueeze(-1), at], -1)), recalled
+
+    def _places(self, turn: Tensor, at: Tensor) -> Tensor:
+        """Where on the map the cells of a view are, (B, cells)."""
+        x = (self.turned_cells[turn] + at.unsqueeze(1)) % SIDE
+        return x[..., 0] * SIDE + x[..., 1]
+
+    def loss(self, h: Tensor, now: Tensor, after: Tensor, valid: Tensor) -> Tensor:
+        """Nats that the motions of some of the steps cost: a scalar.
+
+        A mixture over motions: each says of the next view's cells that they show what is seen where they come from, and, where
+        that was out of sight or fails, what is frequent. Up to a constant of each step, so that a sure motion costs nothing.
+
+        Args:
+            h: (B, T, D). now, after: (B, T, cells), views before and after each step. valid: (B, T) bool.
+        """
+        steps = slice(None, None, -(-h.shape[1] // STEPS))
+        cells = slice(None, None, -(-self.cells // CELLS))
+        with torch.no_grad():
+            there = valid.unsqueeze(-1).expand_as(after)
+            count = torch.ones(len(h), self.classes, device=h.device)  # a sequence's own, so that no other one matters to it
+            count = count.scatter_add(1, after.flatten(1), there.flatten(1).float())
+            chance = (count / count.sum(-1, keepdim=True)).gather(1, after.flatten(1)).view_as(after)
+            after, chance, where = after[:, steps, cells], chance[:, steps, cells], self.where[:, cells]
+            hit, miss = ((1 - DOUBT) / chance + DOUBT).log(), math.log(DOUBT)
+            source = F.pad(now[:, steps], (0, 1), value=-1)[..., where]  # (B, steps, M, cells)
+            gain = torch.where(source == after.unsqueeze(-2), hit.unsqueeze(-2), miss) * (source >= 0)
+            match = WEIGHT * gain.sum(-1)  # (B, steps, M)
+            match -= match.amax(-1, keepdim=True)
+        h, valid = h[:, steps], valid[:, steps]
+        nats = -(self.motion_logits(h).log_softmax(-1) + match).logsumexp(-1)
+        return (nats * valid).sum() / valid.sum().clamp(min=1)
+
+
+class GridMaps(nn.Module):
+    """The maps of all grids that have one, by key."""
+
+    def __init__(self, blocks: Iterable[LatentBlock], width: int) -> None:
+        super().__init__()
+        self.names = {block.key: module_name(block.key) for block in blocks}
+        self.of = nn.ModuleDict({module_name(block.key): GridMap(block, width) for block in blocks})
+
+    def __getitem__(self, key: str) -> GridMap:
+        found = self.of[self.names[key]]
+        assert isinstance(found, GridMap)
+        return found
+
+    def zeros(self, batch: int, device: torch.device) -> Maps:
+        return {key: MapState.zeros(batch, device) for key in self.names}
+
+    def step(self, maps: Maps, codes: Mapping[str, Tensor], h: Tensor) -> tuple[Maps, Recalled]:
+        """`GridMap.step` of each."""
+        found = {key: self[key].step(maps[key], codes[key], h) for key in self.names}
+        return {key: state for key, (state, _) in found.items()}, {key: recalled for key, (_, recalled) in found.items()}
+
+    def scan(self, codes: Mapping[str, Tensor], h: Tensor, first: Tensor) -> tuple[Recalled, Maps]:
+        """`GridMap.scan` of each."""
+        found = {key: self[key].scan(codes[key], h, first) for key in self.names}
+        return {key: recalled for key, (recalled, _) in found.items()}, {key: maps for key, (_, maps) in found.items()}
+
+
+def is_mapped(block: LatentBlock) -> bool:
+    """Whether a block can have a map: symbols on a lattice that change, and not too many."""
+    return block.kind == "grid" and not block.learned and not block.static and max(block.layout) <= LARGEST
