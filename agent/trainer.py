@@ -175,8 +175,9 @@ def check_ranges(config: RunConfig) -> None:
         raise UserError(f"model.precision={model.precision} is unknown; choose one of {', '.join(PRECISIONS)}")
     if not 0 <= model.modality_dropout <= 1:
         raise UserError(f"model.modality_dropout={model.modality_dropout} is a share: give 0 to 1")
-    if model.attention_heads and model.hidden % model.attention_heads:
-        raise UserError(f"model.hidden={model.hidden} has to be a multiple of model.attention_heads={model.attention_heads}")
+    if model.attention_heads and model.hidden % (4 * model.attention_heads):  # it works at a quarter of the width
+        heads = f"model.attention_heads={model.attention_heads}"
+        raise UserError(f"model.hidden={model.hidden} has to be a multiple of four times {heads}")
     if model.width % model.heads:
         raise UserError(f"model.width={model.width} has to be a multiple of model.heads={model.heads}")
 

@@ -72,20 +72,25 @@ class TextGuide(nn.Module):
 class CrossModalAttention(nn.Module):
     """Modalities look at each other: one pre-norm attention layer over the modalities of one observation, (..., M, width).
 
-    It starts by changing nothing, so that it begins as the plain sum which it may improve on.
+    It works at a quarter of the width, so that an imagined step stays cheap, and starts by changing nothing, so that it begins as
+    the plain sum which it may improve on.
     """
 
     def __init__(self, modalities: int, width: int, heads: int) -> None:
         super().__init__()
+        narrow = width // 4
         self.name = nn.Parameter(torch.randn(modalities, width))
         self.norm = nn.RMSNorm(width)
-        self.attend = nn.MultiheadAttention(width, heads, batch_first=True)
-        nn.init.zeros_(self.attend.out_proj.weight)
+        self.down = nn.Linear(width, narrow)
+        self.attend = nn.MultiheadAttention(narrow, heads, batch_first=True)
+        self.up = nn.Linear(narrow, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.norm(x + self.name).flatten(0, -3)  # (N, M, width)
+        tokens = self.down(self.norm(x + self.name)).flatten(0, -3)  # (N, M, narrow)
         mixed, _ = self.attend(tokens, tokens, tokens, need_weights=False)
-        return x + mixed.view_as(x)
+        return x + self.up(mixed).view_as(x)
 
 
 class FeatureReader(nn.Module):

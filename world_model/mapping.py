@@ -117,17 +117,18 @@ class GridMap(nn.Module):
             return self.head(h.float())
 
     @torch.no_grad()
-    def step(self, state: MapState, codes: Tensor, h: Tensor) -> tuple[MapState, Tensor]:
+    def step(self, state: MapState, codes: Tensor, h: Tensor, in_place: bool = False) -> tuple[MapState, Tensor]:
         """Take in the present view and move as the history foretells.
 
         Args:
             state: of B maps. codes: (B, cells). h: (B, D), which has seen this view and the action taken.
+            in_place: write into the map given, which is not looked at again.
 
         Returns:
             The map before the next view, and what it holds for its cells, (B, cells, 2): the last code seen there and the last
             other one, each plus one; 0 for none.
         """
-        return self._step(state, codes, self.motion_logits(h).argmax(-1))
+        return self._step(state, codes, self.motion_logits(h).argmax(-1), in_place)
 
     @torch.no_grad()
     def scan(self, codes: Tensor, h: Tensor, first: Tensor) -> tuple[Tensor, MapState]:
@@ -143,13 +144,14 @@ class GridMap(nn.Module):
         before = MapState(torch.stack([s.seen for s in states], 1), torch.stack([s.pose for s in states], 1))
         return torch.stack(found, 1), before
 
-    def _step(self, state: MapState, codes: Tensor, motion: Tensor) -> tuple[MapState, Tensor]:
+    def _step(self, state: MapState, codes: Tensor, motion: Tensor, in_place: bool = False) -> tuple[MapState, Tensor]:
         turn, at = state.pose[:, 0], state.pose[:, 1:]
         places = self._places(turn, at)
         old, new = state.seen.gather(1, places), codes.int() + 1
         last = old & 0xFFFF
         same = (last == new) | (codes == UNKNOWN)  # what is not known tells nothing
-        seen = state.seen.scatter(1, places, torch.where(same, old, (last << 16) | new))
+        write = state.seen.scatter_ if in_place else state.seen.scatter
+        seen = write(1, places, torch.where(same, old, (last << 16) | new))
         at = (at + self.turned_shift[turn, motion]) % SIDE
         turn = (turn + self.turn[motion]) % 4
         found = seen.gather(1, self._places(turn, at))
@@ -204,9 +206,9 @@ class GridMaps(nn.Module):
     def zeros(self, batch: int, device: torch.device) -> Maps:
         return {key: MapState.zeros(batch, device) for key in self.names}
 
-    def step(self, maps: Maps, codes: Mapping[str, Tensor], h: Tensor) -> tuple[Maps, Recalled]:
+    def step(self, maps: Maps, codes: Mapping[str, Tensor], h: Tensor, in_place: bool = False) -> tuple[Maps, Recalled]:
         """`GridMap.step` of each."""
-        found = {key: self[key].step(maps[key], codes[key], h) for key in self.names}
+        found = {key: self[key].step(maps[key], codes[key], h, in_place) for key in self.names}
         return {key: state for key, (state, _) in found.items()}, {key: recalled for key, (_, recalled) in found.items()}
 
     def scan(self, codes: Mapping[str, Tensor], h: Tensor, first: Tensor) -> tuple[Recalled, Maps]:

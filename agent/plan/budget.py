@@ -52,22 +52,24 @@ class Budget:
 def imagination_bytes(config: RunConfig, found: Trace) -> int:
     """What one imagined rollout holds: N = B * S states, H steps.
 
-    The context (B, T) of every layer, and the same again with room for S * H more; a mask (H, B, S, T + S * H); states of H + 1
-    steps, first one by one, then stacked; a minibatch's activations of the policy.
+    The maps of every step of the sequences, and of every state before and after a step; the context (B, T) of every layer, and
+    the same again with room for S * H more; a mask (H, B, S, T + S * H); states of H + 1 steps, first one by one, then stacked; a
+    minibatch's activations of the policy.
     """
     model, train, hierarchy = config.model, config.train, config.hierarchy
     batch, length, horizon = found.batch, train.length, hierarchy.horizon
     states, more = batch * hierarchy.starts, hierarchy.starts * horizon
+    maps = found.maps * (batch * length + 2 * states)
     caches = 2 * model.layers * batch * (length + length + more) * model.width * found.cache_element
     mask = horizon * states * (length + more)
     rollout = 2 * (horizon + 1) * states * (found.groups * INDEX + found.view * FLOAT)
-    return caches + mask + rollout + found.policy_activations
+    return maps + caches + mask + rollout + found.policy_activations
 
 
-def acting_bytes(config: RunConfig) -> int:
-    """Keys and values of the last W steps of every environment."""
+def acting_bytes(config: RunConfig, found: Trace) -> int:
+    """Keys and values of the last W steps of every environment, and its maps."""
     model = config.model
-    return 2 * model.layers * config.env.num_envs * model.window * model.width * FLOAT
+    return 2 * model.layers * config.env.num_envs * model.window * model.width * FLOAT + config.env.num_envs * found.maps
 
 
 def share_of_batch(config: RunConfig, ranks: int) -> int:
@@ -77,10 +79,10 @@ def share_of_batch(config: RunConfig, ranks: int) -> int:
 
 def budgets(config: RunConfig, traces: Mapping[int, Trace]) -> list[Budget]:
     """One for every number of ranks of `traces` and every stage; each rank steps `env.num_envs` environments of its own."""
-    keys, acting = config.sharding, acting_bytes(config)
+    keys = config.sharding
     answer = []
     for ranks, found in traces.items():
-        imagination = imagination_bytes(config, found)
+        imagination, acting = imagination_bytes(config, found), acting_bytes(config, found)
         for stage in STAGES:
             own = predict(found.sizes, stage, ranks, keys.persistence, keys.gather, keys.offload)
             answer.append(Budget(stage, ranks, own, found.frozen, found.policy, found.activations, imagination, acting))

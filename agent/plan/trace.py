@@ -41,6 +41,7 @@ class Trace:
         activations: bytes that the world model's pass keeps for its backward pass.
         policy_activations: bytes that a minibatch of the policy keeps for its backward pass.
         cache_element: bytes of one number of a cache of keys and values in imagination.
+        maps: bytes of the maps of a state's grids.
         groups: codes of a state.
         view: numbers that a policy sees beside them.
     """
@@ -52,6 +53,7 @@ class Trace:
     activations: int
     policy_activations: int
     cache_element: int
+    maps: int
     groups: int
     view: int
 
@@ -99,6 +101,7 @@ def _trace(config: RunConfig, model: WorldModel, hierarchy: Hierarchy, batch: in
         activations=count.total,
         policy_activations=policy_activations,
         cache_element=output.context.keys[0].element_size(),
+        maps=sum(nbytes([x[0, 0] for x in (m.seen, m.pose)]) for m in output.context.maps.values()),
         groups=model.latents.groups,
         view=model.view_width,
     )

@@ -20,7 +20,8 @@ from tests.agent.tiny import CARTPOLE, DOORKEY, tiny_config
 from tests.test_configs import composed
 from world_model.memory import TrainingMemory
 
-FOUND = Trace(4, (1000, 24), frozen=8, policy=100, activations=5000, policy_activations=7, cache_element=4, groups=3, view=32)
+SIZES = dict(frozen=8, policy=100, activations=5000, policy_activations=7, cache_element=4, maps=11, groups=3, view=32)
+FOUND = Trace(4, (1000, 24), **SIZES)
 
 
 def test_imagination_and_acting_by_hand():
@@ -28,8 +29,9 @@ def test_imagination_and_acting_by_hand():
     caches = 2 * 4 * (8 + (8 + 2 * 3)) * 32 * 4
     mask = 3 * 4 * 2 * (8 + 2 * 3)
     rollout = 2 * (3 + 1) * 8 * (3 * 8 + 32 * 4)
-    assert imagination_bytes(config, FOUND) == caches + mask + rollout + 7
-    assert acting_bytes(config) == 2 * 4 * 8 * 32 * 4
+    maps = 11 * (4 * 8 + 2 * 8)
+    assert imagination_bytes(config, FOUND) == maps + caches + mask + rollout + 7
+    assert acting_bytes(config, FOUND) == 2 * 4 * 8 * 32 * 4 + 4 * 11
 
 
 def test_the_most_at_once_counts_either_the_backward_pass_or_imagination():
@@ -45,7 +47,7 @@ def test_the_smallest_that_fits_has_the_fewest_ranks_then_the_lowest_stage():
     config = tiny_config(CARTPOLE)
     found = budgets(config, dict.fromkeys((4, 1, 2), FOUND))
     assert [(budget.ranks, budget.stage) for budget in found[:4]] == [(4, 0), (4, 1), (4, 2), (4, 3)]
-    rest = 8 + 100 + max(5000, imagination_bytes(config, FOUND)) + acting_bytes(config)
+    rest = 8 + 100 + max(5000, imagination_bytes(config, FOUND)) + acting_bytes(config, FOUND)
     assert found[0].total == 16 * 1024 + rest  # weights, gradients, two moments
     totals = {(budget.ranks, budget.stage): budget.total for budget in found}
     chosen = smallest(found, totals[2, 1])
