@@ -25,6 +25,7 @@ OVERLAP = 0.3  # share of a view that a motion leaves in sight; a square turned 
 MOTIONS = 300  # told apart at most, those that leave most in sight
 STEPS, CELLS = 8, 64  # of a sequence, and of a view, that an update learns motions from
 WEIGHT = 0.1  # of a cell's match: cells beside each other mostly tell the same, so many count as few
+TIE = 1e-3  # by which motions may differ and count as equally likely: those that look alike must not be told apart by rounding
 DOUBT = 0.3  # share of cells taken to show anything at all, wherever they were
 
 
@@ -117,6 +118,12 @@ class GridMap(nn.Module):
             return self.head(h.float())
 
     @torch.no_grad()
+    def motion(self, h: Tensor) -> Tensor:
+        """h (..., D) after a step -> (...,), the likeliest motion; of those as likely the one that leaves most in sight."""
+        logits = self.motion_logits(h)
+        return (logits > logits.amax(-1, keepdim=True) - TIE).int().argmax(-1)
+
+    @torch.no_grad()
     def step(self, state: MapState, codes: Tensor, h: Tensor, in_place: bool = False) -> tuple[MapState, Tensor]:
         """Take in the present view and move as the history foretells.
 
@@ -128,13 +135,13 @@ class GridMap(nn.Module):
             The map before the next view, and what it holds for its cells, (B, cells, 2): the last code seen there and the last
             other one, each plus one; 0 for none.
         """
-        return self._step(state, codes, self.motion_logits(h).argmax(-1), in_place)
+        return self._step(state, codes, self.motion(h), in_place)
 
     @torch.no_grad()
     def scan(self, codes: Tensor, h: Tensor, first: Tensor) -> tuple[Tensor, MapState]:
         """`step` along sequences: codes (B, T, cells), h (B, T, D), first (B, T) -> what the maps hold for the next views,
         (B, T, cells, 2), and the maps before each step, (B, T, ...)."""
-        motion = self.motion_logits(h).argmax(-1)
+        motion = self.motion(h)
         state = MapState.zeros(len(codes), codes.device)
         found, states = [], []
         for t in range(codes.shape[1]):
@@ -164,7 +171,7 @@ class GridMap(nn.Module):
         return x[..., 0] * SIDE + x[..., 1]
 
     def loss(self, h: Tensor, now: Tensor, after: Tensor, valid: Tensor) -> Tensor:
-        """Nats that the motions of some of the steps cost: a scalar.
+        """Nats that the motions of some of the steps cost, (B, T): zero of the others, for which they stand by their weight.
 
         A mixture over motions: each says of the next view's cells that they show what is seen where they come from, and, where
         that was out of sight or fails, what is frequent. Up to a constant of each step, so that a sure motion costs nothing.
@@ -172,7 +179,8 @@ class GridMap(nn.Module):
         Args:
             h: (B, T, D). now, after: (B, T, cells), views before and after each step. valid: (B, T) bool.
         """
-        steps = slice(None, None, -(-h.shape[1] // STEPS))
+        stride = -(-h.shape[1] // STEPS)
+        steps = slice(None, None, stride)
         cells = slice(None, None, -(-self.cells // CELLS))
         with torch.no_grad():
             there = valid.unsqueeze(-1).expand_as(after)
@@ -185,9 +193,10 @@ class GridMap(nn.Module):
             gain = torch.where(source == after.unsqueeze(-2), hit.unsqueeze(-2), miss) * (source >= 0)
             match = WEIGHT * gain.sum(-1)  # (B, steps, M)
             match -= match.amax(-1, keepdim=True)
-        h, valid = h[:, steps], valid[:, steps]
-        nats = -(self.motion_logits(h).log_softmax(-1) + match).logsumexp(-1)
-        return (nats * valid).sum() / valid.sum().clamp(min=1)
+        nats = -(self.motion_logits(h[:, steps]).log_softmax(-1) + match).logsumexp(-1)
+        found = torch.zeros(valid.shape, device=h.device)
+        found[:, steps] = stride * nats * valid[:, steps]
+        return found
 
 
 class GridMaps(nn.Module):

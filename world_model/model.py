@@ -355,7 +355,7 @@ class WorldModel(nn.Module):
                 metrics[f"changed_accuracy/{key}"] = (right & changed).sum() / changed.sum().clamp(min=1)
         for key in self.maps.names:
             steps = valid & there[key][:, :-1] & there[key][:, 1:] if key in there else valid
-            losses[f"motion/{key}"] = self.maps[key].loss(past[0], now[key], after[key], steps)
+            losses[f"motion/{key}"] = mean(self.maps[key].loss(past[0], now[key], after[key], steps))
         for key, codes in self.latents.split(z).items():
             if self.modality(key).has_unknown:
                 unknown = (codes == UNKNOWN).float()

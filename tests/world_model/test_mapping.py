@@ -133,7 +133,7 @@ def test_motions_are_learned_from_views_alone():
     for step in range(60):
         part = slice(step % 8, None)
         optimizer.zero_grad()
-        loss = one.loss(pairs[:, part], codes[:, :-1][:, part], codes[:, 1:][:, part], valid[:, part])
+        loss = one.loss(pairs[:, part], codes[:, :-1][:, part], codes[:, 1:][:, part], valid[:, part]).mean()
         loss.backward()
         optimizer.step()
     assert (one.motion_logits(pairs).argmax(-1) == truth).float().mean() > 0.98
