@@ -22,20 +22,22 @@ from benchmarks.harness import Benchmark, Options, Run
 from benchmarks.ours import our_run
 from benchmarks.store import Record
 
-DEFAULT, PLAIN = "default", "without_attention"
-ADDED_UP = "model.attention_heads=0"  # modalities are added up, as they were when the others were tried
+DEFAULT, UNMAPPED, PLAIN = "default", "without_maps", "without_attention"
+NO_MAPS = "model.maps=false"
+ADDED_UP = (NO_MAPS, "model.attention_heads=0")  # modalities are added up, as they were when the others were tried
 VARIANTS: dict[str, tuple[str, ...]] = {
     DEFAULT: (),
-    PLAIN: (ADDED_UP,),
+    UNMAPPED: (NO_MAPS,),
+    PLAIN: ADDED_UP,
     "learned": (
-        ADDED_UP,
+        *ADDED_UP,
         "model.learned=[image]",
         "train.env_steps=25000",
     ),  # it is slow: one other run of all took longer, by 168 steps
-    "shared": (ADDED_UP, "model.shared_groups=1", "model.shared_classes=32"),
-    "ensemble": (ADDED_UP, "model.ensemble=5", "hierarchy.explore=0.1"),
+    "shared": (*ADDED_UP, "model.shared_groups=1", "model.shared_classes=32"),
+    "ensemble": (*ADDED_UP, "model.ensemble=5", "hierarchy.explore=0.1"),
 }
-BASE = {name: DEFAULT if name == PLAIN else PLAIN for name in VARIANTS if name != DEFAULT}  # what each is compared with
+BASE = {UNMAPPED: DEFAULT, PLAIN: UNMAPPED, "learned": PLAIN, "shared": PLAIN, "ensemble": PLAIN}  # what each is compared with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ RECORDS = [
     record("default", 1, 20_000),
     record("default", 2, 24_000, success=0.9),
     record("default", 3, 30_000, updates=3_000),
-    *(record("without_attention", seed, 30_000) for seed in (1, 2, 3)),
+    *(record(name, seed, 30_000) for name in ("without_maps", "without_attention") for seed in (1, 2, 3)),
     record("shared", 1, 18_000),
     record("shared", 2, None, success=0.1),
     record("shared", 3, None, success=0.2),
@@ -38,7 +38,7 @@ RECORDS = [
 def test_every_variant_stands_beside_the_default_and_not_reached_counts_as_worst():
     found = ablation.summarise(Options(), RECORDS)["variants"]
     assert list(found) == list(ablation.VARIANTS)
-    default, plain, shared = found["default"], found["without_attention"], found["shared"]
+    default, plain, shared = found["default"], found["without_maps"], found["shared"]
     assert default["steps_to_threshold"] == {"median": 24_000, "worst": 30_000}
     assert (default["updates"], default["held_out"], default["share_of_base_steps"]) == (2_000, 0.95, 1.0)
     assert plain["share_of_base_steps"] == 30_000 / 24_000
@@ -75,7 +75,7 @@ def test_variants_run_seed_by_seed_and_differ_from_the_default_by_their_own_keys
     assert [(run.variant, run.seed) for run in runs] == [(name, seed) for seed in (1, 2) for name in names]
     assert runs[0].config["given"] == ["train.env_steps=9"]
     (shared,) = ablation.plan(Options(seeds=(1,), arguments={"only": ["shared"]}))
-    assert shared.config["given"] == ["model.attention_heads=0", "model.shared_groups=1", "model.shared_classes=32"]
+    assert shared.config["given"] == [*ablation.ADDED_UP, "model.shared_groups=1", "model.shared_classes=32"]
 
 
 @pytest.mark.parametrize("name", ablation.VARIANTS)
