@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from agent.agent import Agent
+from envs.errors import UserError
 
+SHARED = Path("/dev/shm")
+MIB = 1 << 20
 ALIGN = 16  # bytes: every dtype may be viewed there
 
 
@@ -40,6 +45,7 @@ class SharedWeights:
         for name, tensor in agent_state(agent).items():
             self._places[name] = Place(end, tuple(tensor.shape), tensor.dtype)
             end += -(-tensor.numel() * tensor.element_size() // ALIGN) * ALIGN
+        check_room(end)
         self._buffer = torch.zeros(end, dtype=torch.uint8).share_memory_()
         self._clock = torch.zeros(2, dtype=torch.int64).share_memory_()  # writes begun and ended, updates
         self._read = 0  # the count of writes at the last read of this process
@@ -66,6 +72,23 @@ class SharedWeights:
         agent.hierarchy.load_state_dict(_below(state, "hierarchy."))
         self._read, self.version = before, version
         return True
+
+
+def check_room(needed: int) -> None:
+    """Refuse to share more bytes than there is shared memory: a process that writes beyond it is killed without a word.
+
+    Raises:
+        UserError: says how much is needed, and how much is there.
+    """
+    if not SHARED.is_dir():  # elsewhere than on Linux
+        return
+    place = os.statvfs(SHARED)
+    free = place.f_bavail * place.f_frsize
+    if needed > free:
+        raise UserError(
+            f"acting=async shares {needed / MIB:,.0f} MiB of weights and {SHARED} has room for {free / MIB:,.0f}: make it larger "
+            "(docker run --shm-size), or give acting=sync"
+        )
 
 
 def agent_state(agent: Agent) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 
 from agent.acting.actor import Relay, acting_agent
 from agent.acting.collector import AsyncCollector
-from agent.acting.weights import SharedWeights, agent_state
+from agent.acting.weights import SHARED, SharedWeights, agent_state, check_room
 from agent.build import build_agent
 from agent.checkpoint import CheckpointStore
 from agent.checkpointing import restore, save
@@ -141,6 +141,13 @@ def test_published_weights_are_the_agents_and_are_read_once():
     assert (known > 0).all() and (unknown == 0).all(), "tables travel with the weights"
     weights._clock[0] += 1  # a writer that died in the middle
     assert not weights.take(actor)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="shared memory has a folder on Linux alone")
+def test_weights_that_shared_memory_has_no_room_for_are_refused():
+    check_room(1)
+    with pytest.raises(UserError, match=r"acting=async shares 1,099,511,627,776 MiB of weights.*--shm-size"):
+        check_room(1 << 60)
 
 
 def test_faults_go_to_the_learners_ledger_by_the_runs_own_numbers():
