@@ -27,6 +27,14 @@ def balanced_kl(q: Tensor, p: Tensor, rep: float, free: float) -> Tensor:
     return categorical_kl(q.detach(), p) + rep * categorical_kl(q, p.detach()).clamp(min=free)
 
 
+class Link(nn.Linear):
+    """A linear layer of which a mask leaves some weights."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """x (..., in), mask (out, in) -> (..., out)."""
+        return F.linear(x, self.weight * mask)
+
+
 class SharedGroups(nn.Module):
     """c_t, a few categoricals: posterior q(c | features of z_{t+1}, h_t), prior p(c | h_t); the codes follow p(z_{t+1} | h_t, c).
 
@@ -51,7 +59,7 @@ class SharedGroups(nn.Module):
         self.norm = nn.RMSNorm(features)
         self.posterior = mlp([features + config.width, config.hidden, size])
         self.prior = mlp([config.width, config.hidden, size])
-        self.link = nn.Linear(size, size, bias=False)  # what earlier groups say of later ones
+        self.link = Link(size, size, bias=False)  # what earlier groups say of later ones
         nn.init.zeros_(self.link.weight)
         group = torch.arange(size) // self.classes
         self.register_buffer("earlier", (group[None] < group[:, None]).float(), persistent=False)  # (size, size)
@@ -71,7 +79,7 @@ class SharedGroups(nn.Module):
         probability = q.exp()
         likeliest = not self.training  # an evaluation draws no random number
         drawn = self._one_hot(q.argmax(-1) if likeliest else sample_codes(q.detach(), torch.rand(q.shape[:-1], device=q.device)))
-        linked = F.linear(drawn.flatten(-2), self.link.weight * self.earlier)
+        linked = self.link(drawn.flatten(-2), self.earlier)
         p = unimix_logits(self._groups(self.prior(h) + linked), UNIMIX)
         embedded = self.embed((drawn + probability - probability.detach()).flatten(-2))
         return embedded, balanced_kl(q, p, self.rep, self.free), categorical_kl(q.detach(), p.detach())

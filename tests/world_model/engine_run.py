@@ -27,13 +27,13 @@ UPDATES = 5
 PERSISTENCE = 100  # most matrices of the tiny model are larger, its biases smaller
 
 
-def new_engine(name: str, seed: int = 0, pretrained: dict[str, Any] | None = None) -> Engine:
-    """`name` is `local`, `deepspeed:STAGE` or `deepspeed:3:GATHER`; `pretrained` as in the config."""
+def new_engine(name: str, seed: int = 0, pretrained: dict[str, Any] | None = None, model: dict[str, Any] | None = None) -> Engine:
+    """`name` is `local` or `deepspeed:STAGE`, with `:GATHER` and `:OFFLOAD` behind it; `pretrained` as in the config."""
     kind, _, stage = name.partition(":")
     torch.manual_seed(seed)
-    config = tiny_config(grad_clip=GRAD_CLIP, weight_decay=0.1, pretrained=pretrained or {})
-    stage, _, gather = stage.partition(":")
-    sharding = ShardingConfig(kind, int(stage or 0), persistence=PERSISTENCE, gather=gather or "rollout")
+    config = tiny_config(grad_clip=GRAD_CLIP, weight_decay=0.1, pretrained=pretrained or {}, **(model or {}))
+    stage, gather, offload, *_ = [*stage.split(":"), "", "", ""]
+    sharding = ShardingConfig(kind, int(stage or 0), PERSISTENCE, gather or "rollout", offload or "none")
     return make_engine(sharding, lambda: WorldModel(SPEC, config), torch.device("cpu"))
 
 
@@ -56,6 +56,7 @@ def train(
         engine.load_weights(saved["weights"])
         engine.load_optimizer_state(saved["optimizer"])
     found: dict[str, Any] = {"loss": [], "grad_norm": []}
+    torch.manual_seed(0)  # models may draw
     for batch in batches[first:end]:
         output, metrics = engine.train_step(rows(batch, rank, processes))
         found["loss"].append(output.loss.item())
@@ -73,7 +74,7 @@ def main(options: str) -> None:
     for run in asked["runs"]:
         saved = torch.load(run["saved"], weights_only=True) if "saved" in run else None
         seed = 1 if saved else 0  # what is resumed has to bring its own weights
-        engine = new_engine(run["engine"], seed, run.get("pretrained"))
+        engine = new_engine(run["engine"], seed, run.get("pretrained"), run.get("model"))
         found.append(train(engine, run.get("first", 0), run.get("end", UPDATES), saved, rank, processes))
     torch.save(found, Path(asked["out"]) / f"rank_{rank}.pt")
 

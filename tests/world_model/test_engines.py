@@ -65,11 +65,15 @@ def test_every_zero_stage_takes_the_updates_of_plain_pytorch_and_resumes_them_wi
     stages = ("deepspeed:0", "deepspeed:1", "deepspeed:2", "deepspeed:3", "deepspeed:3:step")
     runs: list[dict[str, Any]] = [{"engine": name} for name in stages]
     runs += [{"engine": name, "first": 2, "saved": str(saved)} for name in stages]
+    drawing = {"shared_groups": 2, "ensemble": 2}
+    runs += [{"engine": "deepspeed:3", "model": drawing}, {"engine": "deepspeed:3:rollout:all"}]
     extensions = tmp_path / "extensions"
     (found,) = trainings(tmp_path, runs, CXX="/no/compiler", TORCH_EXTENSIONS_DIR=str(extensions))
-    for whole, resumed in zip(found[: len(stages)], found[len(stages) :], strict=True):
+    for whole, resumed in zip(found[: len(stages)], found[len(stages) : -2], strict=True):
         assert_same(whole, expected)
         assert_same(resumed, expected, UPDATES - 2)
+    assert_same(found[-2], train(new_engine("local", model=drawing)))
+    assert_same(found[-1], expected)
     assert not extensions.exists()
 
 

@@ -27,6 +27,7 @@ from world_model.gradients import gradient_norms
 from world_model.memory import LARGEST_BUCKET
 from world_model.model import ModelOutput, Sequences, WorldModel
 
+PLAIN_LINEAR = {"memory_efficient_linear": False}  # else `F.linear` is another one from then on, for everything in the process
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter, beside its step count
 
 
@@ -206,6 +207,7 @@ def deepspeed_settings(config: ShardingConfig, model: ModelConfig, bucket: int) 
     if config.stage == 3:
         # No prefetching: it follows the order of the last pass, and held-out and imagined passes are others.
         zero |= {"stage3_param_persistence_threshold": config.persistence, "stage3_prefetch_bucket_size": 0}
+        zero |= PLAIN_LINEAR
     if config.offload in ("optimizer", "all"):
         zero["offload_optimizer"] = {"device": "cpu"}
     if config.offload == "all":

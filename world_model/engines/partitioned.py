@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from world_model.config import ShardingConfig
 from world_model.engines.base import evaluate
-from world_model.engines.deepspeed import DeepSpeedEngine, average_running, together
+from world_model.engines.deepspeed import PLAIN_LINEAR, DeepSpeedEngine, average_running, together
 from world_model.memory import LARGEST_BUCKET
 from world_model.model import ModelOutput, Sequences, WorldModel
 
@@ -53,8 +53,8 @@ class PartitionedEngine(DeepSpeedEngine):
     def _built(self, build: Callable[[], WorldModel], config: ShardingConfig) -> WorldModel:
         import deepspeed
 
-        settings = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}}
-        with deepspeed.zero.Init(config_dict_or_path=settings, mem_efficient_linear=False), _Gathering():
+        settings = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3, **PLAIN_LINEAR}}
+        with deepspeed.zero.Init(config_dict_or_path=settings), _Gathering():
             return build()
 
     def _bucket(self) -> int:
