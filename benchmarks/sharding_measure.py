@@ -138,7 +138,7 @@ def held(engine: Any) -> dict[str, int]:
 
 
 def memory(given: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """Bytes held by each process beside those predicted, and the largest error of a part in percent."""
+    """Bytes held by the process that holds most beside those predicted, and the largest error of a part in percent."""
     _, size = rank_and_size()
     stage = given["stage"]
     spec = infer_spec(config.env, make_task_space(config.env))
@@ -150,15 +150,15 @@ def memory(given: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     loss, _ = engine.engine(batch)
     engine.engine.backward(loss)
     expected: TrainingMemory = predict(sizes, stage, size, gather="step")
-    found = held(engine)
+    most = torch.tensor(list(held(engine).values()), dtype=torch.int64)
+    torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+    found = dict(zip(PARTS, most.tolist(), strict=True))
     errors = [abs(found[part] / getattr(expected, part) - 1) for part in PARTS]
-    worst = torch.tensor(100 * max(errors))
-    torch.distributed.all_reduce(worst, torch.distributed.ReduceOp.MAX)
     return {
         "model_parameters": sum(sizes),
         "held": found,
         "predicted": {part: getattr(expected, part) for part in PARTS},
-        "error_percent": float(worst),
+        "error_percent": 100 * max(errors),
     }
 
 

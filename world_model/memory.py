@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from torch import nn
 
@@ -13,7 +14,7 @@ LARGEST_BUCKET = 1 << 25  # gradients that DeepSpeed reduces at once; stage 3 ke
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes on one process between a backward pass and its optimiser step.
+    """Bytes on one process, that which holds most, between a backward pass and its optimiser step.
 
     Attributes:
         parameters: the weights that training passes use.
@@ -48,7 +49,7 @@ def predict(
     """Memory of a world model's training state on each process (Rajbhandari et al. 2020, with AdamW in float32).
 
     Args:
-        sizes: numbers in each trained parameter (`parameter_sizes`).
+        sizes: numbers in each trained parameter, in the model's order (`parameter_sizes`).
         stage: of ZeRO, 0 to 3; None for `sharding=local`.
         processes: over which it is sharded.
         persistence, gather, offload: as in the `sharding` config group.
@@ -67,7 +68,7 @@ def predict(
     optimizer = 3 * share
     moved = optimizer if offload != "none" else 0
     if stage < 3:
-        return TrainingMemory(whole, share, optimizer, offloaded=moved)
+        return TrainingMemory(whole, FLOAT * _most_gradients(sizes, processes), optimizer, offloaded=moved)
     persistent = FLOAT * sum(size for size in sizes if size <= persistence)
     return TrainingMemory(
         parameters=share + persistent,
@@ -77,6 +78,21 @@ def predict(
         copy=whole if gather == "rollout" else 0,
         offloaded=moved + (share if offload == "all" else 0),
     )
+
+
+def _most_gradients(sizes: Sequence[int], processes: int) -> int:
+    """Stages 1 and 2 cut the row of all gradients into equal shares; a gradient that is cut is kept whole on both sides."""
+    share, ends = -(-sum(sizes) // processes), list(accumulate(sizes))
+    starts = [end - size for end, size in zip(ends, sizes, strict=True)]
+    held = [
+        sum(
+            size
+            for size, start, end in zip(sizes, starts, ends, strict=True)
+            if start < (rank + 1) * share and end > rank * share
+        )
+        for rank in range(processes)
+    ]
+    return max(held)
 
 
 def parameter_sizes(model: nn.Module) -> list[int]:

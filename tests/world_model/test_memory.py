@@ -17,7 +17,9 @@ def test_without_sharding_every_process_holds_weights_gradients_and_two_moments(
 
 def test_stages_one_and_two_share_out_gradients_and_what_the_optimiser_holds():
     share = 4 * (500 + 4)  # seven numbers on two processes are four on each
-    assert predict(SIZES, 1, processes=2) == predict(SIZES, 2, processes=2) == TrainingMemory(4028, share, 3 * share)
+    cut = 4 * 1007  # the gradient of the first parameter is cut, and kept whole on both sides; the second has the other one, too
+    assert predict(SIZES, 1, processes=2) == predict(SIZES, 2, processes=2) == TrainingMemory(4028, cut, 3 * share)
+    assert predict([500] * 4, 2, processes=2).gradients == 4 * 1000, "nothing is cut"
     assert predict(SIZES, 2, processes=2, offload="optimizer").offloaded == 3 * share
 
 
