@@ -25,7 +25,7 @@ from envs.spaces.actions import no_actions
 from hierarchy import make_hierarchy
 from world_model.config import ShardingConfig
 from world_model.engines import Engine, make_engine
-from world_model.memory import TrainingMemory, parameter_sizes, predict
+from world_model.memory import TrainingMemory, predict
 from world_model.model import Sequences, WorldModel
 
 DEVICE = torch.device("cpu")
@@ -142,9 +142,8 @@ def memory(given: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     _, size = rank_and_size()
     stage = given["stage"]
     spec = infer_spec(config.env, make_task_space(config.env))
-    with torch.device("meta"):
-        sizes = parameter_sizes(WorldModel(spec, config.model))
     engine: Any = engine_of(config, spec, stage, gather="step")  # the copy that acts is no training state
+    sizes = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in engine._parameters]
     batch = random_batch(engine.model)
     engine.train_step(batch)  # the optimiser's states are made at the first step
     loss, _ = engine.engine(batch)
