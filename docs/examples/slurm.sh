@@ -18,7 +18,7 @@ head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 if [ -f "$run/config.yaml" ]; then
   arguments=("resume=$run" "$@")
 else
-  arguments=("sharding=zero3" "model=l" "train.batch=64" "hydra.run.dir=$run" "$@")
+  arguments=("sharding=zero3" "model=l" "train.batch=64" "train.random_steps=8192" "hydra.run.dir=$run" "$@")
 fi
 
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / 8))

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from agent.config import RunConfig
+from agent.trainer import check_settings
 from tests.test_configs import composed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,16 +44,25 @@ def test_the_dockerfile_copies_what_is_there_and_all_packages():
     assert {"agent", "world_model", "hierarchy", "curriculum", "envs", "configs", "run.py", "pyproject.toml"} <= set(sources)
 
 
+GIVEN = ("sharding", "model", "train.batch", "train.random_steps")
+
+
 def overrides_in(text: str) -> list[str]:
     """Every `key=value` for run.py in an example."""
-    return [word for word in re.findall(r"[\w.]+=[\w.]+", text) if word.split("=")[0] in ("sharding", "model", "train.batch")]
+    return [word for word in re.findall(r"[\w.]+=[\w.]+", text) if word.split("=")[0] in GIVEN]
 
 
 @pytest.mark.parametrize("name", ["slurm.sh", "kubernetes.yaml"])
 def test_the_overrides_of_the_examples_compose(name: str):
     given = overrides_in((EXAMPLES / name).read_text(encoding="utf-8"))
-    assert len(given) == 3
-    composed(*given)
+    assert len(given) == len(GIVEN)
+    check_settings(composed(*given), processes=16)
+
+
+@pytest.mark.parametrize("line", re.findall(r"^(?:torchrun|deepspeed)\b.*$", PAGE, re.MULTILINE))
+def test_no_rank_refuses_the_settings_it_is_launched_with(line: str):
+    several = "--nnodes" in line or "--hostfile" in line
+    check_settings(composed(*overrides_in(line)), processes=16 if several else 8)
 
 
 def test_the_slurm_script_is_bash():
