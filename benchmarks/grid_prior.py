@@ -1,8 +1,8 @@
-"""What the spatial prior of grids is worth: held-out changed-cell accuracy by updates, beside a prior from one vector.
+"""What the prior of a grid is worth: by a map, by attention to the present view, from one vector; held-out accuracy by updates.
 
     python -m benchmarks.grid_prior [--seeds 101 102 103] [--quick]
 
-Both models learn from the same random episodes of DoorKey-6x6 with the same batches; only the prior of the grid differs.
+All models learn from the same random episodes of DoorKey-6x6 with the same batches; only the prior of the grid differs.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from benchmarks.harness import Benchmark, Context, Options, Run
 from benchmarks.store import Record
 from curriculum import CurriculumConfig, make_curriculum
 from envs import EnvConfig, SuccessRule, make_envs, make_task_space
+from world_model.config import ModelConfig
 from world_model.engines.local import LocalEngine
 from world_model.heads import FlatPrior
 from world_model.latents import module_name
 
 TASK = "DoorKey-6x6"
-VARIANTS = ("attention", "vector")
+VARIANTS = ("map", "attention", "vector")
 CHECKS = (50, 100, 200, 400, 800)  # updates at which the held-out accuracy is taken
 STEPS = 6_000  # random env steps to learn from, and a third of that to be judged by
 
@@ -54,7 +55,8 @@ def record(config: RunConfig, steps: int, split: str, seed: int) -> tuple[Replay
 
 def accuracy_by_updates(variant: str, seed: int, steps: int, checks: tuple[int, ...]) -> dict[str, Any]:
     """`{updates: held-out changed-cell accuracy}` of one model."""
-    config = RunConfig(env=EnvConfig(suite="doorkey", tasks=[TASK], reward="sign"))
+    model_config = ModelConfig(maps=variant == "map")
+    config = RunConfig(env=EnvConfig(suite="doorkey", tasks=[TASK], reward="sign"), model=model_config)
     replay, agent = record(config, steps, "train", seed)
     judge, _ = record(config, steps // 3, "validation", seed + 1)
     torch.manual_seed(seed)
@@ -108,7 +110,7 @@ def show(result: dict[str, Any]) -> Table:
 
 BENCHMARK = Benchmark(
     "grid_prior",
-    "The spatial prior of grids beside a prior from one vector: held-out changed-cell accuracy by updates.",
+    "Priors of a grid, by a map, by attention and from one vector: held-out changed-cell accuracy by updates.",
     plan,
     summarise,
     show,
