@@ -15,7 +15,7 @@ from agent.console import console, print_line
 from agent.plan.budget import Budget, budgets, share_of_batch, smallest
 from agent.plan.trace import trace
 from agent.run_folder import write_json
-from agent.trainer import check_settings
+from agent.settings import check_settings
 from envs import make_envs, make_task_space
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec

@@ -27,8 +27,8 @@ from agent.remote import RemoteShards
 from agent.replay import SampleMix
 from agent.rewards import check_sizes
 from agent.sequences import Episode
+from agent.settings import check_ranges
 from agent.timing import PhaseTimer
-from agent.trainer import check_ranges
 from envs import make_task_space
 from envs.errors import UserError
 from envs.make import infer_spec

@@ -18,7 +18,8 @@ from agent.build import build_agent
 from agent.checkpoint import CheckpointStore
 from agent.checkpointing import restore, save
 from agent.config import ActingConfig, RunConfig
-from agent.trainer import Trainer, check_acting
+from agent.settings import check_acting
+from agent.trainer import Trainer
 from envs import make_envs, make_task_space
 from envs.errors import UserError
 from envs.faults import FaultError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from agent.trainer import Trainer, check_ranges
+from agent.settings import check_ranges
+from agent.trainer import Trainer
 from envs.errors import UserError
 from tests.agent.tiny import LINE, tiny_config
 from world_model.config import AugmentConfig

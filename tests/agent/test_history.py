@@ -12,8 +12,9 @@ import pytest
 from agent.history import PIECE, History
 from agent.piece_cache import PieceCache
 from agent.replay import Episode, Replay, SampleMix
+from agent.settings import check_settings
 from agent.shards import ShardWriter
-from agent.trainer import Trainer, check_settings
+from agent.trainer import Trainer
 from envs.errors import UserError
 from tests.agent.streams_data import SPEC, TASKS, assert_same, new_player, stamps
 from tests.agent.test_resume import stop_and_resume

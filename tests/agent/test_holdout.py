@@ -13,8 +13,9 @@ import torch
 from agent.holdout import Holdout
 from agent.replay import Episode, Replay, SampleMix
 from agent.sequences import pack_open_episodes, unpack_open_episodes
+from agent.settings import check_settings
 from agent.shards import ShardReader
-from agent.trainer import Trainer, check_settings
+from agent.trainer import Trainer
 from envs.errors import UserError
 from tests.agent.streams_data import SPEC, TASKS, Player, assert_same
 from tests.agent.test_resume import assert_same_run, stop_and_resume

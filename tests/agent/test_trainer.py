@@ -13,7 +13,8 @@ import torch
 from agent.checkpoint import CheckpointStore
 from agent.checkpointing import restore, save
 from agent.config import RunConfig
-from agent.trainer import Trainer, check_settings
+from agent.settings import check_settings
+from agent.trainer import Trainer
 from envs.errors import UserError
 from hierarchy.config import ActorCriticConfig
 from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, play, same_tensors, tiny_config

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from agent.config import RunConfig
-from agent.trainer import check_settings
+from agent.settings import check_settings
 from tests.test_configs import composed
 
 ROOT = Path(__file__).resolve().parents[2]
