@@ -98,6 +98,8 @@ def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
         raise UserError(f"{path} cannot be read ({error}); restore it, or start a new run") from error
     if not isinstance(saved, DictConfig):
         raise UserError(f"{path} cannot be read (it holds no keys); restore it, or start a new run")
+    if isinstance(saved.get("model"), DictConfig):
+        saved.model = {"maps": False, **saved.model}  # as the checkpoint of a run from before grids had maps
     return _changed(saved, overrides)
 
 

@@ -203,7 +203,7 @@ def _check_shapes(own: dict[str, torch.Size], weights: dict[str, Tensor], group:
     if wrong:
         raise UserError(
             f"the checkpoint {path} is of another model: {group} weight '{wrong[0]}' and {len(wrong) - 1} more do not fit; "
-            f"use the {group}= options that it was trained with (see its agent.json)"
+            f"use the {group}= options that it was trained with (see its agent.json), or the version that made it"
         )
 
 

@@ -64,6 +64,8 @@ def saved_groups(meta: dict[str, Any], path: Path, groups: tuple[str, ...]) -> d
     """Groups of the config stored in a checkpoint; keys that this version does not have are left out, with a warning."""
     config = meta.get("config")
     saved = {group: config[group] for group in groups if group in config} if isinstance(config, dict) else {}
+    if isinstance(saved.get("model"), dict):
+        saved["model"] = {"maps": False, **saved["model"]}  # what was saved before grids had maps has none
     known, gone = known_keys(saved, RunConfig)
     if gone:
         log.warning("the checkpoint %s was made by another version: it is read without its keys %s", path, ", ".join(gone))

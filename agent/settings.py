@@ -33,6 +33,11 @@ def check_settings(config: RunConfig, processes: int = 1) -> None:
             f"replay.capacity={config.replay.capacity} holds no sequence of train.length={train.length} steps for each of "
             f"env.num_envs={envs} environments: give {envs * train.length} or more"
         )
+    if gathers_by_step(config) and config.hierarchy.plan_training and config.hierarchy.planner == "goals":
+        raise UserError(
+            "hierarchy.plan_training=true with hierarchy.planner=goals plans now on one process and now on another, for which "
+            "sharding.gather=step makes them wait for ever: give sharding.gather=rollout"
+        )
     if config.hierarchy.starts > train.length:
         raise UserError(f"hierarchy.starts={config.hierarchy.starts} cannot be more than train.length={train.length}")
     check_acting(config)
@@ -57,6 +62,13 @@ def check_acting(config: RunConfig) -> None:
     for key, count in counts.items():
         if count < 1:
             raise UserError(f"{key}={count} is too few: give 1 or more")
+    if acting.mode == "async" and gathers_by_step(config):
+        raise UserError("acting=async hands out whole weights, which sharding.gather=step never has: give gather=rollout")
+
+
+def gathers_by_step(config: RunConfig) -> bool:
+    """Whether no process holds the whole world model, so that all have to call it equally often."""
+    return config.sharding.engine == "deepspeed" and config.sharding.stage == 3 and config.sharding.gather == "step"
 
 
 def check_ranges(config: RunConfig) -> None:
@@ -74,6 +86,7 @@ def check_ranges(config: RunConfig) -> None:
         "model.heads": model.heads,
         "model.window": model.window,
         "model.text_words": model.text_words,
+        "model.table_size": model.table_size,
         "model.image_patch": model.image_patch,
         "model.image_codes": model.image_codes,
         "hierarchy.horizon": hierarchy.horizon,

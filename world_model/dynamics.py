@@ -138,7 +138,7 @@ class RollingState:
     @classmethod
     def of(cls, tensors: Mapping[str, Any], device: torch.device) -> RollingState:
         """What `tensors` told, others among them."""
-        maps = {key: MapState(**state).apply(lambda x: x.to(device)) for key, state in tensors["maps"].items()}
+        maps = {key: MapState(**state).apply(lambda x: x.to(device)) for key, state in tensors.get("maps", {}).items()}
         keys, values, position = (tensors[name].to(device) for name in ("keys", "values", "position"))
         return cls(keys, values, position, maps)
 

@@ -179,8 +179,7 @@ class GridMap(nn.Module):
         Args:
             h: (B, T, D). now, after: (B, T, cells), views before and after each step. valid: (B, T) bool.
         """
-        stride = -(-h.shape[1] // STEPS)
-        steps = slice(None, None, stride)
+        steps = slice(None, None, -(-h.shape[1] // STEPS))
         cells = slice(None, None, -(-self.cells // CELLS))
         with torch.no_grad():
             there = valid.unsqueeze(-1).expand_as(after)
@@ -190,12 +189,12 @@ class GridMap(nn.Module):
             after, chance, where = after[:, steps, cells], chance[:, steps, cells], self.where[:, cells]
             hit, miss = ((1 - DOUBT) / chance + DOUBT).log(), math.log(DOUBT)
             source = F.pad(now[:, steps], (0, 1), value=-1)[..., where]  # (B, steps, M, cells)
-            gain = torch.where(source == after.unsqueeze(-2), hit.unsqueeze(-2), miss) * (source >= 0)
+            gain = torch.where(source == after.unsqueeze(-2), hit.unsqueeze(-2), miss) * ((source >= 0) & (source != UNKNOWN))
             match = WEIGHT * gain.sum(-1)  # (B, steps, M)
             match -= match.amax(-1, keepdim=True)
         nats = -(self.motion_logits(h[:, steps]).log_softmax(-1) + match).logsumexp(-1)
         found = torch.zeros(valid.shape, device=h.device)
-        found[:, steps] = stride * nats * valid[:, steps]
+        found[:, steps] = nats * valid[:, steps] * (h.shape[1] / nats.shape[1])
         return found
 
 
@@ -227,5 +226,7 @@ class GridMaps(nn.Module):
 
 
 def is_mapped(block: LatentBlock) -> bool:
-    """Whether a block can have a map: symbols on a lattice that change, and not too many."""
-    return block.kind == "grid" and not block.learned and not block.static and max(block.layout) <= LARGEST
+    """Whether a block can have a map: symbols on a lattice that change, and neither cells nor codes too many for one."""
+    if block.kind != "grid" or block.learned or block.static:
+        return False
+    return max(block.layout) <= LARGEST and block.max_classes < 1 << 15

@@ -23,7 +23,7 @@ class Budget:
         model: training state of the world model.
         frozen: its weights that are not trained, and its buffers.
         policy: parameters, gradients and optimiser states of the policy, which every rank has whole.
-        activations: kept for the backward pass of the world model.
+        activations: kept for the backward pass of the world model, and the maps of all steps.
         imagination: caches, states and policy's activations of an imagined rollout; it comes after that backward pass.
         acting: rolling cache of the environments that the rank steps.
     """
@@ -83,9 +83,10 @@ def budgets(config: RunConfig, traces: Mapping[int, Trace]) -> list[Budget]:
     answer = []
     for ranks, found in traces.items():
         imagination, acting = imagination_bytes(config, found), acting_bytes(config, found)
+        activations = found.activations + 2 * found.maps * found.batch * config.train.length  # maps one by one, then stacked
         for stage in STAGES:
             own = predict(found.sizes, stage, ranks, keys.persistence, keys.gather, keys.offload)
-            answer.append(Budget(stage, ranks, own, found.frozen, found.policy, found.activations, imagination, acting))
+            answer.append(Budget(stage, ranks, own, found.frozen, found.policy, activations, imagination, acting))
     return answer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from agent.settings import check_settings
 from envs import make_envs, make_task_space
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
+from world_model.engines import check_sharding
 
 MIB, GIB = 1 << 20, 1 << 30
 PARTS = ("weights", "gradi-\nents", "opti-\nmizer", "buckets", "policy", "activa-\ntions", "imagi-\nnation", "acting")
@@ -54,6 +56,7 @@ def check_plan(config: RunConfig) -> None:
         UserError: says what.
     """
     check_settings(config)
+    check_sharding(replace(config.sharding, engine="deepspeed", stage=3))
     if not config.plan.world_sizes or min(config.plan.world_sizes) < 1:
         raise UserError(f"plan.world_sizes={config.plan.world_sizes} names no number of processes: give [1, 8], say")
     if not config.plan.memory_gib > 0:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from envs import make_envs, make_task_space
 from envs.errors import UserError
 from envs.faults import FaultError
 from tests.agent.tiny import DOORKEY, LINE, play, tiny_config
+from world_model.config import ShardingConfig
 
 
 def async_config(**acting: object) -> RunConfig:
@@ -123,6 +125,14 @@ def test_ways_of_acting_that_make_no_sense_are_refused(keys: dict[str, object], 
     config.acting = ActingConfig(**keys)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=said):
         check_acting(config)
+
+
+def test_actors_are_refused_weights_that_no_process_holds_whole():
+    config = tiny_config(LINE)
+    config.acting, config.sharding = ActingConfig("async"), ShardingConfig("deepspeed", 3, gather="step")
+    with pytest.raises(UserError, match="gather=rollout"):
+        check_acting(config)
+    check_acting(replace(config, sharding=ShardingConfig("deepspeed", 3)))
 
 
 def test_published_weights_are_the_agents_and_are_read_once():

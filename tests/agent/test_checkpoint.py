@@ -15,6 +15,7 @@ import torch
 
 from agent import checkpoint
 from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training, load_weights, resolve
+from agent.loading import saved_groups
 from agent.manifest import MANIFEST, write_manifest
 from envs.errors import UserError
 
@@ -255,3 +256,10 @@ def test_an_agent_can_be_handed_on_without_its_training_state(tmp_path: Path):
     (path / MANIFEST).unlink()
     assert load_weights(resolve(path))["w"].shape == (2, 3) and load_meta(path) == {"format": 1}
     assert "is incomplete, training/tensors.pt is missing" in message(load_training, path)
+
+
+def test_a_config_from_before_grids_had_maps_is_of_a_model_without():
+    saved = saved_groups({"config": {"model": {"width": 32}, "env": {}}}, Path("old"), ("model", "env"))
+    assert saved == {"model": {"maps": False, "width": 32}, "env": {}}
+    kept = saved_groups({"config": {"model": {"maps": True}}}, Path("new"), ("model",))
+    assert kept == {"model": {"maps": True}}

@@ -47,7 +47,7 @@ def test_the_smallest_that_fits_has_the_fewest_ranks_then_the_lowest_stage():
     config = tiny_config(CARTPOLE)
     found = budgets(config, dict.fromkeys((4, 1, 2), FOUND))
     assert [(budget.ranks, budget.stage) for budget in found[:4]] == [(4, 0), (4, 1), (4, 2), (4, 3)]
-    rest = 8 + 100 + max(5000, imagination_bytes(config, FOUND)) + acting_bytes(config, FOUND)
+    rest = 8 + 100 + max(5000 + 2 * 11 * 4 * 8, imagination_bytes(config, FOUND)) + acting_bytes(config, FOUND)
     assert found[0].total == 16 * 1024 + rest  # weights, gradients, two moments
     totals = {(budget.ranks, budget.stage): budget.total for budget in found}
     chosen = smallest(found, totals[2, 1])

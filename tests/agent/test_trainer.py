@@ -232,6 +232,14 @@ def changed(config: RunConfig, **changes: Mapping[str, Any]) -> RunConfig:
         ({"hierarchy": {"explore": 0.1}}, r"hierarchy\.explore=0\.1 needs an ensemble that may disagree"),
         ({"model": {"precision": "fp8"}}, r"model\.precision=fp8 is unknown; choose one of fp32, bf16"),
         ({"model": {"modality_dropout": 1.5}}, r"model\.modality_dropout=1\.5 is a share: give 0 to 1"),
+        ({"model": {"table_size": 0}}, r"model\.table_size=0 is too few"),
+        (
+            {
+                "sharding": {"engine": "deepspeed", "stage": 3, "gather": "step"},
+                "hierarchy": {"planner": "goals", "plan_training": True},
+            },
+            r"hierarchy\.plan_training=true",
+        ),
         ({"model": {"attention_heads": 7}}, r"multiple of four times model\.attention_heads=7"),
         ({"model": {"text_heads": -1}}, r"model\.text_heads=-1 is too small: give 0 or more"),
         ({"model": {"image_radius": -0.1}}, r"model\.image_radius=-0\.1 is too small: give 0 or more"),
