@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -182,14 +183,18 @@ def common_folder(config: RunConfig, folder: Path, sweep: bool) -> Path:
         UserError: what is asked for is done by one process.
     """
     from agent.build import choose_device
+    from agent.jobs import lost_processes
     from agent.processes import Processes
 
     if sweep or config.job.name != "train":
         what = "a sweep" if sweep else f"job={config.job.name}"
         raise UserError(f"{what} is done by one process: start it without torchrun (WORLD_SIZE is above 1)")
-    common = Path(Processes.join(choose_device(config.device)).broadcast(str(folder)))
-    if common != folder and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    processes = Processes.join(choose_device(config.device))
+    with lost_processes(folder, processes):
+        common = Path(processes.broadcast(str(folder)))
+    if common != folder:
+        with suppress(OSError):  # it holds something, or another process that made the same one removed it
+            folder.rmdir()
     return common
 
 

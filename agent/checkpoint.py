@@ -109,7 +109,7 @@ class CheckpointStore:
             logger.warning("passing over %s: it was never finished", temporary)
         # One that made way for its successor counts too: the writer may have been killed between the two renames.
         for path in sorted([*self._all(), *self._all(REPLACED)], key=lambda path: (_step(path), path.name), reverse=True):
-            found = fault(path, FILES)
+            found = fault(path, FILES, others=True)  # the parts of other processes, too
             if found is None:
                 return path
             logger.warning("passing over checkpoint %s: %s", path, found)
@@ -136,7 +136,7 @@ class CheckpointStore:
 
     def _prune(self, newest: Path) -> None:
         """Remove what is not among the last; damaged checkpoints are left for people to look at."""
-        whole = [path for path in self._all() if fault(path, FILES, checksums=False) is None]
+        whole = [path for path in self._all() if fault(path, FILES, checksums=False, others=True) is None]
         kept = {newest, *whole[-self.keep :]}
         if self.best and (scored := [(score, _step(path), path) for path in whole if (score := _score(path)) is not None]):
             kept.add(max(scored)[2])

@@ -117,6 +117,7 @@ def _training_state(trainer: Trainer) -> TrainingState:
         tensors["device_rng"] = torch.get_device_module(trainer.device).get_rng_state(*_which(trainer.device))
     state = {
         "processes": trainer.processes.size,
+        "dealt": trainer.dealt,
         "env_steps": trainer.env_steps,
         "replay_steps": trainer.replay.steps,
         "updates": trainer.learner.updates,
@@ -230,16 +231,17 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.evaluation.load_state_dict(state.get("evaluation", {}), int(state["env_steps"]))
     saved = int(state.get("processes", 1))
     own = whole if not processes.rank else load_training(path, processes.rank) if processes.rank < saved else None
-    if saved == processes.size:
-        assert own is not None
-        _restore_replay(trainer, own.state)
-    else:
+    if saved != processes.size:
         log.info(
             "the checkpoint is of %d processes, this run has %d: the episodes stored are dealt out anew, random numbers and "
             "environments of processes that are new start anew, and so do the episodes under way in those that are gone",
             saved, processes.size,
         )  # fmt: skip
+    if own is None or saved != processes.size or state.get("dealt"):
         deal_replay(trainer, state)
+    else:
+        _restore_replay(trainer, own.state)
+        _remember_left(trainer, state.get("known_shards", {}))
     if own is None:
         trainer.collector.steps = int(state["env_steps"])
         trainer.collector.start()
@@ -280,8 +282,8 @@ def _restore_replay(trainer: Trainer, state: dict[str, Any]) -> None:
 
 
 def deal_replay(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Share out the stored episodes of a run that had another number of processes: of M, process r has every M-th from the r-th
-    on. New ones are written where its own rank has them."""
+    """Share out the stored episodes of a run that has, or once had, another number of processes: of M, process r has every M-th
+    from the r-th on. New ones are written where its own rank has them."""
     processes, root = trainer.processes, trainer.folder / "replay"
     known: dict[str, list[str]] = state.get("known_shards") or {".": list(state["shards"])}
     found: list[Episode] = []
@@ -292,9 +294,15 @@ def deal_replay(trainer: Trainer, state: dict[str, Any]) -> None:
     found.sort(key=lambda episode: episode.end_step)
     trainer.replay.load(found[processes.rank :: processes.size], same_rows=False)
     trainer.replay.steps = int(state["env_steps"]) // processes.size
-    folders = processes.gather(trainer.part)
+    trainer.dealt = True
+    _remember_left(trainer, known)
+    forget_later_shards(trainer, known.get(trainer.part, []))
+
+
+def _remember_left(trainer: Trainer, known: dict[str, list[str]]) -> None:
+    """Keep in mind the shards of folders that are no process's now. None goes on before all have read what they need."""
+    folders = trainer.processes.gather(trainer.part)
     trainer.left_shards = {folder: names for folder, names in known.items() if folder not in folders}
-    forget_later_shards(trainer, known.get(folders[processes.rank], []))
 
 
 def forget_later_shards(trainer: Trainer, known: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from agent.piece_cache import PieceCache
 from agent.remote import RemoteShards, local_file
 from agent.sequences import SequenceBatch
 from agent.shard_file import check_header, episode_group, explained, read_records
+from agent.shards import checked_origin
 from agent.streams import FIELDS
 from envs.errors import UserError
 from envs.spaces.actions import no_actions
@@ -69,6 +70,7 @@ class History:
         cache: int,
         ahead: int = 4,
         remote: RemoteShards | None = None,
+        synthetic: bool = False,
     ) -> None:
         """`names` answers the published shards, oldest first; of those that it answered once none may go.
 
@@ -77,10 +79,11 @@ class History:
             cache: records of it that are kept decoded.
             ahead: batches that are drawn before they are asked for.
             remote: where shards are that the folder does not have.
+            synthetic: whether shards of imagined episodes are taken, too.
         """
         self.folder, self.spec, self.task_ids, self.capacity, self.ahead = Path(folder), spec, tuple(task_ids), capacity, ahead
         self.cache: PieceCache[int, Records] = PieceCache(self._read, self._size_of, cache)
-        self._names, self._remote = names, remote
+        self._names, self._remote, self._synthetic = names, remote, synthetic
         self._known = 0  # shards that are listed
         self._pieces: list[Piece] = []
         self._ends: list[int] = []  # where episodes end in the stream
@@ -145,6 +148,7 @@ class History:
             path = local_file(self.folder, name, self._remote)
             with explained(path), h5py.File(path, "r") as file:
                 check_header(file, self.spec)
+                checked_origin(file, path, self._synthetic)
                 for index in range(int(file.attrs["total_episodes"])):
                     group, steps = episode_group(file, index)
                     if not group.attrs.get("held_out", False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -32,7 +33,7 @@ from agent.loggers import MetricLogger
 from agent.pretrain.job import pretrain
 from agent.processes import Processes
 from agent.progress import Progress
-from agent.replay_settings import check_new
+from agent.replay_settings import check_new, send_left
 from agent.results import evaluation_summary
 from agent.run_folder import checkpoint_to_resume, write_config, write_json
 from agent.stopping import stop_on_signal
@@ -44,6 +45,7 @@ from world_model.engines import check_sharding
 
 log = logging.getLogger(__name__)
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 LOST = re.compile(r"gloo|nccl|connection (closed|reset)|broken pipe", re.IGNORECASE)  # what PyTorch says of a lost peer
 
 
@@ -55,8 +57,8 @@ def train(config: RunConfig, folder: Path) -> float:
         console.quiet = True
         logging.getLogger().setLevel(logging.ERROR)
     store = CheckpointStore(folder / "checkpoints", config.train.keep_checkpoints, config.train.keep_best)
-    resumed = processes.broadcast(_name(checkpoint_to_resume(config, folder, store) if processes.leads else None))
     with lost_processes(folder, processes):
+        resumed = processes.broadcast(_name(checkpoint_to_resume(config, folder, store) if processes.leads else None))
         return _train(config, folder, processes, store, store.folder / resumed if resumed else None)
 
 
@@ -97,6 +99,7 @@ def _train(config: RunConfig, folder: Path, processes: Processes, store: Checkpo
             with progress:
                 trainer.run(logger, progress, lambda: save(trainer, store))
             save(trainer, store)
+            send_left(config, trainer.writer, processes)
             agent = trainer.end_alone()
             summary, failure = trainer.summary(), None
             try:
@@ -129,6 +132,7 @@ def _follow(trainer: Trainer, store: CheckpointStore) -> float:
         with stop_on_signal(trainer), Progress(config.train.env_steps, str(trainer.device), False, console=console) as progress:
             trainer.run(None, progress, lambda: save(trainer, store))
             save(trainer, store)
+            send_left(config, trainer.writer, trainer.processes)
             trainer.end_alone()
     finally:
         trainer.collector.close()
@@ -143,6 +147,8 @@ def lost_processes(folder: Path, processes: Processes) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno not in FULL and not any(f"errno = {number}," in str(error) for number in FULL):  # the latter of HDF5
+            raise
         raise UserError(f"{folder} cannot be written to ({error}): make room; {way_on}") from error
     except RuntimeError as error:
         if processes.size > 1 and LOST.search(str(error)):

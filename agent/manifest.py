@@ -24,11 +24,12 @@ def write_manifest(folder: Path) -> None:
         sync(path)
 
 
-def fault(folder: Path, expected: Collection[str], checksums: bool = True) -> str | None:
-    """Why `folder` cannot be trusted to hold the `expected` files as they were written, or `None`."""
+def fault(folder: Path, expected: Collection[str], checksums: bool = True, others: bool = False) -> str | None:
+    """Why `folder` cannot be trusted to hold the `expected` files as they were written, or `None`; with `others`, every file that
+    the manifest names, too."""
     try:
         files = _entries(folder)
-        for name in expected:
+        for name in dict.fromkeys((*expected, *(files if others else ()))):
             if name not in files:
                 return f"{name} is not named in {MANIFEST}"
             found = _file_fault(folder / name, files[name], checksums)

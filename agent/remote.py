@@ -51,6 +51,16 @@ class RemoteShards:
         publish(temporary, folder / name)
         return folder / name
 
+    @property
+    def unsent(self) -> int:
+        """How many shards wait to be sent."""
+        return len(self._unsent)
+
+    def owe(self, paths: Sequence[Path]) -> None:
+        """Have local shards that are not there sent with the next one: an earlier run could not send them."""
+        there = set(self.names()) if paths else set()
+        self._unsent += [path for path in paths if path.name not in there]
+
     def send(self, path: Path) -> None:
         """Copy a local shard there, under another name first; what cannot be sent now is sent with the next one."""
         self._unsent.append(path)
@@ -70,10 +80,15 @@ class RemoteShards:
             self._unsent.pop(0)
 
     def set_aside(self, late: Sequence[str]) -> None:
-        """Rename shards to `*.orphan`."""
+        """Rename shards to `*.orphan`; what has such a name already is kept."""
+        there = set(self.names()) if late else set()
         for name in late:
+            target = f"{name}.orphan"
+            while target in there:
+                target += ".orphan"
+            there.add(target)
             with self._reached():
-                self._files.mv(f"{self._root}/{name}", f"{self._root}/{name}.orphan")
+                self._files.mv(f"{self._root}/{name}", f"{self._root}/{target}")
 
     @contextmanager
     def _reached(self) -> Iterator[None]:

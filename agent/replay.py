@@ -72,6 +72,11 @@ class Replay:
         """Records that training samples from."""
         return int(self._streams.size.sum())
 
+    @property
+    def longest(self) -> int:
+        """Records of the longest stream: sequences that are sampled may be as long."""
+        return int(self._streams.size.max())
+
     def start(
         self, env: np.ndarray, obs: Observations, task: np.ndarray, seed: np.ndarray, learn: np.ndarray | None = None
     ) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from agent.config import ReplayConfig, RunConfig
+from agent.processes import Processes
 from agent.provenance import provenance
 from agent.remote import RemoteShards
 from agent.shard_file import COMPRESSIONS
 from agent.shards import ShardWriter
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
+
+log = logging.getLogger(__name__)
 
 
 def check_replay(replay: ReplayConfig) -> None:
@@ -56,6 +60,23 @@ def check_new(config: RunConfig, writer: ShardWriter) -> None:
     """
     if config.replay.remote and writer.names:
         raise UserError(f"replay.remote={config.replay.remote} holds shards already: give a new folder, or resume their run")
+
+
+def send_left(config: RunConfig, writer: ShardWriter, processes: Processes) -> None:
+    """Try once more, when a run ends, to send what waits for that, and warn of what still does. All processes do so together."""
+    why, left = "", 0
+    if writer.remote is not None:
+        try:
+            writer.remote.send_rest()
+        except UserError as error:
+            why, left = str(error), writer.remote.unsent
+    reasons = processes.gather((why, left))
+    number = sum(count for _, count in reasons)
+    if number:
+        log.warning(
+            "replay.remote=%s: %d shards could not be sent and are in the run folder alone, as %s; resume= sends them",
+            config.replay.remote, number, next(reason for reason, count in reasons if count),
+        )  # fmt: skip
 
 
 def make_writer(

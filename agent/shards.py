@@ -80,6 +80,8 @@ class ShardWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.remote = remote
         self.names = shard_names(self.folder, remote)
+        if remote is not None:
+            remote.owe([self.folder / name for name in shard_names(self.folder)])
         self._waiting: list[Episode] = []
 
     def add(self, episode: Episode) -> None:
@@ -154,19 +156,25 @@ class ShardReader:
 
     def _read(self, path: Path) -> Iterator[Episode]:
         with opened(path, self.spec) as file:
-            origin = _origin(file)
-            if origin is not None and not self.synthetic:
-                said = ", ".join(f"{key} {value}" for key, value in origin.items())
-                raise UserError(
-                    f"Replay shard {path} holds imagined episodes ({said}): move it away, or learn from them too by "
-                    "replay.synthetic=true."
-                )
+            origin = checked_origin(file, path, self.synthetic)
             episodes = [read_episode(file, index, self.spec) for index in range(int(file.attrs["total_episodes"]))]
             episodes = [replace(episode, synthetic=origin is not None) for episode in episodes]
             if len(file) != len(episodes):
                 raise ValueError(f"it holds {len(file)} groups and announces {len(episodes)} episodes")
             check_sums(file, len(episodes))
         yield from episodes
+
+
+def checked_origin(file: h5py.File, path: Path, synthetic: bool) -> dict[str, Any] | None:
+    """Where an open shard's imagined episodes come from; None for real ones. Raises UserError where they are not wanted."""
+    origin = _origin(file)
+    if origin is not None and not synthetic:
+        said = ", ".join(f"{key} {value}" for key, value in origin.items())
+        raise UserError(
+            f"Replay shard {path} holds imagined episodes ({said}): move it away, or learn from them too by "
+            "replay.synthetic=true."
+        )
+    return origin
 
 
 def synthetic_origin(path: Path, spec: EnvSpec) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Protocol
 
 from agent.console import console
-from world_model.engines.joining import is_first_process, launched_processes
+from world_model.engines.joining import is_first_process, is_launched
 
 
 class Stoppable(Protocol):
@@ -22,9 +22,9 @@ class Stoppable(Protocol):
 def stop_on_signal(job: Stoppable) -> Iterator[None]:
     """The first signal asks `job` to stop; a second Ctrl-C ends the program at once.
 
-    Not so where a launcher started several processes: it passes on what the terminal has sent to each of them already.
+    Not so where a launcher started it, be it alone: that passes on what the terminal has sent to the process already.
     """
-    alone = launched_processes() == 1
+    alone = not is_launched()
 
     def stop(number: int, frame: FrameType | None) -> None:
         if job.stopping and alone:

@@ -143,7 +143,7 @@ class Trainer:
         if memory.history:
             self.replay.history = History(
                 self.replay_folder, self.envs.spec, self.tasks.ids, lambda: self.writer.names,
-                memory.capacity, memory.cache, memory.prefetch, self.writer.remote,
+                memory.capacity, memory.cache, memory.prefetch, self.writer.remote, memory.synthetic,
             )  # fmt: skip
         kind = partial(AsyncCollector, config, lambda: self.learner.updates) if config.acting.mode == "async" else Collector
         self.collector: Collector = kind(
@@ -166,6 +166,7 @@ class Trainer:
         self.evaluated: dict[str, float] = {}  # figures of an evaluation that are not logged yet
         self.owed = 0.0  # updates that the steps taken so far have earned
         self.seconds_before = 0.0  # training seconds of the run before it was resumed
+        self.dealt = False  # whether stored episodes were shared out anew once: memory is not that of this process's folder alone
         self.left_shards: dict[str, list[str]] = {}  # of processes that the run has no more, by their folder below `replay`
         self.next_log = self.config.train.log_every
         self.next_checkpoint = self.config.train.checkpoint_every
@@ -280,9 +281,14 @@ class Trainer:
         return gathered_agent(self.config, self.engine, self.agent, self.processes.leads)
 
     def learn(self) -> None:
-        """The warm-up of the model, then the updates that the steps so far have earned; when stopping, the rest stays owed."""
+        """The warm-up of the model, then the updates that the steps so far have earned; when stopping, the rest stays owed.
+
+        So do all while some process remembers no whole sequence, as it may after a resume that drops the episodes under way.
+        """
         train = self.config.train
-        if self.env_steps < train.random_steps:
+        if self.env_steps < train.random_steps or (self.learner.updates >= train.warmup_updates and self.owed < 1):
+            return
+        if self.processes.any(self.replay.longest < train.length):
             return
         while self.learner.updates < train.warmup_updates and not self.stopping:
             self.update(policy=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Any
 from agent.audit.shard import ShardAudit, audit_shard
 from agent.shards import NAME, shard_names
 from envs.errors import UserError
+
+RANK = re.compile(r"rank_\d+")
 
 
 @dataclass
@@ -75,8 +78,10 @@ def _audit_files(audit: FolderAudit) -> None:
             audit.notes.append(f"{path.name} was written after the checkpoint that a run went on from: nothing reads it")
         elif path.name.lstrip(".").startswith("shard_") and ".tmp" in path.suffixes:
             audit.notes.append(f"{path.name} was left by a writer that was killed: nothing reads it")
-        elif path.is_dir() and shard_names(path):  # of another process of the same run: looked through by itself
-            continue
+        elif path.name.lstrip(".").startswith("shard_") and path.name.endswith(".h5.fetched"):
+            audit.notes.append(f"{path.name} is half of a copy from a remote folder that was broken off: nothing reads it")
+        elif path.is_dir() and (RANK.fullmatch(path.name) or shard_names(path)):
+            continue  # of another process of the same run: looked through by itself, if there is anything in it
         elif not path.is_file() or not NAME.fullmatch(path.name):
             audit.faults.append(f"{path.name} is no shard: it does not belong here")
     names = [shard.name for shard in audit.shards]

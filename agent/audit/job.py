@@ -30,6 +30,8 @@ def audit(config: RunConfig, folder: Path) -> float:
     given = [config.audit.data] if isinstance(config.audit.data, str) else config.audit.data
     if not isinstance(given, list) or not given or not all(isinstance(path, str) for path in given):
         raise UserError("job=audit needs audit.data=FOLDER, a run folder or a folder of shards, or several as [FOLDER, FOLDER]")
+    if config.audit.layouts < 0:
+        raise UserError(f"audit.layouts={config.audit.layouts} is too few: give 1 or more episodes, or 0 to check no layouts")
     wrong = 0
     for found in track(find_folders(given), "Reading", console=console, transient=True, disable=not config.logger.progress):
         result = audit_folder(found)

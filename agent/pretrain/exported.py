@@ -8,6 +8,7 @@ them) and in attributes of the episodes. `metadata.json` holds the agent's spec,
 from __future__ import annotations
 
 import json
+import shutil
 import string
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -40,11 +41,14 @@ def write_exported(
         about: entries of `metadata.json` beside those of the layout.
         compression: one of `COMPRESSIONS`.
     """
-    data = folder / "data"
+    whole = folder.with_name(f".{folder.name}.tmp")
+    if whole.exists():  # of one that was broken off
+        shutil.rmtree(whole)
+    data = whole / "data"
     data.mkdir(parents=True)
-    temporary = data / ".main_data.hdf5.tmp"
+    arrays = data / "main_data.hdf5"
     number = steps = 0
-    with h5py.File(temporary, "w", track_order=True) as file:
+    with h5py.File(arrays, "w", track_order=True) as file:
         for episode in episodes:
             _write(file.create_group(f"episode_{number}"), number, episode, spec, compression)
             number, steps = number + 1, steps + len(episode)
@@ -58,13 +62,14 @@ def write_exported(
         "minari_version": VERSION,
         "observation_space": json.dumps(_observation_space(spec)),
         "action_space": json.dumps(_action_space(spec.action)),
-        "dataset_size": round(temporary.stat().st_size / 1e6, 1),
+        "dataset_size": round(arrays.stat().st_size / 1e6, 1),
         SPEC: json.dumps(spec.to_dict()),
     }
-    sync(temporary)
+    sync(arrays)
     (data / "metadata.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
     sync(data / "metadata.json")
-    publish(temporary, data / "main_data.hdf5")
+    sync(data)
+    publish(whole, folder)
     return number
 
 

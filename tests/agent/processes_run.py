@@ -77,6 +77,9 @@ def main(folder: Path) -> None:
     one = resumed(config_of(3, gather="step"), folder / "one", processes, resolve(folder / "one"))
     found["dealt"] = [len(one.replay), one.replay.episodes]
     found["of_one"] = go_on(one, FEW)
+    path = save(one, CheckpointStore(folder / "one" / "checkpoints"))
+    found["stored"] = one.replay.episodes
+    found["dealt_again"] = resumed(config_of(3, gather="step"), folder / "one", processes, path).replay.episodes
     torch.save(found, folder / f"rank_{processes.rank}.pt")
     processes.leave()
 

@@ -252,7 +252,13 @@ def test_the_command_ends_with_exit_code_1_where_something_is_wrong(stored: Path
 
 def test_shards_of_other_processes_are_looked_through_by_themselves(stored: Path):
     other = write(stored / "rank_1", EPISODES[:1])
-    assert audit_folder(stored).faults == [] and find_folders([str(stored)]) == [stored, other]
+    (stored / "rank_2").mkdir()  # that one has finished no episode yet
+    (stored / ".shard_000000.h5.fetched").write_bytes(b"half")
+    found = audit_folder(stored)
+    assert found.faults == [] and find_folders([str(stored)]) == [stored, other]
+    assert found.notes == [
+        ".shard_000000.h5.fetched is half of a copy from a remote folder that was broken off: nothing reads it"
+    ]
 
 
 def test_folders_are_found_below_what_is_given_or_refused(stored: Path, tmp_path: Path):
@@ -262,6 +268,9 @@ def test_folders_are_found_below_what_is_given_or_refused(stored: Path, tmp_path
     for given, reason in (("empty", "holds no stored episodes"), ("nowhere", "does not exist")):
         with pytest.raises(UserError, match=f"audit.data=.*{given} {reason}"):
             find_folders([str(tmp_path / given)])
+    config = replace(tiny_config(DOORKEY), job=JobConfig("audit"), audit=AuditConfig(str(other), layouts=-1))
+    with pytest.raises(UserError, match=r"audit\.layouts=-1 is too few"):
+        jobs.run_job(config, tmp_path)
     with pytest.raises(UserError, match=r"job=audit needs audit\.data=FOLDER"):
         jobs.run_job(replace(tiny_config(DOORKEY), job=JobConfig("audit")), tmp_path)
 

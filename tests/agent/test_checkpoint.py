@@ -104,6 +104,7 @@ def test_the_parts_of_other_processes_are_published_with_the_checkpoint_and_chec
     assert [load_training(path, rank).state["rank"] for rank in range(3)] == [0, 1, 2]
     (path / "training" / "rank_2" / "state.json").write_text("{}")
     assert "rank_2/state.json has" in message(load_training, path, 2)
+    assert store.latest() is None
 
 
 def test_to_keep_none_is_refused(tmp_path: Path):

@@ -160,4 +160,8 @@ def test_nothing_is_written_over_and_nothing_bad_is_exported(exported: Path, tmp
     for config, reason in cases:
         with pytest.raises(UserError, match=reason):
             jobs.run_job(config, tmp_path / "out")
+    with pytest.raises(KeyError):  # it breaks off midway: the same folder can be given again
+        write_exported(tmp_path / "new", SPEC, [EPISODES[0], replace(EPISODES[1], obs={})], {})
     assert not (tmp_path / "new").exists()
+    write_exported(tmp_path / "new", SPEC, EPISODES, {})
+    assert [path.name for path in tmp_path.glob("*new*")] == ["new"]

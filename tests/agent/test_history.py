@@ -119,6 +119,14 @@ def test_shards_that_are_published_later_join_in(tmp_path: Path):
     assert len(past) == before + sum(len(episode) + 1 for episode in EPISODES[7:14])
 
 
+def test_imagined_episodes_are_refused_unless_wanted(tmp_path: Path):
+    writer = ShardWriter(tmp_path, SPEC, 1, synthetic={"run": "first"})
+    writer.add(EPISODES[0])
+    with pytest.raises(UserError, match=r"shard_000000\.h5 holds imagined episodes \(run first\)"):
+        len(History(tmp_path, SPEC, TASKS, lambda: writer.names, 0, 100))
+    assert len(History(tmp_path, SPEC, TASKS, lambda: writer.names, 0, 100, synthetic=True)) == len(EPISODES[0]) + 1
+
+
 def test_what_was_drawn_ahead_is_drawn_again_after_a_resume(tmp_path: Path):
     left, rng = history(tmp_path, ahead=3), np.random.default_rng(0)
     left.sample(8, 6, 0.7, rng)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -20,12 +22,15 @@ from agent import Agent, evaluation, jobs
 from agent.checkpoint import CheckpointStore
 from agent.checksums import header
 from agent.config import JobConfig, RunConfig
+from agent.jobs import lost_processes
 from agent.metrics_file import read_metrics
+from agent.processes import Processes
 from agent.shards import ShardReader, shard_names, synthetic_origin
 from agent.stopping import stop_on_signal
 from agent.trainer import Trainer
 from envs.errors import UserError
 from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, QUIET, files, same_tensors, tiny_config
+from world_model.engines.joining import launched_processes
 
 CONFIG = tiny_config(DOORKEY)
 
@@ -166,6 +171,24 @@ def test_the_first_signal_asks_a_run_to_stop_and_the_second_ends_the_program_at_
             assert trainer.stopping
             signal.raise_signal(signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_that_a_launcher_passes_on_once_more_does_not_end_the_program(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    job: Any = SimpleNamespace(stopping=False)
+    with stop_on_signal(job):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert job.stopping
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert launched_processes() == 1
+
+
+def test_only_what_has_no_room_is_told_to_make_some(tmp_path: Path):
+    with pytest.raises(UserError, match="make room"), lost_processes(tmp_path, Processes()):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(FileNotFoundError), lost_processes(tmp_path, Processes()):
+        raise FileNotFoundError(errno.ENOENT, "gone")
 
 
 def test_a_run_stopped_during_its_evaluation_is_trained_but_not_finished_and_evaluates_when_resumed(

@@ -79,7 +79,9 @@ def test_another_stage_goes_on_with_the_losses_of_the_one_that_saved(found: Any)
 
 def test_two_processes_deal_out_the_episodes_of_one(found: Any):
     folder, ranks = found
-    assert sum(one["dealt"][1] for one in ranks) == load_training(resolve(folder / "one")).state["episodes"]
+    saved = load_training(folder / "one" / "checkpoints" / f"step_{SAVED:09d}")
+    assert sum(one["dealt"][1] for one in ranks) == saved.state["episodes"]
+    assert sum(one["dealt_again"] for one in ranks) == sum(one["stored"] for one in ranks), "and all again at the next resume"
 
 
 def test_one_process_loads_what_two_saved_to_go_on_with_it_or_to_act(found: Any, caplog: pytest.LogCaptureFixture):
@@ -92,8 +94,13 @@ def test_one_process_loads_what_two_saved_to_go_on_with_it_or_to_act(found: Any,
     assert same_tensors(dict(trainer.engine.weights()), first["saved"]["model"])
     assert trainer.env_steps == SAVED and trainer.left_shards.keys() == {"rank_1"}
     play(trainer, SAVED + EVERY)
-    assert save(trainer, CheckpointStore(folder / "run" / "checkpoints")).is_dir()
+    path_of_one = save(trainer, CheckpointStore(folder / "run" / "checkpoints"))
     trainer.envs.close()
+    again = Trainer(alone(), folder / "run")
+    restore(again, path_of_one)
+    assert again.replay.episodes == trainer.replay.episodes and again.left_shards == trainer.left_shards, "none is forgotten"
+    assert load_training(path_of_one).state["known_shards"].keys() == {".", "rank_1"}
+    again.envs.close()
     assert same_tensors(dict(Agent.load(path, "cpu").model.state_dict()), first["saved"]["model"]), "weights for one process"
     assert not (load_meta(path)["score"] or 0.0)
 

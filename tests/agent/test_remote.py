@@ -14,7 +14,9 @@ from agent import jobs
 from agent.checkpointing import restore
 from agent.history import History
 from agent.pretrain.data import data_folders, read_folder
+from agent.processes import Processes
 from agent.remote import RemoteShards
+from agent.replay_settings import send_left
 from agent.shards import ShardReader, ShardWriter, set_aside, shard_names
 from agent.trainer import Trainer
 from envs.errors import UserError
@@ -70,6 +72,9 @@ def test_what_was_written_after_a_checkpoint_is_put_aside_there_too(tmp_path: Pa
     names = written(tmp_path, store).names
     set_aside(tmp_path, names[:1], store)
     assert shard_names(tmp_path, store) == names[:1] and f"{names[2]}.orphan" in store.names()
+    written(tmp_path, store)
+    set_aside(tmp_path, names[:1], store)
+    assert f"{names[2]}.orphan.orphan" in store.names(), "an earlier one is kept"
 
 
 def test_a_store_that_is_away_for_a_while_loses_nothing(
@@ -85,7 +90,14 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(
     for episode in EPISODES[:4]:
         writer.add(episode)
     assert store.names() == [] and "2 shards wait to be sent: the remote folder memory://strata/run cannot be used" in caplog.text
+    config = replace(tiny_config(CARTPOLE), replay=replace(tiny_config(CARTPOLE).replay, remote=URL))
+    send_left(config, writer, Processes())
+    assert f"replay.remote={URL}: 2 shards could not be sent and are in the run folder alone" in caplog.text
     monkeypatch.setattr(store._files, "put_file", put_file)
+    resumed = ShardWriter(tmp_path, SPEC, 2, remote=RemoteShards(URL))
+    caplog.clear()
+    send_left(config, resumed, Processes())
+    assert sorted(store.names()) == resumed.names == writer.names and not caplog.text, "a resumed run sends them"
     for episode in EPISODES[4:]:
         writer.add(episode)
     assert sorted(store.names()) == writer.names and len(writer.names) == 3

@@ -173,6 +173,17 @@ def test_another_number_of_environments_takes_up_replay_and_weights_but_no_episo
     assert play(resumed, 120)
 
 
+def test_a_run_that_remembers_no_whole_sequence_waits_for_one_and_still_owes_its_updates(tmp_path: Path):
+    config = tiny_config(DOORKEY, train=dict(random_steps=64))
+    resumed = stop_and_resume(config, tmp_path, 64, replace(config, env=replace(config.env, num_envs=2)))
+    before = resumed.learner.updates
+    resumed.owed = 3.0
+    assert resumed.replay.longest < config.train.length, "no episode has ended before"
+    resumed.learn()
+    assert resumed.learner.updates == before and resumed.owed == 3
+    assert len(play(resumed, 64 + 2 * config.train.length)) >= 3 and resumed.owed < 1
+
+
 def test_a_learning_rate_given_when_resuming_counts(tmp_path: Path):
     config = tiny_config(LINE)
     critic = replace(config.hierarchy.actor_critic, lr=2e-5)

@@ -15,7 +15,12 @@ PATIENCE = timedelta(days=1)  # others wait for rank 0 while it evaluates; who d
 
 def launched_processes() -> int:
     """How many processes a launcher started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def is_launched() -> bool:
+    """Whether a launcher started this process, be it the only one."""
+    return bool(os.environ.get("WORLD_SIZE"))
 
 
 def is_first_process() -> bool:
@@ -35,7 +40,7 @@ def join_processes(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if "WORLD_SIZE" not in os.environ:
+    if not is_launched():
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         return
     try:
