@@ -1,6 +1,6 @@
 #!/bin/bash
 # sbatch docs/examples/slurm.sh [overrides...]
-# Two machines of eight GPUs. Killed, preempted or out of time it is queued again, and goes on from its last checkpoint.
+# Two machines of eight GPUs. Preempted, or on a node that fails, it is queued again and goes on from its last checkpoint.
 #SBATCH --job-name=strata
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
