@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agent.agent import Agent
 from agent.sequences import Episode
+from world_model.mapping import Maps
 from world_model.starts import previous_history
 from world_model.symbols import UNKNOWN
 
@@ -50,7 +51,10 @@ def discounted(reward: NDArray[np.floating], last: float, gamma: float) -> Numbe
 def foresee(agent: Agent, episode: Episode, gamma: float) -> Foresight:
     """One pass over an episode of T steps (T + 1 observations); nothing is sampled."""
     context = agent.model.config.layers * agent.model.config.window  # as far back as a step can look, layer by layer
-    pieces = [_piece(agent, episode, max(0, t - context), t, min(t + PIECE, len(episode))) for t in range(0, len(episode), PIECE)]
+    pieces, maps = [], agent.model.maps.zeros(1, agent.device)
+    for t in range(0, len(episode), PIECE):
+        piece, maps = _piece(agent, episode, max(0, t - context), t, min(t + PIECE, len(episode)), maps)
+        pieces.append(piece)
     joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0] if name != "last"}
     last = 0.0 if episode.terminated else float(np.nan_to_num(pieces[-1]["last"][0]))
     found = Foresight(**joined, returns=discounted(episode.reward, last, gamma))
@@ -58,8 +62,8 @@ def foresee(agent: Agent, episode: Episode, gamma: float) -> Foresight:
     return found
 
 
-def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int) -> dict[str, Numbers]:
-    """Steps `start` to `end` - 1, with those from `begin` on as context."""
+def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int, maps: Maps) -> tuple[dict[str, Numbers], Maps]:
+    """Steps `start` to `end` - 1, with those from `begin` on as context: figures, and the maps after from those before."""
     model, device = agent.model, agent.device
     count = end - begin + 1  # observations
     obs = {key: x.to(device) for key, x in model.tokenize({k: v[None, begin : end + 1] for k, v in episode.obs.items()}).items()}
@@ -67,10 +71,12 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int) -> 
     action = torch.cat([taken, torch.zeros_like(taken[:1])])[None]  # what follows the last observation is not looked at
     first = torch.zeros(1, count, dtype=torch.bool, device=device)
     first[0, 0] = True
-    z, h, memory = model.prefill(obs, action, first)
+    z, h, _ = model.prefill(obs, action, first)
     surprise = torch.zeros(count - 1, device=device)
     after, there = model.latents.split(z[0, 1:]), model.latents.present(z[0, 1:])
-    recalled = {key: x[0, :-1] for key, x in memory.recalled.items()}
+    own = slice(start - begin, None)
+    found, before = model.maps.scan(model.latents.split(z[:, own]), h[:, own], torch.zeros_like(first[:, own]), maps)
+    recalled = {key: torch.nn.functional.pad(x[0, :-1], (0, 0, 0, 0, start - begin, 0)) for key, x in found.items()}
     for key, error in model.surprise(h[0, :-1], z[0, :-1], z[0, 1:], recalled).items():
         surprise += error * there[key] if key in there else error  # what is absent surprises by its absence alone
     tables = [key for key in (block.key for block in model.predicted) if model.modality(key).has_unknown]
@@ -86,4 +92,5 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int) -> 
         "unknown": unknown,
     }
     kept = {name: x[start - begin :].double().cpu().numpy() for name, x in whole.items()}
-    return kept | {"last": values[-1:].double().cpu().numpy()}
+    after_all = {key: state.apply(lambda x: x[:, -1]) for key, state in before.items()}
+    return kept | {"last": values[-1:].double().cpu().numpy()}, after_all

@@ -159,7 +159,7 @@ def test_help_says_what_there_is_and_ends_well(strata: Command):
     answer = strata("--help")
     assert answer.code == 0 and answer.error == ""
     for said in (
-        "job: check, compare, dream, evaluate, pretrain, train",
+        "job: audit, check, compare, dream, evaluate, export, plan, pretrain, train",
         "python run.py resume=runs/FOLDER",
         "env_steps: 40000",
         "model: base, debug",

@@ -138,11 +138,11 @@ class GridMap(nn.Module):
         return self._step(state, codes, self.motion(h), in_place)
 
     @torch.no_grad()
-    def scan(self, codes: Tensor, h: Tensor, first: Tensor) -> tuple[Tensor, MapState]:
-        """`step` along sequences: codes (B, T, cells), h (B, T, D), first (B, T) -> what the maps hold for the next views,
-        (B, T, cells, 2), and the maps before each step, (B, T, ...)."""
+    def scan(self, codes: Tensor, h: Tensor, first: Tensor, state: MapState | None = None) -> tuple[Tensor, MapState]:
+        """`step` along sequences, from empty maps or from `state`: codes (B, T, cells), h (B, T, D), first (B, T) -> what the
+        maps hold for the next views, (B, T, cells, 2), and the maps before each step, (B, T, ...)."""
         motion = self.motion(h)
-        state = MapState.zeros(len(codes), codes.device)
+        state = MapState.zeros(len(codes), codes.device) if state is None else state
         found, states = [], []
         for t in range(codes.shape[1]):
             states.append(state := state.restart(first[:, t]))
@@ -219,9 +219,9 @@ class GridMaps(nn.Module):
         found = {key: self[key].step(maps[key], codes[key], h, in_place) for key in self.names}
         return {key: state for key, (state, _) in found.items()}, {key: recalled for key, (_, recalled) in found.items()}
 
-    def scan(self, codes: Mapping[str, Tensor], h: Tensor, first: Tensor) -> tuple[Recalled, Maps]:
+    def scan(self, codes: Mapping[str, Tensor], h: Tensor, first: Tensor, maps: Maps | None = None) -> tuple[Recalled, Maps]:
         """`GridMap.scan` of each."""
-        found = {key: self[key].scan(codes[key], h, first) for key in self.names}
+        found = {key: self[key].scan(codes[key], h, first, maps[key] if maps else None) for key in self.names}
         return {key: recalled for key, (recalled, _) in found.items()}, {key: maps for key, (_, maps) in found.items()}
 
 

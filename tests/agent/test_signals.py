@@ -51,7 +51,8 @@ def test_a_tasks_model_loss_is_how_far_the_next_codes_surprise_ends_left_out():
     task = np.array([[0, 0, 0, 2, 2, 2], [2, 2, 2, 2, 2, 2]])
     with torch.no_grad():
         output = model(batch)
-        nats = sum(model.surprise(output.h[:, :-1], output.z[:, :-1], output.z[:, 1:]).values())
+        recalled = {key: x[:, :-1] for key, x in output.context.recalled.items()}
+        nats = sum(model.surprise(output.h[:, :-1], output.z[:, :-1], output.z[:, 1:], recalled).values())
     found = task_signals(frozenset({"model_loss"}), model, output, batch, task, ("easy", "absent", "hard"))
     assert isinstance(nats, torch.Tensor) and list(found) == ["easy", "hard"]
     assert found["easy"]["model_loss"] == pytest.approx(float(nats[0, :2].mean()))
