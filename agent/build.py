@@ -19,18 +19,18 @@ from world_model.model import WorldModel
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes the first accelerator there is, else the CPU.
+    """`auto` takes the first accelerator there is, else the CPU. Each of several processes has the accelerator of its number.
 
     Raises:
-        UserError: if the named device does not exist here.
+        UserError: if the named device does not exist here, or several processes were to share one accelerator.
     """
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        if accelerator is not None and launched_processes() > 1:  # one each
-            return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
-        return accelerator if accelerator is not None else torch.device("cpu")
     try:
-        device = torch.device(name)
+        found = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else torch.device(name)
+        device = found or torch.device("cpu")
+        if device.type != "cpu" and launched_processes() > 1:
+            if name != "auto" and device.index is not None:
+                raise UserError(f"device={name} is one for {launched_processes()} processes: give device={device.type}")
+            device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device={name} is not available here; use device=auto, or device=cpu") from error

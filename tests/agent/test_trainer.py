@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from agent.build import choose_device
 from agent.checkpoint import CheckpointStore
 from agent.checkpointing import restore, save
 from agent.config import RunConfig
@@ -272,3 +273,10 @@ def test_what_images_are_taken_for_is_logged(tmp_path: Path):
     for _, values in log.lines:
         assert values["model/codes/image"] == int(values["model/codes/image"]) > 1
         assert 0 <= values["model/quantisation/image"] < 255 * 0.03, "nothing is farther off than model.image_radius yet"
+
+
+def test_several_processes_have_an_accelerator_each(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="device=cuda:0 is one for 2 processes: give device=cuda"):
+        choose_device("cuda:0")

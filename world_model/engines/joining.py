@@ -37,9 +37,9 @@ def join_processes(device: torch.device) -> None:
     os.environ.setdefault("LOCAL_RANK", "0")
     if dist.is_initialized():
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    if device.index is not None:
+        torch.accelerator.set_device_index(device.index)
+    backend = dist.get_default_backend_for_device(device)
     if not is_launched():
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         return
