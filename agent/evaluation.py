@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -183,7 +184,8 @@ def evaluate(
 ) -> dict[str, TaskResult]:
     """Play `episodes` whole episodes of every task; every episode that is begun counts, so quick ones are not favoured.
 
-    One that goes on beyond `limit` is cut off there, so it did not terminate.
+    One that goes on beyond `limit` is cut off there, so it did not terminate. The layouts of a task depend on `seed`, `episodes` and
+    `config` alone: not on the agent, nor on the other tasks.
 
     The modalities of `shuffle` are shown as they are in another episode (see `agent.ablation`). Sampling inside does not disturb
     the caller's random state. `stopped` is asked at every step. `held_out`: tasks with held-out layouts, where known.
@@ -192,7 +194,6 @@ def evaluate(
         UserError: `shuffle` names what is not observed.
         EvaluationStopped: `stopped` said so.
     """
-    rng = np.random.default_rng((seed, 1))
     limit = limit or StepLimit()
     envs = make_envs(config, tasks, min(config.num_envs, episodes), split, max_steps=limit.steps, held_out=held_out)
     try:
@@ -201,6 +202,8 @@ def evaluate(
             rule = SuccessRule.parse(config.success)
             results = {}
             for task in tasks:
+                # A task's own: how many draws the one before it took depends on how long the agent's episodes lasted.
+                rng = np.random.default_rng((seed, 1, zlib.crc32(task.id.encode())))
                 # With draws of its own, so that the same layouts are played as without it.
                 other = Shuffle(shuffle, envs.num_envs, np.random.default_rng((seed, 2)))
                 results[task.id] = _play(agent, envs, task, episodes, policy, rule, rng, other, stopped, config.report, limit)

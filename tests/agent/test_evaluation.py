@@ -18,6 +18,7 @@ from envs import TaskVectorEnv, make_envs, make_task_space
 from envs.config import EnvConfig
 from envs.errors import UserError
 from envs.splits import split_of
+from envs.tasks import TaskSpace
 from tests.agent.tiny import DOORKEY, tiny_config
 
 PHASES = EnvConfig(id="tests.agent.tiny:Phases-v0", num_envs=4, holdout=False, success="return>=1")
@@ -102,7 +103,7 @@ def test_no_new_layouts_are_looked_for_once_there_are_none_left_and_where_none_a
     assert 100 < len(played) < 100 + 3 * DRAWS, "at most one episode draws in vain, and a few draw some times"
     played.clear()
     watched(replace(PHASES, kwargs={"numbers": 3}), 20)
-    assert len(played) <= 20 + 2 * PHASES.num_envs, "every episode, and the environments that idle at the end"
+    assert len(played) <= 20 + 4 * PHASES.num_envs, "every episode, and the environments that idle at the end, for three steps"
 
 
 def test_an_evaluation_ends_at_once_when_it_is_told_to():
@@ -137,6 +138,27 @@ def test_an_episode_that_ends_by_itself_at_the_limit_is_none_that_was_cut_off(ca
 def test_an_evaluation_is_repeatable_and_its_seed_decides():
     first, again, other = (watched(PHASES, 12, seed=seed)[1] for seed in (1, 1, 2))
     assert first == again != other
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("zero", "two", "one")])
+def test_the_layouts_of_a_task_depend_neither_on_the_agent_nor_on_other_tasks(names: tuple[str, ...]):
+    """Agents whose episodes last for other times leave environments idle, which draw layouts too."""
+
+    class Marking(Watcher):
+        def initial_state(self, batch: int) -> Any:
+            self.starts = [*getattr(self, "starts", []), len(self.begun)]
+
+    (task,) = make_task_space(PHASES)
+    played = {}
+    for limit in (3, 7):
+        watcher: Any = Marking()
+        tasks = TaskSpace(tuple(replace(task, id=name) for name in names))
+        evaluate(watcher, PHASES, tasks, 6, limit=StepLimit(limit))
+        played[limit] = {name: watcher.begun[start : start + 4] for name, start in zip(names, watcher.starts, strict=True)}
+    assert played[3] == played[7]
+    alone: Any = Marking()
+    evaluate(alone, PHASES, TaskSpace((replace(task, id="two"),)), 6)
+    assert alone.begun[:4] == played[3]["two"] != played[3]["one"]
 
 
 @pytest.mark.parametrize("policy", ["sample", "greedy"])
