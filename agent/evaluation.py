@@ -184,8 +184,8 @@ def evaluate(
 ) -> dict[str, TaskResult]:
     """Play `episodes` whole episodes of every task; every episode that is begun counts, so quick ones are not favoured.
 
-    One that goes on beyond `limit` is cut off there, so it did not terminate. The layouts of a task depend on `seed`, `episodes` and
-    `config` alone: not on the agent, nor on the other tasks.
+    One that goes on beyond `limit` is cut off there, so it did not terminate. The layouts of a task depend on `seed`, `episodes`
+    and `config` alone: not on the agent, nor on the other tasks.
 
     The modalities of `shuffle` are shown as they are in another episode (see `agent.ablation`). Sampling inside does not disturb
     the caller's random state. `stopped` is asked at every step. `held_out`: tasks with held-out layouts, where known.

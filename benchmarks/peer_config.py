@@ -33,8 +33,15 @@ class PeerConfig:
     max_grad_norm: float = 0.5
     hidden: tuple[int, ...] = (64, 64)  # of the policy and of the value network
     activation: str = "Tanh"  # a module of torch.nn
+    stop_at_mastery: bool = True  # end as soon as the last task is mastered
     split: str = "test"  # layouts it is evaluated on: `validation` while tuning
     eval_episodes: int = 100
+    eval_every: int = 0  # env steps between evaluations on the way; 0: none
+    eval_every_episodes: int = 20
+    eval_also: tuple[str, ...] = ()  # tasks that are evaluated and never trained on
+    eval_seed: int = -1  # which of the held-out layouts; -1: the run's seed decides
+    eval_envs: int = 0  # environments side by side in an evaluation; 0: num_envs
+    eval_max_steps: int = 30_000  # after which an episode of an evaluation is cut off
 
     @classmethod
     def parse(cls, overrides: Sequence[str]) -> PeerConfig:

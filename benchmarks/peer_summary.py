@@ -46,6 +46,7 @@ def peer_summary(
         "steps_to_threshold": tracker.steps_to_threshold(),
         "seconds_to_threshold": tracker.seconds_to_threshold(),
         "training": {
-            name: {"success": task.success, "episodes": task.episodes} for name, task in tracker.tasks.items() if task.episodes
+            name: {"success": task.success if task.episodes else None, "episodes": task.episodes}
+            for name, task in tracker.tasks.items()
         },
     }

@@ -53,6 +53,16 @@ class Arm:
     success: Floats
     threshold: float
 
+    @property
+    def learner(self) -> str:
+        """The name of another learner than ours, else nothing."""
+        return self.runs[0].learner
+
+    @property
+    def halves(self) -> list[Floats]:
+        """Of every run that had its successes foretold, `Run.halves`."""
+        return [run.halves for run in self.runs if run.halves is not None]
+
     @cached_property
     def mastered(self) -> Floats:
         """Share of test tasks mastered, (runs, points)."""
@@ -206,7 +216,8 @@ def compare(runs: Sequence[Run], config: CompareConfig, rng: np.random.Generator
     if config.baseline in comparison.figures:
         comparison.baseline = config.baseline
         turned = [pair.turned() if pair.left == config.baseline else pair for pair in comparison.pairs]
-        against = [pair for pair in turned if pair.right == config.baseline]
+        others = {arm.name for arm in arms if arm.learner}  # they say nothing about curricula
+        against = [pair for pair in turned if pair.right == config.baseline and pair.left not in others]
         comparison.verdicts = [Verdict(pair, p) for pair, p in zip(against, holm([pair.p for pair in against]), strict=True)]
     return comparison
 
@@ -224,16 +235,18 @@ def _pair(left: Arm, right: Arm, config: CompareConfig, rng: np.random.Generator
 
 
 def _arms(runs: Sequence[Run], threshold: float) -> list[Arm]:
-    """Runs by curriculum, the best first; all on the steps of the run with the fewest evaluations, so that areas compare."""
-    grid = min((run.steps for run in runs), key=len)
+    """Runs by curriculum, the best first and other learners last; all on the steps of that of our runs with the fewest
+    evaluations, so that areas compare."""
+    own = [run for run in runs if not run.learner] or runs
+    grid = min((run.steps for run in own), key=len)
     start = max(run.steps[0] for run in runs)
     grid = grid[grid >= start] if (grid >= start).any() else grid[-1:]
     names = dict.fromkeys(run.curriculum for run in runs)
     arms = []
     for name in names:
-        own = tuple(sorted((run for run in runs if run.curriculum == name), key=lambda run: run.seed))
-        arms.append(Arm(name, own, grid, np.stack([_at(run, grid) for run in own]), threshold))
-    return sorted(arms, key=lambda arm: (-float(iqm(arm.areas)), -float(arm.final.mean()), arm.name))
+        of_it = tuple(sorted((run for run in runs if run.curriculum == name), key=lambda run: run.seed))
+        arms.append(Arm(name, of_it, grid, np.stack([_at(run, grid) for run in of_it]), threshold))
+    return sorted(arms, key=lambda arm: (bool(arm.learner), -float(iqm(arm.areas)), -float(arm.final.mean()), arm.name))
 
 
 def _at(run: Run, grid: Floats) -> Floats:
@@ -249,13 +262,18 @@ def _inequalities(runs: Sequence[Run]) -> list[str]:
         f"The runs differ in more than curriculum and seed: {key} is {' or '.join(value[:80] for value in values[:4])}."
         for key, values in list(differences(runs).items())[:8]
     ]
-    for name, counts in {"env steps": [run.env_steps for run in runs], "updates": [run.updates for run in runs]}.items():
+    own = [run for run in runs if not run.learner] or runs
+    for name, counts in {"env steps": [run.env_steps for run in runs], "updates": [run.updates for run in own]}.items():
         if max(counts) > 1.01 * min(counts):
             notes.append(f"The runs had unequal numbers of {name}: from {min(counts):,} to {max(counts):,}.")
     if any(len(run.steps) == 1 for run in runs):
         notes.append("Not every run was evaluated on the way (eval.every=0), so only its end is compared.")
-    few = min(sum(run.curriculum == name for run in runs) for name in {run.curriculum for run in runs})
+    few = min(sum(run.curriculum == name for run in own) for name in {run.curriculum for run in own})
     if few < 4:
         count = f"{few} run{'s' * (few > 1)}"
         notes.append(f"A curriculum has only {count}: with fewer than 4 each, no two can be told apart at p < {LEVEL}.")
+    notes += [
+        f"{name} is another learner, shown for scale: no conclusion on curricula is drawn from it."
+        for name in dict.fromkeys(run.curriculum for run in runs if run.learner)
+    ]
     return notes

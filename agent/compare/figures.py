@@ -10,6 +10,7 @@ import numpy as np
 from agent.compare.comparison import Arm, Comparison, Pair
 from agent.compare.statistics import Floats, reached_share
 from agent.report.figures import COLOURS, Figure, draw, finish, style, thousands
+from agent.report.imagined import imagined_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,6 +133,12 @@ def success_figures(comparison: Comparison) -> list[Figure]:
         ticks = [thousands(step) for step in arm.steps]
         figures.append(_matrix(mean.T, len(ticks), comparison.tasks, alt, arm.name, ticks))
     return figures
+
+
+def imagined_figures(comparison: Comparison) -> list[Figure]:
+    """For each curriculum whose runs had their successes foretold, how reliably: all its runs together."""
+    found = [imagined_figure(np.sum(arm.halves, 0), arm.name, arm.halves) for arm in comparison.arms if arm.halves]
+    return [figure for figure in found if figure is not None]
 
 
 def _matrix(values: Floats, end: float, rows: Sequence[str], alt: str, title: str, ticks: Sequence[str] = ()) -> Figure:

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from agent.compare.comparison import LEVEL, Arm, Comparison, Estimate, Verdict
-from agent.compare.figures import band_figure, pairs_figure, probability_figures, reached_figure, success_figures
+from agent.compare.figures import (
+    band_figure,
+    imagined_figures,
+    pairs_figure,
+    probability_figures,
+    reached_figure,
+    success_figures,
+)
 from agent.report.figures import duration
 from agent.run_folder import write_text
 
@@ -52,6 +59,7 @@ def render(comparison: Comparison) -> str:
         pairs=pairs_figure(comparison),
         probabilities=probability_figures(comparison),
         successes=success_figures(comparison),
+        foretold=imagined_figures(comparison),
         costs=[_cost(arm) for arm in comparison.arms],
         runs=[_run(arm, i) for arm in comparison.arms for i in range(len(arm.runs))],
         shown=comparison.tasks[-MOST_TASKS:],
@@ -63,7 +71,7 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str]]:
     best = comparison.arms[0]
     figures = comparison.figures[best.name]
     return [
-        ("curricula", str(len(comparison.arms))),
+        ("curricula", str(sum(not arm.learner for arm in comparison.arms))),
         ("runs", str(len(comparison.runs))),
         ("env steps a run", f"{max(run.env_steps for run in comparison.runs):,}"),
         ("test tasks, of which never trained on", f"{len(comparison.tasks)}, {len(comparison.tasks) - len(comparison.trained)}"),

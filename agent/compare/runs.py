@@ -15,6 +15,7 @@ import yaml
 from agent.compare.statistics import Floats
 from agent.metrics_file import NAME as METRICS
 from agent.metrics_file import read_metrics
+from agent.report.imagined import tallied_halves
 from agent.run_folder import CONFIG
 
 SUMMARY = "summary.json"
@@ -42,6 +43,8 @@ class Run:
         wall_seconds: of training, without `evaluation_seconds`, those of evaluations on the way.
         episodes: training episodes of every task.
         settings: its config's keys, dotted.
+        halves: (2, bins, 4) how well imagined success foretold real success (`agent.report.imagined`); None where it was not.
+        learner: of a run of another learner than ours, shown for scale, its name; `curriculum` begins with it.
     """
 
     folder: Path
@@ -60,6 +63,8 @@ class Run:
     evaluation_seconds: float
     episodes: Mapping[str, int]
     settings: Mapping[str, Any]
+    halves: Floats | None = None
+    learner: str = ""
 
 
 class BrokenRunError(ValueError):
@@ -135,7 +140,7 @@ def load_run(folder: Path) -> Run:
         raise BrokenRunError(f"it cannot be read ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(config, dict) or not isinstance(summary, dict):
         raise BrokenRunError(f"its {CONFIG} and {SUMMARY} have to hold keys")
-    settings = dict(_leaves(config))
+    settings = dotted(config)
     tasks = {_name(task): row for task, row in _table(summary, "tasks").items()}
     if not tasks:
         raise BrokenRunError("it was not evaluated: the run is not finished")
@@ -144,13 +149,16 @@ def load_run(folder: Path) -> Run:
         raise BrokenRunError("tasks that it was trained on were not evaluated")
     episodes = {task: int(_number(row, "episodes")) for task, row in _table(summary, "training").items()}
     env_steps = int(_number(summary, "env_steps"))
+    sane = [{key: value for key, value in row.items() if 0 <= value < LARGEST} for row in rows if 0 <= row["env_steps"] < LARGEST]
     final = [_share(row, "success") for row in tasks.values()]
     steps, success = _curve(rows, [f"eval/success/{task}" for task in tasks], env_steps, final)
     lines = next(filter(len, (_lines(rows, [f"{prefix}{task}" for task in trained]) for prefix in PROBABILITY)), [])
     reached = _table(summary, "steps_to_threshold").get(trained[-1])
+    learner = _name(settings["learner"]) if "learner" in settings else ""
+    curriculum = _name(settings.get("curriculum.name"))
     return Run(
         folder,
-        _name(settings.get("curriculum.name")),
+        f"{learner} ({curriculum})" if learner else curriculum,
         int(_number(config, "seed")),
         trained,
         tuple(tasks),
@@ -165,6 +173,8 @@ def load_run(folder: Path) -> Run:
         _number({"evaluation_seconds": 0.0} | summary, "evaluation_seconds"),
         episodes,
         settings,
+        tallied_halves(sane, env_steps),
+        learner,
     )
 
 
@@ -172,7 +182,11 @@ PROBABILITY = ("train/probability/", "curriculum/p/")
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Settings beyond curriculum and seed in which the runs differ, and their values: where there are any, it is not fair."""
+    """Settings beyond curriculum and seed in which the runs differ, and their values: where there are any, it is not fair.
+
+    Other learners have settings of their own.
+    """
+    runs = [run for run in runs if not run.learner]
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     found = {}
     for key in keys:
@@ -180,6 +194,11 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
         if len(values) > 1 and not any(key == free or (free.endswith(".") and key.startswith(free)) for free in FREE):
             found[key] = values
     return found
+
+
+def dotted(config: Mapping[Any, Any]) -> dict[str, Any]:
+    """A config's keys, dotted, and their values."""
+    return dict(_leaves(config))
 
 
 def _labelled(runs: Sequence[Run]) -> list[Run]:

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from agent.compare.comparison import Comparison
+from agent.report.imagined import HALVES, Tally
 from agent.run_folder import write_text
 
 
 def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write `runs.csv` (a row a run), `curves.csv` (a row an evaluation and task) and `pairs.csv`; answers their paths."""
+    """Write `runs.csv` (a row a run), `curves.csv` (a row an evaluation and task), `pairs.csv` and, where imagination foretold
+    success, `imagined.csv` (a row a run, half and tenth); answers their paths."""
     tables = {"runs.csv": _runs(comparison), "curves.csv": _curves(comparison), "pairs.csv": _pairs(comparison)}
+    if any(arm.halves for arm in comparison.arms):
+        tables["imagined.csv"] = _imagined(comparison)
     for name, (head, rows) in tables.items():
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
@@ -64,6 +68,16 @@ def _curves(comparison: Comparison) -> Table:
 def _pairs(comparison: Comparison) -> Table:
     rows = [[p.left, p.right, p.improvement.value, p.improvement.low, p.improvement.high, p.p] for p in comparison.pairs]
     return ["better", "than", "probability_of_improvement", "low", "high", "permutation_p"], rows
+
+
+def _imagined(comparison: Comparison) -> Table:
+    rows = [
+        [run.curriculum, run.seed, half, *found, Tally(values).brier]
+        for run in comparison.runs if run.halves is not None
+        for half, values in zip(HALVES, run.halves, strict=True)
+        for found in Tally(values).bins
+    ]  # fmt: skip
+    return ["curriculum", "seed", "half", "foretold", "came", "episodes", "brier_of_the_half"], rows
 
 
 def _cell(value: Any) -> Any:

@@ -19,6 +19,7 @@ from agent.report.figures import (
     time_figure,
     validation_figure,
 )
+from agent.report.imagined import imagined_figure, tallied_halves
 from envs.errors import UserError
 
 DASH = "–"
@@ -79,10 +80,17 @@ def render(run: RunData) -> str:
         validation=validation_figure(run),
         curriculum=curriculum_figure(run) if len(run.tasks) > 1 else None,
         time=time_figure(run),
-        reliability=reliability_figures(run),
+        reliability=[*reliability_figures(run), *_imagined(run)],
         losses=_losses(run),
         pictures=run.pictures,
     )
+
+
+def _imagined(run: RunData) -> list[Figure]:
+    """How reliably imagination foretold success, where a curriculum goes by it."""
+    halves = tallied_halves(run.metrics, run.env_steps)
+    figure = None if halves is None else imagined_figure(halves, "Imagined success")
+    return [figure] if figure is not None else []
 
 
 def _subtitle(run: RunData) -> str:

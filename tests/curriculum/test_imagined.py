@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from curriculum import CurriculumConfig
@@ -26,6 +28,21 @@ def test_its_estimates_are_compared_with_what_came():
     metrics = scheduler.metrics()
     assert metrics["brier"] == pytest.approx((0.04 + 0.64) / 2) and metrics["bias"] == pytest.approx(0.3)
     assert metrics["imagined/easy"] == 0.8 and "imagined/hard" not in metrics
+
+
+def test_what_a_reliability_curve_takes_is_tallied_in_tenths_and_kept_over_a_resume():
+    """0.8 was foretold of easy, which succeeded once of two times, and 1.0 of middle, which did once."""
+    scheduler = ImaginedSuccess(TASKS, CurriculumConfig())
+    scheduler.observe({"easy": {"imagined_success": 0.8}, "middle": {"imagined_success": 1.0}})
+    scheduler.update(outcomes("easy", 1, 0) + outcomes("middle", 1) + outcomes("hard", 0))
+    resumed = ImaginedSuccess(TASKS, CurriculumConfig())
+    resumed.load_state_dict(json.loads(json.dumps(scheduler.state_dict())))
+    resumed.update(outcomes("middle", 0))
+    found = {name: value for name, value in resumed.metrics().items() if name.startswith("reliability/")}
+    eight = {"episodes": 2, "foretold": 1.6, "came": 1, "squared_error": 0.04 + 0.64}
+    nine = {"episodes": 2, "foretold": 2, "came": 1, "squared_error": 1}
+    expected = {f"reliability/0.8/{k}": v for k, v in eight.items()} | {f"reliability/0.9/{k}": v for k, v in nine.items()}
+    assert found == pytest.approx(expected)
 
 
 def test_reachability_tells_whether_the_worker_cannot_or_the_manager_does_not():

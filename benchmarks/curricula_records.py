@@ -1,0 +1,80 @@
+"""What a record of `benchmarks.curricula` keeps of a run, and the run for a comparison that is made of it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent.compare.runs import BrokenRunError, dotted, load_run
+from agent.compare.runs import Run as ComparedRun
+from benchmarks.store import Record
+from benchmarks.training import RunError
+
+LIKELY = 36  # evenly spaced log lines, at most, of which a record says how likely each task was to be played next
+
+
+def figures_of(folder: Path) -> dict[str, Any]:
+    """A run folder's figures as plain data: all that a comparison shows of it.
+
+    Raises:
+        RunError: the folder holds no finished run.
+    """
+    try:
+        run = load_run(folder)
+    except BrokenRunError as error:
+        raise RunError(f"its folder cannot be compared: {error}") from error
+    steps, likely = _thinned(run)
+    return {
+        "curriculum": run.curriculum,
+        "learner": run.learner,
+        "reached": None if run.reached is None else int(run.reached),
+        "env_steps": run.env_steps,
+        "updates": run.updates,
+        "wall_seconds": round(run.wall_seconds, 1),
+        "evaluation_seconds": round(run.evaluation_seconds, 1),
+        "episodes": dict(run.episodes),
+        "trained": list(run.trained),
+        "steps": [int(step) for step in run.steps],
+        "success": {task: np.round(run.success[:, i], 4).tolist() for i, task in enumerate(run.tasks)},
+        "probability_steps": steps,
+        "probability": {task: likely[:, i].tolist() for i, task in enumerate(run.trained)} if steps else {},
+        # How well imagined success foretold real success, in each half: episodes, foretold, came, squared error of every tenth.
+        "halves": None if run.halves is None else np.round(run.halves, 4).tolist(),
+    }
+
+
+def compared_run(record: Record) -> ComparedRun:
+    """The run of a record, as `agent.compare` takes it."""
+    figures = record["figures"]
+    trained, success, likely = figures["trained"], figures["success"], figures["probability"]
+    return ComparedRun(
+        Path(f"{record['variant']}_seed{record['seed']}"),
+        figures["curriculum"],
+        record["seed"],
+        tuple(trained),
+        tuple(success),
+        np.array(figures["steps"], float),
+        np.array(list(success.values()), float).T,
+        np.array(figures["probability_steps"], float),
+        np.array([likely[task] for task in trained], float).T if likely else np.zeros((0, len(trained))),
+        figures["reached"],
+        figures["env_steps"],
+        figures["updates"],
+        figures["wall_seconds"],
+        figures["evaluation_seconds"],
+        figures["episodes"],
+        dotted(record["config"]),
+        None if figures["halves"] is None else np.array(figures["halves"], float),
+        figures["learner"],
+    )
+
+
+def _thinned(run: ComparedRun) -> tuple[list[int], Any]:
+    """Env steps of at most `LIKELY` log lines, and the probability of each task there, (lines, tasks)."""
+    if not len(run.probability_steps):
+        return [], run.probability
+    ends = (np.arange(LIKELY) + 1) / LIKELY * run.env_steps
+    index = np.unique(np.maximum(np.searchsorted(run.probability_steps, ends, side="right") - 1, 0))
+    return [int(step) for step in run.probability_steps[index]], np.round(run.probability[index], 3)

@@ -1,0 +1,178 @@
+"""`benchmarks.curricula`: what runs in which order, what a record keeps, and the report that is made of records alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from agent.compare.comparison import compare
+from agent.compare.runs import load_run
+from agent.config import CompareConfig
+from benchmarks import curricula, curricula_report
+from benchmarks.curricula import BENCHMARK, PARTS, QUICK_REPORT, plan, summarise, under_protocol
+from benchmarks.curricula_records import compared_run, figures_of
+from benchmarks.curricula_report import conclusions
+from benchmarks.harness import Options, Run
+from benchmarks.store import Results
+from benchmarks.training import RunError, composed_config
+from envs.errors import UserError
+from tests.agent.compare_data import FAST, SLOW, write_run
+
+CONFIG = {"env": {"suite": "doorkey", "tasks": ["a"], "num_envs": 16}, "train": {"env_steps": 7}}
+
+
+@pytest.fixture
+def composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is composed, and PPO counts as installed."""
+    monkeypatch.setattr(curricula, "composed_config", lambda overrides: {"given": list(overrides), **CONFIG})
+    monkeypatch.setattr(curricula, "peer_config", lambda overrides, quick: None)
+    monkeypatch.setattr(curricula, "under_protocol", lambda config: curricula.PeerConfig())
+    monkeypatch.setattr(curricula_report, "chromium", lambda: None)
+    monkeypatch.setattr(curricula_report, "CompareConfig", lambda: CompareConfig(resamples=100))
+
+
+def options(*words: str) -> Options:
+    return BENCHMARK.parse(words)
+
+
+def planned(*words: str) -> list[Run]:
+    return plan(options(*words))
+
+
+def names(runs: list[Run]) -> list[tuple[str, int]]:
+    return [(run.variant, run.seed) for run in runs]
+
+
+def test_after_every_seed_there_is_a_whole_comparison(composed: None):
+    runs = names(planned())
+    whole = [f"{part}_{name}" for part, own in PARTS.items() for name in own.curricula]
+    assert [variant for variant, seed in runs if seed == 1] == whole == [variant for variant, _ in runs[: len(whole)]]
+    assert [seed for _, seed in runs] == sorted(seed for _, seed in runs)
+    counts = {part: sum(variant == f"{part}_uniform" for variant, _ in runs) for part in PARTS}
+    assert counts == {"doorkey": 5, "director": 5, "box": 3}
+    assert len([name for name in PARTS["doorkey"].curricula if name != "ppo"]) >= 6
+
+
+def test_parts_curricula_and_seeds_can_be_chosen(composed: None):
+    assert names(planned("--only", "box", "--curricula", "adr", "uniform", "--seeds", "4", "5")) == [
+        ("box_uniform", 4), ("box_adr", 4), ("box_uniform", 5), ("box_adr", 5),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="no part"):
+        planned("--only", "box", "--curricula", "sequential")
+
+
+def test_all_of_a_part_differ_in_the_curriculum_alone_and_ppo_gets_its_own_words(composed: None):
+    runs = {run.variant: run for run in planned("--seeds", "1", "model=s", "peer.gamma=0.98")}
+    given = {name: runs[name].config["given"] for name in ("doorkey_uniform", "doorkey_sequential", "box_adr")}
+    assert given["doorkey_uniform"][-2:] == ["model=s", "curriculum=uniform"]
+    assert given["doorkey_uniform"][:-1] == given["doorkey_sequential"][:-1]
+    assert given["box_adr"][0] == "experiment=compare_curricula" and "env=obstacles" in given["box_adr"]
+    assert runs["doorkey_ppo"].config["gamma"] == 0.98
+
+
+def test_ppo_keeps_to_the_protocol():
+    config = composed_config([*curricula.PROTOCOL, "env=doorkey"])
+    peer = under_protocol(config)
+    assert (peer.tasks, peer.eval_also) == (("DoorKey-5x5", "DoorKey-6x6", "DoorKey-8x8"), ("DoorKey-16x16",))
+    assert (peer.max_env_steps, peer.stop_at_mastery, peer.threshold) == (45_000, False, 0.9)
+    assert (peer.eval_every, peer.eval_every_episodes, peer.eval_episodes) == (2_500, 20, 100)
+    assert (peer.eval_seed, peer.eval_envs, peer.eval_max_steps, peer.split) == (0, 16, 640, "test")
+
+
+FORETOLD = {"curriculum/reliability/0.8/episodes": 4.0, "curriculum/reliability/0.8/foretold": 3.4}
+FORETOLD |= {"curriculum/reliability/0.8/came": 3.0, "curriculum/reliability/0.8/squared_error": 1.0}
+
+
+def record(folder: Path, curriculum: str, seed: int, fast: bool, **keys: Any) -> dict[str, Any]:
+    """Of a run folder that is gone afterwards, as the harness would make it."""
+    run = write_run(folder / f"{curriculum}{seed}", curriculum, seed, FAST if fast else SLOW, **keys)
+    if curriculum == "imagined_success":
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        rows[0] |= FORETOLD
+        rows[-1] |= {key: 2 * value for key, value in FORETOLD.items()}
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figures = {"part": "doorkey", **figures_of(run)}
+    return {"variant": f"doorkey_{curriculum}", "seed": seed, "error": None, "config": {"a": {"b": 1}}, "figures": figures}
+
+
+def test_a_record_holds_all_that_a_comparison_shows_of_a_run(tmp_path: Path):
+    run = load_run(write_run(tmp_path / "run", "fast", 3, FAST, reached=250))
+    kept = {"variant": "v", "seed": 3, "config": {"a": {"b": 1}}, "figures": json.loads(json.dumps(figures_of(run.folder)))}
+    again = compared_run(kept)
+    for name in ("curriculum", "seed", "trained", "tasks", "reached", "env_steps", "updates", "wall_seconds", "episodes"):
+        assert getattr(again, name) == getattr(run, name), name
+    assert again.steps.tolist() == run.steps.tolist() and again.success.tolist() == run.success.tolist()
+    assert again.probability.tolist() == run.probability.tolist() and again.settings == {"a.b": 1}
+    assert str(again.folder) == "v_seed3", "no path of the machine it ran on"
+    (run.folder / "summary.json").unlink()
+    with pytest.raises(RunError, match=r"no summary\.json"):
+        figures_of(run.folder)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Four seeds of uniform, of a better curriculum, and of another learner."""
+    folder = tmp_path_factory.mktemp("records")
+    return [
+        made
+        for seed in range(1, 5)
+        for made in (
+            record(folder, "uniform", seed, fast=False),
+            record(folder, "imagined_success", seed, fast=True, reached=250),
+            record(folder, "sequential", seed, fast=True, learner="PPO"),
+        )
+    ]
+
+
+def test_the_report_says_what_the_numbers_carry(composed: None, records: list[dict[str, Any]], tmp_path: Path):
+    failed = {"variant": "doorkey_adr", "seed": 9, "error": "it broke", "figures": None}
+    result = summarise(Options(arguments={"out": tmp_path}), [*records, failed])
+    json.dumps(result, allow_nan=False)
+    part = result["parts"]["doorkey"]
+    assert list(part["curricula"]) == ["imagined_success", "uniform", "PPO (sequential)"], "the best first, other learners last"
+    assert part["against_baseline"]["imagined_success"] == {
+        "value": 1,
+        "low": 1,
+        "high": 1,
+        "p": pytest.approx(2 / 70),
+        "apart": True,
+    }
+    assert "PPO (sequential)" not in part["against_baseline"]
+    assert part["conclusions"][0] == "With 4 runs each, 1 of 1 can be told apart from uniform: imagined_success (better)."
+    # 0.85 was foretold of four episodes in each half, of which three succeeded: 0.75 x 0.25 by foretelling the share.
+    assert part["curricula"]["imagined_success"]["brier"] == [{"brier": 0.25, "uninformed": 0.1875, "episodes": 16}] * 2
+    assert "0.250 in the first half (0.188 by always" in " ".join(part["conclusions"])
+    text = (tmp_path / "README.md").read_text()
+    assert "| imagined_success | 4 | 0.50 (0.50 to 0.50) |" in text and str(tmp_path) not in text
+    for name in ("comparison.html", "runs.csv", "curves.csv", "pairs.csv", "imagined.csv", "mastered.svg", "imagined.svg"):
+        assert (tmp_path / "doorkey" / name).stat().st_size > 100
+    page = (tmp_path / "doorkey" / "comparison.html").read_text()
+    assert "Did imagination foretell it?" in page and "first half: 0.85 came as 0.75 (16)" in page
+    assert "PPO (sequential) is another learner, shown for scale" in page and "differ in more than" not in page
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(BENCHMARK.show(result))
+    assert "doorkey_adr seed 9 failed: it broke" in console.export_text()
+
+
+def test_few_runs_are_said_to_show_nothing(records: list[dict[str, Any]]):
+    few = [compared_run(one) for one in records if one["seed"] <= 3]
+    said = conclusions(compare(few, CompareConfig(resamples=100), np.random.default_rng(0)))
+    assert said[:2] == [
+        "With 3 runs each, none of 1 can be told apart from uniform.",
+        "So few runs could not have shown a difference: the smallest p that they can give, corrected, is 0.1.",
+    ]
+
+
+def test_a_report_alone_runs_nothing_that_is_not_on_record(composed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (first, *_) = planned("--only", "box", "--seeds", "1")
+    Results(tmp_path, "curricula").add(
+        {"variant": first.variant, "seed": 1, "config": dict(first.config), "error": None, "overrides": []}
+    )
+    monkeypatch.setattr(curricula, "Results", lambda folder, name: Results(tmp_path, name))
+    assert names(planned("--only", "box", "--report")) == [("box_uniform", 1)]
+    assert QUICK_REPORT.is_relative_to(curricula_report.ROOT / "runs"), "a quick run leaves docs alone"
