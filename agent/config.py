@@ -72,6 +72,9 @@ class ActingConfig:
     ahead: int = 8  # steps of all environments that actors may be ahead of the learner
     device: str = "cpu"
     threads: int = 1  # torch threads of each actor
+    backend: str = "processes"  # processes | ray: of this machine, or of a Ray cluster's machines
+    address: str | None = None  # of a Ray cluster; None: one is started here
+    gpus: float = 0.0  # that each of Ray's actors asks for
 
 
 @dataclass

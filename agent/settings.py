@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.acting.cluster import check_installed
 from agent.config import RunConfig
 from agent.dream.job import check_dream
 from agent.evaluation import check_evaluation
@@ -62,8 +63,27 @@ def check_acting(config: RunConfig) -> None:
     for key, count in counts.items():
         if count < 1:
             raise UserError(f"{key}={count} is too few: give 1 or more")
-    if acting.mode == "async" and gathers_by_step(config):
+    if acting.backend not in ("processes", "ray"):
+        raise UserError(f"acting.backend={acting.backend} is unknown; choose processes or ray")
+    if acting.mode == "sync":
+        return
+    if gathers_by_step(config):
         raise UserError("acting=async hands out whole weights, which sharding.gather=step never has: give gather=rollout")
+    if acting.backend == "processes":
+        for key, value in {"acting.address": acting.address, "acting.gpus": acting.gpus}.items():
+            if value:
+                raise UserError(f"{key}={value} is for actors of a Ray cluster: give acting.backend=ray, or leave it out")
+        return
+    if acting.address is not None and "://" in acting.address:
+        raise UserError(
+            f"acting.address={acting.address} is reached through a proxy, and the learner has to be on a machine of the cluster: "
+            "run ray start --address there, and give acting.address=auto"
+        )
+    if acting.gpus < 0 or (acting.gpus == 0 and acting.device != "cpu"):
+        raise UserError(
+            f"acting.gpus={acting.gpus:g} has to be above 0 with acting.device={acting.device}: Ray shows an actor no other"
+        )
+    check_installed()
 
 
 def gathers_by_step(config: RunConfig) -> bool:

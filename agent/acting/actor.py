@@ -1,18 +1,17 @@
-"""An actor: a process that steps its share of the environments with the newest weights there are."""
+"""An actor: it steps its share of the environments with the newest weights there are."""
 
 from __future__ import annotations
 
-import signal
 import traceback
 from collections import deque
+from collections.abc import Generator
 from dataclasses import replace
-from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
 
-from agent.acting.messages import Began, Failed, Fault, Grant, Observations, Orders, Played
-from agent.acting.weights import SharedWeights
+from agent.acting.messages import Began, Failed, Fault, Grant, Message, Observations, Orders, Played
+from agent.acting.transport import Weights
 from agent.agent import Agent
 from agent.build import choose_device
 from agent.config import RunConfig
@@ -23,27 +22,6 @@ from envs.tasks import Task
 from hierarchy import make_hierarchy
 from hierarchy.planner import make_planner
 from world_model.model import WorldModel
-
-
-def run_actor(orders: Orders, connection: Connection, weights: SharedWeights) -> None:
-    """Play until the learner hangs up. It alone is told to stop by signals; without it there is nobody to play for."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    try:
-        Actor(orders, connection, weights).play()
-    except (EOFError, ConnectionError):
-        return
-    except UserError as error:
-        _tell(connection, Failed(str(error), user=True))
-    except Exception:
-        _tell(connection, Failed(traceback.format_exc(), user=False))
-
-
-def _tell(connection: Connection, failed: Failed) -> None:
-    try:
-        connection.send(failed)
-    except ConnectionError:
-        return
 
 
 def acting_agent(config: RunConfig, spec: EnvSpec) -> Agent:
@@ -74,36 +52,56 @@ class Relay(FaultLedger):
 
 
 class Actor:
-    """Steps its environments as far ahead of the learner as it has been granted steps, and on the tasks that it was given."""
+    """Steps its environments as far ahead of the learner as it has been granted steps, and on the tasks that it was given.
 
-    def __init__(self, orders: Orders, connection: Connection, weights: SharedWeights) -> None:
-        config = orders.config
-        torch.set_num_threads(config.acting.threads)
-        torch.manual_seed(orders.seed)
-        self.orders, self.connection, self.weights = orders, connection, weights
+    It knows nothing of what carries its messages: whoever runs it passes on what `play` yields, and gives it what the learner
+    says by `grant`. It wants the main thread of its process, in which alone environments can be held to `env.step_seconds`.
+    """
+
+    def __init__(self, orders: Orders, weights: Weights) -> None:
+        self.orders, self.weights = orders, weights
         self.number = orders.rows[1] - orders.rows[0]
-        self.envs = orders.envs(self.number, config.env.vectorization)
-        self.envs.faults = self.faults = Relay(orders.rows[0])
-        self.agent = acting_agent(config, self.envs.spec)
-        self.state = self.agent.initial_state(self.number)
         self.first = np.ones(self.number, bool)
         self.obs: Observations = {}
         self.tasks: deque[Task] = deque(orders.tasks)
-        self.granted = config.acting.ahead
+        self.granted = orders.ahead
         self.steps = orders.steps
 
-    def play(self) -> None:
-        """Until the connection is closed."""
-        try:
-            began = self._begin()
-            self.connection.send(began)
-            while True:
-                self.connection.send(self._step())
-        finally:
-            self.envs.close()
+    def grant(self, grant: Grant) -> None:
+        """Hear what the learner has said."""
+        self.granted += 1
+        self.tasks.extend(grant.tasks)
 
-    def _step(self) -> Played:
-        self._listen(steps=1)
+    def play(self) -> Generator[Message | None, None, None]:
+        """What it says: the episodes it begins with, then each step; None where it can only go on once it is granted more.
+
+        It ends with `Failed`, else never: close it.
+        """
+        try:
+            self._build()
+            try:
+                yield (yield from self._begin())
+                while True:
+                    yield (yield from self._step())
+            finally:
+                self.envs.close()
+        except UserError as error:
+            yield Failed(str(error), user=True)
+        except Exception:
+            yield Failed(traceback.format_exc(), user=False)
+
+    def _build(self) -> None:
+        config = self.orders.config
+        torch.set_num_threads(config.acting.threads)
+        torch.manual_seed(self.orders.seed)
+        self.envs = self.orders.envs(self.number, config.env.vectorization)
+        self.envs.faults = self.faults = Relay(self.orders.rows[0])
+        self.agent = acting_agent(config, self.envs.spec)
+        self.state = self.agent.initial_state(self.number)
+
+    def _step(self) -> Generator[None, None, Played]:
+        while self.granted < 1:
+            yield None
         self.granted -= 1
         config = self.orders.config
         self.weights.take(self.agent)
@@ -113,25 +111,19 @@ class Actor:
         result = self.envs.step(action)
         self.steps += self.orders.per_step
         self.obs, self.first = result.obs, result.terminated | result.truncated
-        return Played(self.weights.version, action, log_prob, result, self._begin(), self.faults.pop())
+        began = yield from self._begin()
+        return Played(self.weights.version, action, log_prob, result, began, self.faults.pop())
 
-    def _begin(self) -> Began:
+    def _begin(self) -> Generator[None, None, Began]:
         """Begin episodes where the last ones ended."""
         which = np.flatnonzero(self.first).tolist()
         if not which:
             return Began([], [], {})
-        self._listen(tasks=len(which))
+        while len(self.tasks) < len(which):
+            yield None
         tasks: list[Task | None] = [None] * self.number
         begun = [self.tasks.popleft() for _ in which]
         for i, task in zip(which, begun, strict=True):
             tasks[i] = task
         self.obs = self.envs.reset(tasks, self.first)
         return Began(which, begun, {key: value[which] for key, value in self.obs.items()})
-
-    def _listen(self, steps: int = 0, tasks: int = 0) -> None:
-        """Hear what the learner has said; wait while there are fewer steps granted, or tasks given, than are needed."""
-        while self.granted < steps or len(self.tasks) < tasks or self.connection.poll():
-            grant = self.connection.recv()
-            assert isinstance(grant, Grant)
-            self.granted += 1
-            self.tasks.extend(grant.tasks)

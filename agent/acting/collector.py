@@ -10,8 +10,9 @@ import numpy as np
 
 from agent.acting.messages import Began, Grant, Observations, Orders, Played
 from agent.acting.pool import Seat
-from agent.acting.weights import SharedWeights
-from agent.agent import AgentState
+from agent.acting.processes import Processes
+from agent.acting.transport import Transport
+from agent.agent import Agent, AgentState
 from agent.collector import Collector
 from agent.config import RunConfig
 from agent.metrics import Averager
@@ -36,7 +37,7 @@ class AsyncCollector(Collector):
     def __init__(self, config: RunConfig, updates: Callable[[], int], *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.config, self.updates = config, updates
-        self.weights: SharedWeights | None = None
+        self.transport: Transport | None = None
         self.seats: list[Seat] = []
         self._given: list[deque[Task]] = []  # by seat: tasks that are yet to begin, as its actor knows them
         self._figures = Averager()
@@ -48,8 +49,8 @@ class AsyncCollector(Collector):
         self.playing = [Task("")] * number
         chosen = self.curriculum.sample(2 * number, self.rng)
         rows = np.array_split(np.arange(number), self.config.acting.actors)
-        self.weights = SharedWeights(self.agent)
-        self.seats = [Seat(i, slice(int(own[0]), int(own[-1]) + 1), self.weights) for i, own in enumerate(rows)]
+        transport = self.transport = make_transport(self.config, self.agent)
+        self.seats = [Seat(i, slice(int(own[0]), int(own[-1]) + 1), transport) for i, own in enumerate(rows)]
         self._given = [deque([*chosen[seat.rows], *chosen[number:][seat.rows]]) for seat in self.seats]
 
     def resume(
@@ -108,8 +109,8 @@ class AsyncCollector(Collector):
 
     def _launch(self) -> None:
         """Start the actors, all at once, and wait for their first observations."""
-        assert self.weights is not None
-        self.weights.publish(self.agent, self.updates())
+        assert self.transport is not None
+        self.transport.publish(self.agent, self.updates())
         for seat in self.seats:
             seat.start(self._orders(seat))
         number = self.envs.num_envs
@@ -145,12 +146,13 @@ class AsyncCollector(Collector):
             self.steps,
             self.envs.num_envs,
             int(seed[0]),
+            self.config.acting.ahead,
         )
 
     def learned(self) -> None:
         """Publish the weights after every `acting.publish_every` updates."""
-        if self.weights is not None and self.updates() % self.config.acting.publish_every == 0:
-            self.weights.publish(self.agent, self.updates())
+        if self.transport is not None and self.updates() % self.config.acting.publish_every == 0:
+            self.transport.publish(self.agent, self.updates())
 
     def metrics(self) -> dict[str, float]:
         """How many updates old the weights were by the time that their actions came to be learned from: mean and most."""
@@ -167,6 +169,21 @@ class AsyncCollector(Collector):
             seat.hang_up()
         for seat in self.seats:
             seat.end()
+        if self.transport is not None:
+            self.transport.close()
+
+
+def make_transport(config: RunConfig, agent: Agent) -> Transport:
+    """What `acting.backend` names; its packages are imported only then.
+
+    Raises:
+        UserError: it has no room for the weights, or the Ray cluster does not answer or is too small.
+    """
+    if config.acting.backend == "ray":
+        from agent.acting.cluster import RayTransport
+
+        return RayTransport(config.acting, agent)
+    return Processes(agent)
 
 
 def _together(parts: Sequence[StepResult]) -> StepResult:

@@ -26,6 +26,7 @@ class Orders:
         steps: env steps of the whole run so far.
         per_step: env steps of the whole run that one step of its environments goes along with.
         seed: of its random numbers.
+        ahead: steps that it may take before it is granted one.
     """
 
     config: RunConfig
@@ -35,6 +36,7 @@ class Orders:
     steps: int
     per_step: int
     seed: int
+    ahead: int
 
 
 class Grant(NamedTuple):
@@ -83,3 +85,6 @@ class Failed(NamedTuple):
 
     words: str
     user: bool
+
+
+Message = Began | Played | Failed  # what an actor says

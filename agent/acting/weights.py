@@ -32,6 +32,28 @@ class Place:
         return buffer[self.start : self.start + size].view(self.dtype).view(self.shape)
 
 
+class Layout:
+    """Where all weights and tables of an agent lie in one buffer of `size` bytes."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._places: dict[str, Place] = {}
+        self.size = 0
+        for name, tensor in agent_state(agent).items():
+            self._places[name] = Place(self.size, tuple(tensor.shape), tensor.dtype)
+            self.size += -(-tensor.numel() * tensor.element_size() // ALIGN) * ALIGN
+
+    def write(self, agent: Agent, buffer: Tensor) -> None:
+        """Copy the agent's weights to a buffer, uint8 (size,)."""
+        for name, tensor in agent_state(agent).items():
+            self._places[name].view(buffer).copy_(tensor)
+
+    def read(self, buffer: Tensor, agent: Agent) -> None:
+        """Copy weights from a buffer to an agent of the same specs and config."""
+        state = {name: place.view(buffer) for name, place in self._places.items()}
+        agent.model.load_state_dict(_below(state, "model."))
+        agent.hierarchy.load_state_dict(_below(state, "hierarchy."))
+
+
 class SharedWeights:
     """All weights and tables of an agent, and after how many updates they were written.
 
@@ -40,13 +62,9 @@ class SharedWeights:
     """
 
     def __init__(self, agent: Agent) -> None:
-        self._places: dict[str, Place] = {}
-        end = 0
-        for name, tensor in agent_state(agent).items():
-            self._places[name] = Place(end, tuple(tensor.shape), tensor.dtype)
-            end += -(-tensor.numel() * tensor.element_size() // ALIGN) * ALIGN
-        check_room(end)
-        self._buffer = torch.zeros(end, dtype=torch.uint8).share_memory_()
+        self._layout = Layout(agent)
+        check_room(self._layout.size)
+        self._buffer = torch.zeros(self._layout.size, dtype=torch.uint8).share_memory_()
         self._clock = torch.zeros(2, dtype=torch.int64).share_memory_()  # writes begun and ended, updates
         self._read = 0  # the count of writes at the last read of this process
         self.version = 0  # updates of what this process has read last
@@ -54,8 +72,7 @@ class SharedWeights:
     def publish(self, agent: Agent, updates: int) -> None:
         """Write the agent's weights, for all to read."""
         self._clock[0] += 1
-        for name, tensor in agent_state(agent).items():
-            self._places[name].view(self._buffer).copy_(tensor)
+        self._layout.write(agent, self._buffer)
         self._clock[1] = updates
         self._clock[0] += 1
 
@@ -67,9 +84,7 @@ class SharedWeights:
         found, version = self._buffer.clone(), int(self._clock[1])
         if int(self._clock[0]) != before:
             return False
-        state = {name: place.view(found) for name, place in self._places.items()}
-        agent.model.load_state_dict(_below(state, "model."))
-        agent.hierarchy.load_state_dict(_below(state, "hierarchy."))
+        self._layout.read(found, agent)
         self._read, self.version = before, version
         return True
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+import secrets
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +29,11 @@ from envs.faults import FaultError
 from tests.agent.tiny import DOORKEY, LINE, play, tiny_config
 from world_model.config import ShardingConfig
 
+HAS_RAY = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="needs the extra `cluster`")
+BACKENDS = ["processes", pytest.param("ray", marks=needs_ray)]
+KILLED = {"processes": "exit code -9", "ray": "its worker process has died"}
+
 
 def async_config(**acting: object) -> RunConfig:
     config = tiny_config(LINE)
@@ -39,13 +46,23 @@ def actors(trainer: Trainer) -> list[int]:
     return [seat.pid for seat in trainer.collector.seats if seat.pid is not None]
 
 
-@pytest.fixture(scope="module")
-def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+@pytest.fixture(scope="module", autouse=True)
+def token() -> Iterator[None]:
+    """The secret of the Ray clusters that are started here, which Ray would else keep in the home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        yield
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def trainer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
     """A run with two actors, of four environments, that has learned for a while."""
-    trainer = Trainer(async_config(actors=2), tmp_path_factory.mktemp("run"))
-    play(trainer, 160)
-    yield trainer
-    trainer.collector.close()
+    trainer = Trainer(async_config(actors=2, backend=request.param), tmp_path_factory.mktemp("run"))
+    try:
+        play(trainer, 160)
+        yield trainer
+    finally:
+        trainer.collector.close()
 
 
 def test_steps_updates_and_episodes_are_those_of_a_run_that_acts_by_itself(trainer: Trainer):
@@ -71,7 +88,8 @@ def test_an_actor_that_is_killed_is_replaced_and_its_episodes_are_given_up(train
         play(trainer, steps + 48)
     after = actors(trainer)
     assert after[0] == before[0] and after[1] != before[1]
-    assert "actor 1 died (exit code -9): another one takes its place, and its 2 episodes under way are given up" in caplog.text
+    how = KILLED[trainer.config.acting.backend]
+    assert f"actor 1 died ({how}): another one takes its place, and its 2 episodes under way are given up" in caplog.text
     assert trainer.env_steps == steps + 48 and trainer.replay.episodes > episodes
     assert trainer.collector.metrics()["acting/actors_replaced"] == 1
 
@@ -118,6 +136,11 @@ def test_an_environment_that_breaks_down_in_an_actor_ends_the_run_in_a_sentence(
         ({"actors": 5}, "give from 1 to 4"),
         ({"ahead": 0}, "acting.ahead=0"),
         ({"publish_every": 0}, "acting.publish_every=0"),
+        ({"mode": "async", "backend": "threads"}, "acting.backend=threads is unknown; choose processes or ray"),
+        ({"mode": "async", "address": "auto"}, "acting.address=auto is for actors of a Ray cluster: give acting.backend=ray"),
+        ({"mode": "async", "gpus": 1.0}, r"acting.gpus=1.0 is for actors of a Ray cluster"),
+        ({"mode": "async", "backend": "ray", "address": "ray://a:10001"}, "give acting.address=auto"),
+        ({"mode": "async", "backend": "ray", "device": "cuda"}, "acting.gpus=0 has to be above 0 with acting.device=cuda"),
     ],
 )
 def test_ways_of_acting_that_make_no_sense_are_refused(keys: dict[str, object], said: str):
@@ -125,6 +148,12 @@ def test_ways_of_acting_that_make_no_sense_are_refused(keys: dict[str, object], 
     config.acting = ActingConfig(**keys)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=said):
         check_acting(config)
+
+
+@pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
+def test_actors_of_a_cluster_are_refused_without_ray():
+    with pytest.raises(UserError, match=r'acting.backend=ray needs the package ray: pip install -e "\.\[cluster\]"'):
+        check_acting(async_config(backend="ray"))
 
 
 def test_actors_are_refused_weights_that_no_process_holds_whole():
