@@ -1,6 +1,6 @@
 """Several processes against one, by ZeRO stage: the same losses, memory as predicted, and a task mastered.
 
-    python -m benchmarks.sharding [--only losses|memory|doorkey] [--quick] [overrides...]
+    python -m benchmarks.sharding [--only losses|memory|doorkey|tensor_parallel] [--quick] [overrides...]
 
 losses: two processes on the CPU share out recorded batches of DoorKey; `max_loss_difference` is the largest difference between
 the mean of their losses and the loss of one process (plain PyTorch), as a share of it, over all updates. The bar is 1e-4: both
@@ -11,6 +11,9 @@ clipped before that, differ by more than 1e-2 within a few updates.
 memory: bytes of weights, gradients and optimiser states that each of two and of four processes really holds between a backward
 pass and its step, for a model of about 100 M parameters; `memory_error_percent` is the worst of them against what
 `world_model.memory.predict` says, which `job=plan` prints.
+
+tensor_parallel: both again, stage `tp2`, under ZeRO-1 with `sharding.tensor_parallel=2`: two processes, which share the decoder,
+and four, which are two groups that do.
 
 doorkey: two processes under stage 3 with environments of their own master DoorKey-6x6 under the default curriculum.
 """
@@ -57,7 +60,7 @@ def launcher(processes: int) -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", choices=("losses", "memory", "doorkey"), help="one part")
+    parser.add_argument("--only", choices=("losses", "memory", "doorkey", "tensor_parallel"), help="one part")
 
 
 def measure(given: dict[str, Any], processes: int, context: Context) -> dict[str, Any]:
@@ -72,6 +75,12 @@ def measure(given: dict[str, Any], processes: int, context: Context) -> dict[str
     return found
 
 
+def compared(alone: Sequence[float], together: Sequence[float]) -> dict[str, Any]:
+    """The losses of several processes beside those of one."""
+    worst = max(abs(one - two) / abs(one) for one, two in zip(alone, together, strict=True))
+    return {"max_loss_difference": worst, "last_losses": [alone[-1], together[-1]]}
+
+
 def losses_run(overrides: Sequence[str], updates: int, seed: int) -> Run:
     """The losses of one process, then those of two under every stage."""
     config = composed_config([*SETTING, *overrides])
@@ -84,8 +93,7 @@ def losses_run(overrides: Sequence[str], updates: int, seed: int) -> Run:
         stages = {}
         for stage in STAGES:
             together = measure({**given, "stage": stage}, 2, context)["loss"]
-            worst = max(abs(one - two) / abs(one) for one, two in zip(alone, together, strict=True))
-            stages[str(stage)] = {"max_loss_difference": worst, "last_losses": [alone[-1], together[-1]]}
+            stages[str(stage)] = compared(alone, together)
         reached = all(figures["max_loss_difference"] <= BARS["max_loss_difference"] for figures in stages.values())
         return {"stages": stages, "reached": reached or None}
 
@@ -112,6 +120,33 @@ def memory_run(overrides: Sequence[str], stages: Sequence[int], worlds: Sequence
     return Run("memory", seed, measurement, execute, threads=1)
 
 
+def tensor_parallel_run(small: Sequence[str], large: Sequence[str], worlds: Sequence[int], updates: int, seed: int) -> Run:
+    """Losses of a model as it is `small`, and memory as it is `large`, where groups of two processes share the decoder."""
+    configs = [composed_config([*SETTING, *overrides]) for overrides in (small, large)]
+    keys = {"stage": 1, "tensor_parallel": 2, "persistence": PERSISTENCE, "seed": seed}
+    measurement = {"configs": configs, "updates": updates, "worlds": list(worlds), **keys}
+
+    def execute(context: Context) -> dict[str, Any]:
+        given = {
+            "part": "losses",
+            "config": configs[0],
+            "updates": updates,
+            "batches": str(context.folder / "batches.pt"),
+            **keys,
+        }
+        alone = measure({**given, "stage": None}, 1, context)["loss"]
+        losses = {str(n): compared(alone, measure(given, n, context)["loss"]) for n in worlds}
+        memory = {str(n): measure({"part": "memory", "config": configs[1], **keys}, n, context) for n in worlds}
+        worst = {
+            "max_loss_difference": max(case["max_loss_difference"] for case in losses.values()),
+            "memory_error_percent": max(case["error_percent"] for case in memory.values()),
+        }
+        reached = all(worst[name] <= bar for name, bar in BARS.items())
+        return {"stages": {"tp2": {**worst, "losses": losses, "processes": memory}}, "reached": reached or None}
+
+    return Run("tensor_parallel", seed, measurement, execute, threads=1)
+
+
 def doorkey_run(overrides: Sequence[str], seed: int) -> Run:
     """Two processes learn DoorKey-5x5, then 6x6; it is reached with the steps at which the latter is mastered."""
     config = composed_config([*RUN, *overrides])
@@ -127,10 +162,13 @@ def doorkey_run(overrides: Sequence[str], seed: int) -> Run:
 def plan(options: Options) -> list[Run]:
     own, quick = list(options.overrides), options.quick
     # In a hurry a small model does: what is held follows the same arithmetic.
-    large = ["model=xs"] if quick else list(LARGE)
+    large, worlds = (["model=xs"], WORLDS[:1]) if quick else (list(LARGE), WORLDS)
     parts: dict[str, Callable[[int], Run]] = {
         "losses": lambda seed: losses_run(["model=debug", *own] if quick else own, QUICK_UPDATES if quick else UPDATES, seed),
-        "memory": lambda seed: memory_run([*large, *own], STAGES, WORLDS[:1] if quick else WORLDS, seed),
+        "memory": lambda seed: memory_run([*large, *own], STAGES, worlds, seed),
+        "tensor_parallel": lambda seed: tensor_parallel_run(
+            ["model=debug", *own] if quick else own, [*large, *own], worlds, QUICK_UPDATES if quick else UPDATES, seed
+        ),
         "doorkey": lambda seed: doorkey_run([*QUICK_RUN, *own] if quick else own, seed),
     }
     only = options.arguments.get("only")

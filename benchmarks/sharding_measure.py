@@ -25,7 +25,7 @@ from envs.spaces.actions import no_actions
 from hierarchy import make_hierarchy
 from world_model.config import ShardingConfig
 from world_model.engines import Engine, make_engine
-from world_model.memory import TrainingMemory, predict
+from world_model.memory import TrainingMemory, predict, split_parameters
 from world_model.model import Sequences, WorldModel
 
 DEVICE = torch.device("cpu")
@@ -99,7 +99,8 @@ def losses(given: dict[str, Any], config: RunConfig) -> dict[str, Any]:
         torch.save([{f.name: getattr(batch, f.name) for f in fields(batch)} for batch in batches], path)
     batches = [Sequences(**batch) for batch in torch.load(path, weights_only=True)]
     spec = infer_spec(config.env, make_task_space(config.env))
-    engine = engine_of(config, spec, given["stage"], **({} if given["stage"] is None else {"persistence": given["persistence"]}))
+    keys = {key: given[key] for key in ("persistence", "tensor_parallel") if key in given and given["stage"] is not None}
+    engine = engine_of(config, spec, given["stage"], **keys)
     found = []
     for batch in batches:
         output, _ = engine.train_step(share(batch, rank, size))
@@ -140,15 +141,17 @@ def held(engine: Any) -> dict[str, int]:
 def memory(given: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     """Bytes held by the process that holds most beside those predicted, and the largest error of a part in percent."""
     _, size = rank_and_size()
-    stage = given["stage"]
+    stage, ranks = given["stage"], given.get("tensor_parallel", 1)
     spec = infer_spec(config.env, make_task_space(config.env))
-    engine: Any = engine_of(config, spec, stage, gather="step")  # the copy that acts is no training state
-    sizes = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in engine._parameters]
+    engine: Any = engine_of(config, spec, stage, gather="step", tensor_parallel=ranks)  # the copy that acts is no training state
+    split = split_parameters(engine.model)
+    shares = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in engine._parameters]
+    sizes = [share * ranks if shared else share for share, shared in zip(shares, split, strict=True)]
     batch = random_batch(engine.model)
     engine.train_step(batch)  # the optimiser's states are made at the first step
     loss, _ = engine.engine(batch)
     engine.engine.backward(loss)
-    expected: TrainingMemory = predict(sizes, stage, size, gather="step")
+    expected: TrainingMemory = predict(sizes, stage, size, gather="step", ranks=ranks, split=split)
     most = torch.tensor(list(held(engine).values()), dtype=torch.int64)
     torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
     found = dict(zip(PARTS, most.tolist(), strict=True))
@@ -174,7 +177,8 @@ def random_batch(model: WorldModel) -> Sequences:
 
 
 def main() -> None:
-    """Measure as the only argument says: `part`, `config`, `seed`, `stage`, `answer` (a path), and what the part needs."""
+    """Measure as the only argument says: `part`, `config`, `seed`, `stage`, `answer` (a path), `tensor_parallel`, and what
+    the part needs."""
     torch.set_num_threads(1)
     given = json.loads(sys.argv[1])
     config = run_config(given["config"], given["seed"])

@@ -85,4 +85,4 @@ class ShardingConfig:
     persistence: int = 100_000  # stage 3: matrices of up to so many numbers stay whole on every process
     gather: str = "rollout"  # stage 3: rollout | step, how acting and imagination come by whole weights
     offload: str = "none"  # none | optimizer | all: what is kept in the CPU's memory
-    tensor_parallel: int = 1  # processes that share each matrix product
+    tensor_parallel: int = 1  # processes that share each matrix product of the decoder in training; 1: none

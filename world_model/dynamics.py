@@ -28,7 +28,7 @@ class Dynamics(nn.Module):
         decoder_config = Qwen3Config(
             vocab_size=1,
             hidden_size=config.width,
-            intermediate_size=int(config.width * config.mlp_ratio),
+            intermediate_size=mlp_width(config),
             num_hidden_layers=config.layers,
             num_attention_heads=config.heads,
             num_key_value_heads=config.heads,
@@ -60,6 +60,11 @@ class Dynamics(nn.Module):
         return self.decoder(
             inputs_embeds=tokens, attention_mask=masks, position_ids=positions, past_key_values=cache, use_cache=False
         ).last_hidden_state
+
+
+def mlp_width(config: ModelConfig) -> int:
+    """Of the decoder."""
+    return int(config.width * config.mlp_ratio)
 
 
 class KeyValueCache:

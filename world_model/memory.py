@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from torch import nn
+
+from world_model.splitting import split_dimensions
 
 FLOAT = 4  # bytes: weights, gradients and optimiser states are float32
 LARGEST_BUCKET = 1 << 25  # gradients that DeepSpeed reduces at once; stage 3 keeps room for so many
@@ -21,7 +23,7 @@ class TrainingMemory:
         gradients: after they were averaged over the processes.
         optimizer: AdamW's two moments, and under ZeRO 1 to 3 the copy of its own share that each process steps on.
         buckets: where gradients are put together to be averaged.
-        copy: the whole copy that acts and imagines (stage 3 with `gather=rollout`).
+        copy: of the weights that are not whole, for acting and imagination (stage 3 with `gather=rollout`, tensor parallelism).
         offloaded: of parameters and optimizer, what is in the CPU's memory in place of the accelerator's.
     """
 
@@ -45,6 +47,8 @@ def predict(
     persistence: int = 100_000,
     gather: str = "rollout",
     offload: str = "none",
+    ranks: int = 1,
+    split: Sequence[bool] = (),
 ) -> TrainingMemory:
     """Memory of a world model's training state on each process (Rajbhandari et al. 2020, with AdamW in float32).
 
@@ -53,6 +57,8 @@ def predict(
         stage: of ZeRO, 0 to 3; None for `sharding=local`.
         processes: over which it is sharded.
         persistence, gather, offload: as in the `sharding` config group.
+        ranks: that share each matrix product of the decoder, `sharding.tensor_parallel`, at stages 0 to 2.
+        split: which of `sizes` they share out (`split_parameters`).
 
     Padding of shards to equal lengths is left out: it is a few numbers a parameter. So is what a pass gathers for a moment.
 
@@ -61,6 +67,10 @@ def predict(
     """
     if stage not in (None, 0, 1, 2, 3) or processes < 1:
         raise ValueError(f"there is no stage {stage} on {processes} processes")
+    if ranks > 1:
+        own = [size // ranks if shared else size for size, shared in zip(sizes, split, strict=True)]
+        found = predict(own, stage, processes // ranks, offload=offload)
+        return replace(found, copy=FLOAT * sum(size for size, shared in zip(sizes, split, strict=True) if shared))
     whole = FLOAT * sum(sizes)
     if not stage:
         return TrainingMemory(whole, whole, 2 * whole)
@@ -98,3 +108,9 @@ def _most_gradients(sizes: Sequence[int], processes: int) -> int:
 def parameter_sizes(model: nn.Module) -> list[int]:
     """Numbers in each parameter of a model that is trained."""
     return [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
+
+
+def split_parameters(model: nn.Module) -> list[bool]:
+    """Of the same parameters of a world model, whether tensor parallelism splits them."""
+    names = split_dimensions(model)
+    return [name in names for name, parameter in model.named_parameters() if parameter.requires_grad]

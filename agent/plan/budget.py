@@ -78,14 +78,18 @@ def share_of_batch(config: RunConfig, ranks: int) -> int:
 
 
 def budgets(config: RunConfig, traces: Mapping[int, Trace]) -> list[Budget]:
-    """One for every number of ranks of `traces` and every stage; each rank steps `env.num_envs` environments of its own."""
+    """One for every number of ranks of `traces` and every stage that `sharding.tensor_parallel` goes with; each rank steps
+    `env.num_envs` environments of its own."""
     keys = config.sharding
     answer = []
     for ranks, found in traces.items():
         imagination, acting = imagination_bytes(config, found), acting_bytes(config, found)
-        activations = found.activations + 2 * found.maps * found.batch * config.train.length  # maps one by one, then stacked
-        for stage in STAGES:
-            own = predict(found.sizes, stage, ranks, keys.persistence, keys.gather, keys.offload)
+        together = found.batch * keys.tensor_parallel  # sequences of a training pass
+        activations = found.activations + 2 * found.maps * together * config.train.length  # maps one by one, then stacked
+        for stage in STAGES if keys.tensor_parallel == 1 else STAGES[:3]:
+            own = predict(
+                found.sizes, stage, ranks, keys.persistence, keys.gather, keys.offload, keys.tensor_parallel, found.split
+            )
             answer.append(Budget(stage, ranks, own, found.frozen, found.policy, activations, imagination, acting))
     return answer
 

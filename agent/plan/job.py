@@ -20,7 +20,7 @@ from agent.settings import check_settings
 from envs import make_envs, make_task_space
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
-from world_model.engines import check_sharding
+from world_model.engines import check_partitioning, check_sharding
 
 MIB, GIB = 1 << 20, 1 << 30
 PARTS = ("weights", "gradi-\nents", "opti-\nmizer", "buckets", "policy", "activa-\ntions", "imagi-\nnation", "acting")
@@ -34,7 +34,7 @@ def plan_run(config: RunConfig, folder: Path) -> float:
     """
     check_plan(config)
     spec = env_spec(config)
-    shares = {ranks: share_of_batch(config, ranks) for ranks in config.plan.world_sizes}
+    shares = {ranks: share_of_batch(config, ranks) for ranks in world_sizes(config)}
     found = {one.batch: one for one in trace(config, spec, sorted({*shares.values()}))}
     table = budgets(config, {ranks: found[batch] for ranks, batch in shares.items()})
     parameters = sum(next(iter(found.values())).sizes)
@@ -56,11 +56,22 @@ def check_plan(config: RunConfig) -> None:
         UserError: says what.
     """
     check_settings(config)
-    check_sharding(replace(config.sharding, engine="deepspeed", stage=3))
+    ranks = config.sharding.tensor_parallel
+    check_sharding(replace(config.sharding, engine="deepspeed", stage=3, tensor_parallel=min(ranks, 1)))
+    check_partitioning(replace(config.sharding, engine="deepspeed", stage=0), config.model)
     if not config.plan.world_sizes or min(config.plan.world_sizes) < 1:
         raise UserError(f"plan.world_sizes={config.plan.world_sizes} names no number of processes: give [1, 8], say")
+    if not world_sizes(config):
+        raise UserError(
+            f"plan.world_sizes={config.plan.world_sizes} has no multiple of sharding.tensor_parallel={ranks}: give [{ranks}], say"
+        )
     if not config.plan.memory_gib > 0:
         raise UserError(f"plan.memory_gib={config.plan.memory_gib} has to be above 0: it is the memory of one GPU in GiB")
+
+
+def world_sizes(config: RunConfig) -> list[int]:
+    """The numbers of processes to plan for: those that groups of tensor parallelism go into."""
+    return [ranks for ranks in config.plan.world_sizes if ranks % config.sharding.tensor_parallel == 0]
 
 
 def env_spec(config: RunConfig) -> EnvSpec:
@@ -97,10 +108,11 @@ def answer(config: RunConfig, spec: EnvSpec, parameters: int, table: Sequence[Bu
 
 def show(config: RunConfig, spec: EnvSpec, parameters: int, table: Sequence[Budget], best: Budget | None) -> None:
     """The plan as a table for people."""
-    memory = f"plan.memory_gib={config.plan.memory_gib:g}"
+    memory, groups = f"plan.memory_gib={config.plan.memory_gib:g}", config.sharding.tensor_parallel
     print_line(
         f"World model: {parameters:,} parameters; an update of {config.train.batch} x {config.train.length} steps "
         "is shared out over the ranks"
+        + (f", of which {groups} share the decoder (sharding.tensor_parallel)" if groups > 1 else "")
     )
     unit, name = (GIB, "GiB") if max(budget.total for budget in table) >= 4 * GIB else (MIB, "MiB")
     caption = f"fits: into {memory}" + (", without what is offloaded" if config.sharding.offload != "none" else "")

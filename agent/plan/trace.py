@@ -23,8 +23,9 @@ from envs.spaces.specs import EnvSpec
 from hierarchy import make_hierarchy
 from hierarchy.base import Hierarchy, Learning
 from world_model.imagination import ImaginationEnv
-from world_model.memory import parameter_sizes
-from world_model.model import Sequences, WorldModel
+from world_model.memory import parameter_sizes, split_parameters
+from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.splitting import keep_share
 from world_model.starts import choose_starts
 from world_model.symbols import SymbolTable
 
@@ -36,9 +37,10 @@ class Trace:
     Attributes:
         batch: sequences of that update.
         sizes: elements of every trained parameter of the world model.
+        split: whether tensor parallelism splits it.
         frozen: bytes of its other parameters and its buffers, whole on every rank.
         policy: bytes of the policy's parameters, their gradients and Adam's moments.
-        activations: bytes that the world model's pass keeps for its backward pass.
+        activations: bytes that the world model's pass keeps for its backward pass, with tensor parallelism on its group's batch.
         policy_activations: bytes that a minibatch of the policy keeps for its backward pass.
         cache_element: bytes of one number of a cache of keys and values in imagination.
         maps: bytes of the maps of a state's grids.
@@ -48,6 +50,7 @@ class Trace:
 
     batch: int
     sizes: tuple[int, ...]
+    split: tuple[bool, ...]
     frozen: int
     policy: int
     activations: int
@@ -73,7 +76,12 @@ def trace(config: RunConfig, spec: EnvSpec, batches: Sequence[int], shapes_only:
             if isinstance(module, SymbolTable):
                 module.count.fill_(module.size)
         imagined = StillImagination if shapes_only else ImaginationEnv
-        return [_trace(config, model, hierarchy, batch, imagined) for batch in batches]
+        found = [_trace(config, model, hierarchy, batch, imagined) for batch in batches]
+        ranks = config.sharding.tensor_parallel
+        if ranks > 1:
+            keep_share(model, ranks)
+            found = [replace(x, activations=_pass(model, ranks * x.batch, config.train.length)[2]) for x in found]
+        return found
 
 
 class StillImagination(ImaginationEnv):
@@ -84,9 +92,7 @@ class StillImagination(ImaginationEnv):
 
 
 def _trace(config: RunConfig, model: WorldModel, hierarchy: Hierarchy, batch: int, imagined: type[ImaginationEnv]) -> Trace:
-    sequences, count = _blank(model, batch, config.train.length), SavedBytes(model)
-    with count.watch():
-        output = model(sequences)
+    sequences, output, activations = _pass(model, batch, config.train.length)
     starts = choose_starts(output, sequences, config.hierarchy.starts)
     real = real_trajectory(model, output, sequences, torch.zeros(sequences.reward.shape))
     imagination = imagined(model, config.hierarchy.horizon, starts.step.numel())
@@ -96,15 +102,24 @@ def _trace(config: RunConfig, model: WorldModel, hierarchy: Hierarchy, batch: in
     return Trace(
         batch=batch,
         sizes=tuple(parameter_sizes(model)),
+        split=tuple(split_parameters(model)),
         frozen=nbytes(rest),
         policy=nbytes([*hierarchy.parameters(), *hierarchy.buffers()]) + 3 * nbytes(acting),
-        activations=count.total,
+        activations=activations,
         policy_activations=policy_activations,
         cache_element=output.context.keys[0].element_size(),
         maps=sum(nbytes([x[0, 0] for x in (m.seen, m.pose)]) for m in output.context.maps.values()),
         groups=model.latents.groups,
         view=model.view_width,
     )
+
+
+def _pass(model: WorldModel, batch: int, length: int) -> tuple[Sequences, ModelOutput, int]:
+    """A training pass over so many sequences, and the bytes that it keeps."""
+    sequences, count = _blank(model, batch, length), SavedBytes(model)
+    with count.watch():
+        output: ModelOutput = model(sequences)
+    return sequences, output, count.total
 
 
 class SavedBytes:

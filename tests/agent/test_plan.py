@@ -21,7 +21,7 @@ from tests.test_configs import composed
 from world_model.memory import TrainingMemory
 
 SIZES = dict(frozen=8, policy=100, activations=5000, policy_activations=7, cache_element=4, maps=11, groups=3, view=32)
-FOUND = Trace(4, (1000, 24), **SIZES)
+FOUND = Trace(4, (1000, 24), (True, False), **SIZES)
 
 
 def test_imagination_and_acting_by_hand():
@@ -76,7 +76,7 @@ def test_on_shapes_no_memory_is_taken():
     assert type(nn.Linear(2, 2).weight.data) is torch.Tensor
 
 
-@pytest.mark.parametrize("given", [["model=debug", "hierarchy=director"], ["model=xs"], ["model=s"],
+@pytest.mark.parametrize("given", [["model=debug", "hierarchy=director"], ["model=xs", "sharding.tensor_parallel=2"], ["model=s"],
                                    ["model=debug", "experiment=pendulum", "model.precision=bf16"]], ids=",".join)  # fmt: skip
 def test_traced_bytes_are_those_that_autograd_keeps(given: list[str]):
     config = composed(*given)
@@ -100,6 +100,20 @@ def test_a_plan_is_a_table_and_one_json_object_and_leaves_no_run(tmp_path: Path,
     assert data["smallest"] == {"stage": 0, "ranks": 1, "total": total} and data["rows"][0]["total"] == total
     assert data["replay"] == 4000 * (147 + 8 + 96 + 35), "grid, direction, mission, the rest"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_with_tensor_parallelism_is_of_whole_groups_and_shares_out_the_decoder(tmp_path: Path):
+    config = tiny_config(DOORKEY)
+    config.sharding.tensor_parallel = 2
+    planned(config, tmp_path, world_sizes=[1, 2, 4], json=str(tmp_path / "plan.json"))
+    rows = json.loads((tmp_path / "plan.json").read_text())["rows"]
+    assert [(row["ranks"], row["stage"]) for row in rows] == [(n, stage) for n in (2, 4) for stage in range(3)]
+    planned(tiny_config(DOORKEY), tmp_path, world_sizes=[2], json=str(tmp_path / "whole.json"))
+    whole = json.loads((tmp_path / "whole.json").read_text())["rows"][0]
+    assert rows[0]["copy"] == 2 * (whole["parameters"] - rows[0]["parameters"]), "the decoder's matrices"
+    assert rows[0]["optimizer"] == 2 * rows[0]["parameters"] and rows[0]["activations"] > whole["activations"]
+    with pytest.raises(UserError, match="has no multiple of sharding"):
+        planned(config, tmp_path, world_sizes=[1, 3])
 
 
 def test_a_plan_that_fits_nowhere_says_so_and_json_alone_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -22,9 +22,10 @@ def record(variant: str, figures: dict[str, Any] | None, error: str | None = Non
 def test_every_part_is_planned_once_or_one_alone():
     pytest.importorskip("minigrid", reason="needs the suites extra")
     runs = sharding.plan(Options(seeds=(1,), arguments={"only": None}))
-    assert [run.variant for run in runs] == ["losses", "memory", "doorkey"]
+    assert [run.variant for run in runs] == ["losses", "memory", "tensor_parallel", "doorkey"]
     assert runs[0].config["updates"] == 50 and runs[1].config["worlds"] == [2, 4] and runs[1].config["stages"] == [0, 1, 2, 3]
-    own = runs[2].config
+    assert runs[2].config["worlds"] == [2, 4], "one group of two that share the decoder, and two groups"
+    own = runs[3].config
     assert own["sharding"]["stage"] == 3 and own["curriculum"] == composed_config([])["curriculum"], "the default curriculum"
     assert [run.variant for run in sharding.plan(Options(seeds=(1, 2), arguments={"only": "losses"}))] == ["losses"] * 2
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
-from world_model.config import ShardingConfig
+from world_model.config import AugmentConfig, ShardingConfig
 from world_model.engines import Engine, make_engine
 from world_model.model import Sequences, WorldModel
 
@@ -28,12 +28,15 @@ PERSISTENCE = 100  # most matrices of the tiny model are larger, its biases smal
 
 
 def new_engine(name: str, seed: int = 0, pretrained: dict[str, Any] | None = None, model: dict[str, Any] | None = None) -> Engine:
-    """`name` is `local` or `deepspeed:STAGE`, with `:GATHER` and `:OFFLOAD` behind it; `pretrained` as in the config."""
+    """`name` is `local` or `deepspeed:STAGE`, with `:GATHER`, `:OFFLOAD` and `:TENSOR_PARALLEL` behind it; `pretrained` as in the
+    config."""
     kind, _, stage = name.partition(":")
     torch.manual_seed(seed)
-    config = tiny_config(grad_clip=GRAD_CLIP, weight_decay=0.1, pretrained=pretrained or {}, **(model or {}))
-    stage, gather, offload, *_ = [*stage.split(":"), "", "", ""]
-    sharding = ShardingConfig(kind, int(stage or 0), PERSISTENCE, gather or "rollout", offload or "none")
+    changes = dict(model or {})
+    augment = AugmentConfig(cell_dropout=changes.pop("cell_dropout", 0.0))
+    config = tiny_config(grad_clip=GRAD_CLIP, weight_decay=0.1, pretrained=pretrained or {}, augment=augment, **changes)
+    stage, gather, offload, ranks, *_ = [*stage.split(":"), "", "", "", ""]
+    sharding = ShardingConfig(kind, int(stage or 0), PERSISTENCE, gather or "rollout", offload or "none", int(ranks or 1))
     return make_engine(sharding, lambda: WorldModel(SPEC, config), torch.device("cpu"))
 
 
@@ -48,7 +51,8 @@ def rows(batch: Sequences, rank: int, processes: int) -> Sequences:
 def train(
     engine: Engine, first: int = 0, end: int = UPDATES, saved: dict[str, Any] | None = None, rank: int = 0, processes: int = 1
 ) -> dict[str, Any]:
-    """Updates `first` to `end` - 1, from `saved` on where it is given: losses, gradient norms, and the state after them."""
+    """Updates `first` to `end` - 1, from `saved` on where it is given: losses, gradient norms, what the last pass answered, and
+    the state after them. Each process draws other random numbers."""
     model = engine.inference_copy()
     # Every run sees all batches first: symbol tables and running means are then the same in each.
     batches = [random_sequences(model, 4, 12, ENDS, seed=n) for n in range(UPDATES)]
@@ -56,11 +60,15 @@ def train(
         engine.load_weights(saved["weights"])
         engine.load_optimizer_state(saved["optimizer"])
     found: dict[str, Any] = {"loss": [], "grad_norm": []}
-    torch.manual_seed(0)  # models may draw
-    for batch in batches[first:end]:
-        output, metrics = engine.train_step(rows(batch, rank, processes))
+    torch.manual_seed(rank)  # models may draw
+    for n, batch in enumerate(batches[first:end], first):
+        output, metrics = engine.train_step(rows(batch, rank, processes), norms=n == end - 1)
         found["loss"].append(output.loss.item())
-        found["grad_norm"].append(metrics["grad_norm"])
+        found["grad_norm"].append(metrics.pop("grad_norm"))
+    found["norms"], context = metrics, output.context
+    found["pass"] = {"z": output.z, "h": output.h, "keys": torch.stack(context.keys, 1), "values": torch.stack(context.values, 1)}
+    found["pass"] |= {f"recalled/{key}": x for key, x in context.recalled.items()}
+    found["pass"] |= {f"maps/{key}": state.seen for key, state in context.maps.items()}
     found["weights"] = {name: value.clone() for name, value in engine.weights().items()}
     found["optimizer"] = engine.optimizer_state()
     return found

@@ -23,7 +23,7 @@ from tests.world_model.conftest import SPEC, tiny_config
 from tests.world_model.engine_run import GRAD_CLIP, UPDATES, new_engine, train
 from tests.world_model.tiny_encoders import save_text_encoder
 from world_model.config import ShardingConfig
-from world_model.engines import make_engine
+from world_model.engines import check_partitioning, make_engine
 from world_model.model import WorldModel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,26 +88,63 @@ def test_an_encoder_with_a_learning_rate_of_its_own_is_trained_and_resumed_alike
     assert_same(resumed, expected, UPDATES - 2)
 
 
-def test_two_processes_with_half_a_batch_each_take_the_updates_of_one_and_one_resumes_theirs(tmp_path: Path):
-    expected = train(new_engine("local"))
-    saved = tmp_path / "local.pt"
-    torch.save(train(new_engine("local"), end=2), saved)
-    runs: list[dict[str, Any]] = [
-        {"engine": "deepspeed:1"},
-        {"engine": "deepspeed:2", "first": 2, "saved": str(saved)},
-        {"engine": "deepspeed:3"},
-        {"engine": "deepspeed:3:step", "first": 2, "saved": str(saved)},
-        {"engine": "deepspeed:1", "end": 2},
-        {"engine": "deepspeed:3:step", "end": 2},
-    ]
-    ranks = trainings(tmp_path, runs, LAUNCHER)
+PAIRED: list[dict[str, Any]] = [
+    {"engine": "deepspeed:1"},
+    {"engine": "deepspeed:2", "first": 2},
+    {"engine": "deepspeed:3"},
+    {"engine": "deepspeed:3:step", "first": 2},
+    {"engine": "deepspeed:1", "end": 2},
+    {"engine": "deepspeed:3:step", "end": 2},
+    # From here on with tensor parallelism, which DeepSpeed keeps for the rest of a process.
+    {"engine": "deepspeed:0:::2"},
+    {"engine": "deepspeed:0:::2", "first": 2},
+    {"engine": "deepspeed:2::optimizer:2", "first": 2},
+    {"engine": "deepspeed:1:::2", "end": 2},
+    {"engine": "deepspeed:1:::2", "model": {"shared_groups": 2, "cell_dropout": 0.3}},
+]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    """What one process finds."""
+    return train(new_engine("local"))
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What two processes found: of each rank an entry for every one of `PAIRED`. Those that begin later go on from one."""
+    folder = tmp_path_factory.mktemp("paired")
+    torch.save(train(new_engine("local"), end=2), folder / "local.pt")
+    saved = {"saved": str(folder / "local.pt")}
+    return trainings(folder, [run | (saved if "first" in run else {}) for run in PAIRED], LAUNCHER)
+
+
+def test_two_processes_with_half_a_batch_each_take_the_updates_of_one_and_one_resumes_theirs(
+    alone: dict[str, Any], ranks: list[Any]
+):
     assert len(ranks) == 2
     for run, updates in ((0, UPDATES), (1, UPDATES - 2), (2, UPDATES), (3, UPDATES - 2)):
         mean = [sum(losses) / 2 for losses in zip(*(rank[run]["loss"] for rank in ranks), strict=True)]
         assert ranks[1][run]["grad_norm"] == ranks[0][run]["grad_norm"]
-        assert_same(ranks[0][run] | {"loss": mean}, expected, updates)
+        assert_same(ranks[0][run] | {"loss": mean}, alone, updates)
     for run in (4, 5):
-        assert_same(train(new_engine("local", seed=1), first=2, saved=ranks[0][run]), expected, UPDATES - 2)
+        assert_same(train(new_engine("local", seed=1), first=2, saved=ranks[0][run]), alone, UPDATES - 2)
+
+
+def test_two_processes_that_share_the_decoder_take_the_updates_of_one_and_one_resumes_theirs(
+    alone: dict[str, Any], ranks: list[Any]
+):
+    for run, updates in ((6, UPDATES), (7, UPDATES - 2), (8, UPDATES - 2)):
+        for rank, found in enumerate(ranks):
+            state = {"optimizer": ranks[0][run]["optimizer"]}  # rank 0 alone is answered with all of it
+            assert_same(found[run] | state, alone, updates)
+            assert found[run]["norms"] == pytest.approx(alone["norms"], rel=1e-4)
+            for name, value in alone["pass"].items():  # of its own rows, with all heads: imagination goes on from there
+                torch.testing.assert_close(found[run]["pass"][name], value[rank::2], rtol=1e-4, atol=1e-5)
+    assert_same(train(new_engine("local", seed=1), first=2, saved=ranks[0][9]), alone, UPDATES - 2)
+    one, other = (rank[10] for rank in ranks)
+    assert one["loss"] == other["loss"], "both drew the same"
+    assert all(torch.equal(value, other["weights"][name]) for name, value in one["weights"].items())
 
 
 @pytest.mark.parametrize(
@@ -137,13 +174,32 @@ def test_an_environment_for_other_processes_is_refused_in_one_sentence(environme
         (ShardingConfig("deepspeed", 2, offload="all"), "give sharding=zero3, or sharding.offload=optimizer"),
         (ShardingConfig("deepspeed", 0, offload="optimizer"), "give sharding=zero1, zero2 or zero3"),
         (ShardingConfig("local", offload="optimizer"), "sharding.offload=optimizer is DeepSpeed's"),
-        (ShardingConfig("deepspeed", 1, tensor_parallel=2), "sharding.tensor_parallel=2 is not supported.*; give 1"),
+        (ShardingConfig("deepspeed", 1, tensor_parallel=0), "sharding.tensor_parallel=0 is too few: give 1 for none"),
+        (ShardingConfig("local", tensor_parallel=2), "sharding.tensor_parallel=2 is DeepSpeed's: give sharding=zero0 to zero2"),
+        (ShardingConfig("deepspeed", 3, tensor_parallel=2), "sharding.tensor_parallel=2 does not go with sharding=zero3.*zero2"),
+        (
+            ShardingConfig("deepspeed", 1, tensor_parallel=2),
+            "groups of 2 processes, which 1 do not make up: start a multiple of 2",
+        ),
         (ShardingConfig("horovod"), "sharding.engine 'horovod' is unknown; choose local or deepspeed"),
     ],
 )
 def test_settings_that_there_are_none_of_or_that_do_not_go_together_are_refused_by_name(sharding: ShardingConfig, sentence: str):
     with pytest.raises(UserError, match=sentence):
         make_engine(sharding, lambda: WorldModel(SPEC, tiny_config()), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"heads": 3, "width": 48}, "splits .* evenly: .* divides model.heads=3 and model.width . model.mlp_ratio = 96"),
+        ({"mlp_ratio": 1.03125}, "divides model.heads=2 and model.width . model.mlp_ratio = 33"),
+        ({"compile": "eager"}, "give sharding.tensor_parallel=1, or model.compile=null"),
+    ],
+)
+def test_decoders_that_cannot_be_split_are_refused_by_name(changes: dict[str, Any], sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        check_partitioning(ShardingConfig("deepspeed", 1, tensor_parallel=2), tiny_config(**changes))
 
 
 def test_several_processes_need_an_engine_for_them(monkeypatch: pytest.MonkeyPatch):

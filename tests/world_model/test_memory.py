@@ -32,6 +32,15 @@ def test_stage_three_shares_out_weights_but_for_small_parameters_and_the_copy():
     assert predict(SIZES, 3, processes=4, offload="all").offloaded == 4 * share
 
 
+def test_tensor_parallelism_halves_what_is_split_and_keeps_a_whole_copy_of_it():
+    split = [True, False]
+    own = 4 * (500 + 7)
+    assert predict(SIZES, 0, processes=2, ranks=2, split=split) == TrainingMemory(own, own, 2 * own, copy=4000)
+    share = 4 * (250 + 4)  # two groups of two: what is left is sharded over the groups
+    found = predict(SIZES, 1, processes=4, ranks=2, split=split, offload="optimizer")
+    assert found == TrainingMemory(own, own, 3 * share, copy=4000, offloaded=3 * share)
+
+
 def test_only_what_is_trained_counts_and_there_are_no_other_stages():
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1).requires_grad_(False))
     assert parameter_sizes(model) == [6, 2]

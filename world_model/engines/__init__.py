@@ -12,6 +12,7 @@ from world_model.engines.base import Engine
 from world_model.engines.joining import launched_processes
 from world_model.engines.local import LocalEngine
 from world_model.model import WorldModel
+from world_model.splitting import check_split
 
 STAGES = (0, 1, 2, 3)
 GATHER = ("rollout", "step")
@@ -31,6 +32,10 @@ def make_engine(config: ShardingConfig, build: Callable[[], WorldModel], device:
         from world_model.engines.partitioned import PartitionedEngine
 
         return PartitionedEngine(build, device, config)
+    if config.tensor_parallel > 1:
+        from world_model.engines.tensor_parallel import TensorParallelEngine
+
+        return TensorParallelEngine(build, device, config)
     from world_model.engines.deepspeed import DeepSpeedEngine
 
     return DeepSpeedEngine(build, device, config)
@@ -60,10 +65,31 @@ def check_sharding(config: ShardingConfig) -> None:
         raise UserError("sharding.offload=all moves partitioned weights: give sharding=zero3, or sharding.offload=optimizer")
     elif config.offload == "optimizer" and config.stage == 0:
         raise UserError("sharding.offload=optimizer needs sharded optimiser states: give sharding=zero1, zero2 or zero3")
-    if config.tensor_parallel != 1:
+    check_tensor_parallel(config)
+
+
+def check_tensor_parallel(config: ShardingConfig) -> None:
+    """Refuse numbers of ranks that cannot share the decoder.
+
+    Raises:
+        UserError: says why, and what to give in its place.
+    """
+    ranks, processes = config.tensor_parallel, launched_processes()
+    if ranks < 1:
+        raise UserError(f"sharding.tensor_parallel={ranks} is too few: give 1 for none, or how many processes share the decoder")
+    if ranks == 1:
+        return
+    if config.engine == "local":
+        raise UserError(f"sharding.tensor_parallel={ranks} is DeepSpeed's: give sharding=zero0 to zero2")
+    if config.stage == 3:
         raise UserError(
-            f"sharding.tensor_parallel={config.tensor_parallel} is not supported: DeepSpeed splits the layers of known models "
-            "between processes with one common batch, and here each brings its own; give 1, and sharding=zero3 for large models"
+            f"sharding.tensor_parallel={ranks} does not go with sharding=zero3, which shares out the same weights: give zero2, "
+            "or sharding.tensor_parallel=1"
+        )
+    if processes % ranks:
+        raise UserError(
+            f"sharding.tensor_parallel={ranks} needs groups of {ranks} processes, which {processes} do not make up: start a "
+            f"multiple of {ranks}, or give a divisor of {processes}"
         )
 
 
@@ -73,6 +99,13 @@ def check_partitioning(sharding: ShardingConfig, model: ModelConfig) -> None:
     Raises:
         UserError: which part of it, and what to give in its place.
     """
+    if sharding.tensor_parallel > 1:
+        check_split(model, sharding.tensor_parallel)
+        if model.compile is not None:
+            raise UserError(
+                "sharding.tensor_parallel splits modules that model.compile has compiled whole: give sharding.tensor_parallel=1, "
+                "or model.compile=null"
+            )
     if sharding.engine == "local" or sharding.stage < 3:
         return
     if model.pretrained:

@@ -55,11 +55,14 @@ class DeepSpeedEngine:
         self._sizes = [len(group["params"]) for group in self.optimizer.param_groups]
         # In the order of the states that are saved.
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        settings = deepspeed_settings(config, self.model.config, self._bucket())
+        settings = self._settings(config)
         self.engine, *_ = deepspeed.initialize(model=_LossFirst(self.model), optimizer=self.optimizer, config=settings)
 
     def _built(self, build: Callable[[], WorldModel], config: ShardingConfig) -> WorldModel:
         return build()
+
+    def _settings(self, config: ShardingConfig) -> dict[str, Any]:
+        return deepspeed_settings(config, self.model.config, self._bucket())
 
     def _bucket(self) -> int:
         """Gradients that are reduced at once. Stages 2 and 3 allocate so much, however small the model."""
@@ -70,11 +73,11 @@ class DeepSpeedEngine:
 
         From stage 1 on `norms` gathers the gradients: every process asks for them at the same update.
         """
-        loss, output = self.engine(together(batch))
+        loss, output = self._forward(together(batch))
         self.engine.backward(loss)
         of_parts = self._norms() if norms else {}
         if self.stage == 0:  # DeepSpeed keeps no norm here; the gradients are averaged by now
-            norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+            norm = self._total_norm()
             self.engine.step()
         else:
             self.engine.step()
@@ -82,16 +85,30 @@ class DeepSpeedEngine:
         average_running(self.model)
         return output, {"grad_norm": float(norm), **of_parts}
 
+    def _forward(self, batch: Sequences) -> tuple[Tensor, ModelOutput]:
+        found: tuple[Tensor, ModelOutput] = self.engine(batch)
+        return found
+
     def validate(self, batch: Sequences) -> ModelOutput:
-        return evaluate(self.model, batch)
+        return evaluate(self.inference_copy(), batch)
+
+    def _total_norm(self) -> Tensor:
+        """Of all gradients, at stage 0."""
+        return nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
 
     def _norms(self) -> dict[str, float]:
         """`grad_norm/PART` of every part, after averaging and before clipping."""
+        found = gradient_norms({part: [self._gradient(p) for p in own] for part, own in self.model.parts().items()})
+        return {f"grad_norm/{part}": norm.item() for part, norm in found.items()}
+
+    def _gradient(self, parameter: nn.Parameter) -> Tensor | None:
+        """Averaged, and gathered where gradients are sharded."""
+        if self.stage == 0:
+            return parameter.grad
         from deepspeed.utils import safe_get_full_grad
 
-        gradient = safe_get_full_grad if self.stage else (lambda parameter: parameter.grad)
-        found = gradient_norms({part: [gradient(p) for p in own] for part, own in self.model.parts().items()})
-        return {f"grad_norm/{part}": norm.item() for part, norm in found.items()}
+        gradient: Tensor | None = safe_get_full_grad(parameter)
+        return gradient
 
     def inference_copy(self) -> WorldModel:
         return self.model
@@ -111,8 +128,6 @@ class DeepSpeedEngine:
         """As `torch.optim.AdamW.state_dict` of an unsharded model: plain values and whole tensors, which only rank 0 keeps."""
         if self.stage == 0:
             return self.optimizer.state_dict()
-        from deepspeed.utils import safe_get_full_optimizer_state
-
         groups = self._groups()
         if not self.optimizer.state:  # nothing has been learned yet
             return {"state": {}, "param_groups": groups}
@@ -120,7 +135,7 @@ class DeepSpeedEngine:
         step = next(iter(self.optimizer.state.values()))["step"]
         states: dict[int, dict[str, Tensor]] = {}
         for index, parameter in enumerate(self._parameters):
-            moments = {name: safe_get_full_optimizer_state(parameter, name).cpu() for name in MOMENTS}
+            moments = {name: self._moment(parameter, name).cpu() for name in MOMENTS}
             if self.rank == 0:
                 states[index] = {"step": step.clone()} | moments
         return {"state": states, "param_groups": groups}
@@ -150,6 +165,12 @@ class DeepSpeedEngine:
 
         for parameters, shard in zip(self.engine.optimizer.bit16_groups, self._shards(), strict=True):
             lazy_init_hp_params_optimizer_state(parameters, shard, self.optimizer.state)
+
+    def _moment(self, parameter: nn.Parameter, name: str) -> Tensor:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        moment: Tensor = safe_get_full_optimizer_state(parameter, name)
+        return moment
 
     def _set_moment(self, parameter: nn.Parameter, value: Tensor, name: str) -> None:
         from deepspeed.utils import safe_set_full_optimizer_state

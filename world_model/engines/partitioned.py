@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from world_model.config import ShardingConfig
-from world_model.engines.base import evaluate
 from world_model.engines.deepspeed import PLAIN_LINEAR, DeepSpeedEngine, average_running, together
 from world_model.memory import LARGEST_BUCKET
 from world_model.model import ModelOutput, Sequences, WorldModel
@@ -69,9 +68,6 @@ class PartitionedEngine(DeepSpeedEngine):
         self._refresh()
         self._find_parameters()
         return output, {"grad_norm": float(self.engine.get_global_grad_norm()), **of_parts}
-
-    def validate(self, batch: Sequences) -> ModelOutput:
-        return evaluate(self.inference_copy(), batch)
 
     def inference_copy(self) -> WorldModel:
         return self.model if self.whole is None else self.whole
