@@ -65,7 +65,7 @@ def write_reports(records: Sequence[Record], parts: Sequence[str], folder: Path)
         page = write_page(comparison, here)
         write_tables(comparison, here)
         pictures = _pictures(comparison, here)
-        seen = _look(page, here / SCREENSHOT)
+        seen = _look(page, None if found else here / SCREENSHOT)  # one picture is enough, the pages are alike
         sections.append(_section(part, comparison, pictures, (here / SCREENSHOT).exists()))
         found[part] = _figures(comparison) | {"browser": seen}
     if sections:
@@ -196,12 +196,13 @@ def _pictures(comparison: Comparison, folder: Path) -> dict[str, Figure]:
     return found
 
 
-def _look(page: Path, picture: Path) -> dict[str, Any] | None:
-    """What Chromium makes of the page, and its screenshot; None where there is no Chromium."""
+def _look(page: Path, picture: Path | None) -> dict[str, Any] | None:
+    """What Chromium makes of the page, and its screenshot where one is wanted; None where there is no Chromium."""
     if chromium() is None:
         return None
     try:
-        screenshot(page, picture)
+        if picture is not None:
+            screenshot(page, picture)
         return look(page).as_data()
     except UserError as error:
         return {"error": str(error)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,8 @@ def draw(
         paint(canvas.add_subplot())
         file = io.BytesIO()
         canvas.savefig(file, format="svg", metadata={"Date": None})
-    return Figure("data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode("ascii"), alt, caption, title)
+    picture = re.sub(rb">\s+<", b"><", file.getvalue())  # a tenth less: nothing in it is text that has spaces at its ends
+    return Figure("data:image/svg+xml;base64," + base64.b64encode(picture).decode("ascii"), alt, caption, title)
 
 
 def success_figure(run: RunData) -> Figure | None:

@@ -10,6 +10,8 @@ import pytest
 from pytest import approx
 
 from agent.compare.runs import BrokenRunError, differences, find_folders, load_run, load_runs
+from agent.report.imagined import Tally, imagined_figure, tallied_halves
+from curriculum.imagined_success import TALLIES
 from tests.agent.compare_data import FAST, SLOW, TASKS, TRAINED, write_run, write_sweep
 
 
@@ -42,6 +44,43 @@ def test_a_run_without_evaluations_on_the_way_has_its_end_alone(tmp_path: Path):
     run = load_run(folder)
     assert run.steps.tolist() == [400] and run.success.tolist() == [[0.5, 0.5, 0]]
     assert run.probability.tolist() == [[1, 0]], "as runs logged it before"
+
+
+def test_what_was_foretold_is_told_apart_by_the_half_of_the_run_in_which_it_came(tmp_path: Path):
+    """Sums that only grow, logged at 100 to 400 of 400 env steps: what stands at 200 is the first half's."""
+    folder = write_run(tmp_path / "run", "imagined_success")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row, sums in zip(rows, [(2, 0.1, 0, 0.01), (4, 0.2, 1, 0.91), (4, 0.2, 1, 0.91), (10, 0.5, 1, 1.0)], strict=True):
+        row |= {f"curriculum/reliability/0.0/{name}": value for name, value in zip(TALLIES, sums, strict=True)}
+    rows[3] |= {f"curriculum/reliability/0.9/{name}": value for name, value in zip(TALLIES, (1, 1, 1, 0), strict=True)}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    halves = load_run(folder).halves
+    assert halves is not None and halves.shape == (2, 10, 4)
+    early, late = Tally(halves[0]), Tally(halves[1])
+    assert (early.episodes, early.brier, early.uninformed) == (4, approx(0.91 / 4), approx(0.25 * 0.75))
+    assert (late.episodes, late.brier) == (7, approx(0.09 / 7)) and late.bins == [(approx(0.05), 0, 6), (1, 1, 1)]
+    assert load_run(write_run(tmp_path / "other")).halves is None
+    figure = imagined_figure(halves, "title", [halves, halves])
+    assert figure is not None and "second half: 0.05 came as 0.00 (6), 1.00 came as 1.00 (1)" in figure.alt
+    assert "first half 0.23 (0.23 to 0.23 over 2 runs; 0.19 by always" in figure.caption
+
+
+def test_sums_that_are_none_are_cut_to_what_they_can_be(tmp_path: Path):
+    rows = [
+        {"env_steps": 100.0, "curriculum/reliability/0.5/came": 7.0},
+        {"env_steps": 400.0, "curriculum/reliability/0.5/x": 1.0},
+    ]
+    halves = tallied_halves(rows, 400)
+    assert halves is not None and not halves.any() and imagined_figure(halves, "title") is None
+    assert tallied_halves(rows[:0], 400) is None
+
+
+def test_another_learner_has_a_name_and_settings_of_its_own(tmp_path: Path):
+    write_run(tmp_path / "ours", "sequential")
+    write_run(tmp_path / "theirs", "sequential", learner="PPO", peer={"gamma": 0.99})
+    runs, notes = load_runs(find_folders([tmp_path])[0])
+    assert [(run.curriculum, run.learner) for run in runs] == [("sequential", ""), ("PPO (sequential)", "PPO")]
+    assert not notes and not differences(runs)
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {

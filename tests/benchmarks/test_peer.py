@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from agent.compare.runs import load_run
 from agent.metrics import SuccessTracker
 from benchmarks.peer_config import PeerConfig
 from benchmarks.peer_encoding import WORD_BUCKETS, Encoder, bag_of_words
@@ -21,6 +22,7 @@ from envs.vector import StepResult
 pytest.importorskip("stable_baselines3", reason="the peer needs the bench extra")
 
 from benchmarks.peer_env import CurriculumVecEnv
+from benchmarks.peer_training import train
 
 TASKS = make_task_space(EnvConfig(suite="doorkey", tasks=["DoorKey-5x5", "DoorKey-6x6", "DoorKey-8x8"]))
 VECTOR = EnvSpec((ModalitySpec("observation", "vector", (1,), "float32"),), ActionSpec("discrete", 2))
@@ -137,3 +139,16 @@ def test_overrides_of_the_peer_are_typed():
 def test_a_wrong_key_or_type_is_refused_by_name(override):
     with pytest.raises(UserError, match=override.partition("=")[0]):
         PeerConfig.parse([override])
+
+
+def test_a_run_under_the_protocol_of_curricula_is_evaluated_on_the_way_and_can_be_compared(tmp_path):
+    config = PeerConfig(
+        tasks=("DoorKey-5x5",), max_env_steps=128, stop_at_mastery=False, num_envs=8, n_steps=8, n_epochs=1, eval_every=56,
+        eval_every_episodes=1, eval_episodes=2, eval_also=("DoorKey-6x6",), eval_seed=0, eval_envs=2, eval_max_steps=3,
+    )  # fmt: skip
+    summary = train(config, 1, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert (run.curriculum, run.learner, run.seed) == ("PPO (sequential)", "PPO", 1)
+    assert (run.trained, run.tasks) == (("DoorKey-5x5",), ("DoorKey-5x5", "DoorKey-6x6"))
+    assert run.steps.tolist() == [56, 112, 128] and run.probability.tolist()[0] == [1.0]
+    assert summary["env_steps"] == 128 and summary["evaluation_seconds"] > 0
