@@ -53,7 +53,8 @@ def write_reports(records: Sequence[Record], parts: Sequence[str], folder: Path)
     Returns:
         `{part: its figures}`: the final JSON object's.
     """
-    sections, found = [], {}
+    sections: list[str] = []
+    found: dict[str, Any] = {}
     for part in parts:
         own = [record for record in records if record["figures"]["part"] == part]
         if not own:

@@ -143,8 +143,9 @@ def test_a_wrong_key_or_type_is_refused_by_name(override):
 
 def test_a_run_under_the_protocol_of_curricula_is_evaluated_on_the_way_and_can_be_compared(tmp_path):
     config = PeerConfig(
-        tasks=("DoorKey-5x5",), max_env_steps=128, stop_at_mastery=False, num_envs=8, n_steps=8, n_epochs=1, batch_size=64, eval_every=56,
-        eval_every_episodes=1, eval_episodes=2, eval_also=("DoorKey-6x6",), eval_seed=0, eval_envs=2, eval_max_steps=3,
+        tasks=("DoorKey-5x5",), max_env_steps=128, stop_at_mastery=False, num_envs=8, n_steps=8, n_epochs=1, batch_size=64,
+        eval_every=56, eval_every_episodes=1, eval_episodes=2, eval_also=("DoorKey-6x6",), eval_seed=0, eval_envs=2,
+        eval_max_steps=3,
     )  # fmt: skip
     summary = train(config, 1, tmp_path / "run")
     run = load_run(tmp_path / "run")
