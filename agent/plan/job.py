@@ -112,7 +112,7 @@ def show(config: RunConfig, spec: EnvSpec, parameters: int, table: Sequence[Budg
     print_line(
         f"World model: {parameters:,} parameters; an update of {config.train.batch} x {config.train.length} steps "
         "is shared out over the ranks"
-        + (f", of which {groups} share the decoder (sharding.tensor_parallel)" if groups > 1 else "")
+        + (f"; groups of {groups} share the decoder (sharding.tensor_parallel)" if groups > 1 else "")
     )
     unit, name = (GIB, "GiB") if max(budget.total for budget in table) >= 4 * GIB else (MIB, "MiB")
     caption = f"fits: into {memory}" + (", without what is offloaded" if config.sharding.offload != "none" else "")

@@ -77,9 +77,16 @@ def main(folder: Path) -> None:
     one = resumed(config_of(3, gather="step"), folder / "one", processes, resolve(folder / "one"))
     found["dealt"] = [len(one.replay), one.replay.episodes]
     found["of_one"] = go_on(one, FEW)
-    path = save(one, CheckpointStore(folder / "one" / "checkpoints"))
+    of_one = save(one, CheckpointStore(folder / "one" / "checkpoints"))
     found["stored"] = one.replay.episodes
-    found["dealt_again"] = resumed(config_of(3, gather="step"), folder / "one", processes, path).replay.episodes
+    found["dealt_again"] = resumed(config_of(3, gather="step"), folder / "one", processes, of_one).replay.episodes
+    config = config_of(1, tensor_parallel=2)  # the last: DeepSpeed keeps its groups for the rest of the process
+    shared = resumed(config, run, processes, path)
+    found["first_shared"] = go_on(shared, 1)
+    path = save(shared, CheckpointStore(folder / "shared" / "checkpoints"))
+    found["shared"] = go_on(shared, FEW)
+    torch.manual_seed(12345)
+    found["shared_resumed"] = go_on(resumed(config, run, processes, path), FEW)
     torch.save(found, folder / f"rank_{processes.rank}.pt")
     processes.leave()
 

@@ -77,6 +77,17 @@ def test_another_stage_goes_on_with_the_losses_of_the_one_that_saved(found: Any)
             assert there["model/total"] == pytest.approx(here["model/total"], rel=1e-5)  # sums in another order
 
 
+def test_two_that_share_the_decoder_go_on_with_the_losses_of_two_that_do_not_and_resume_to_the_last_bit(found: Any):
+    first, second = found[1]
+    before = [one["straight"]["updates"][0]["model/total"] for one in (first, second)]
+    for one in (first, second):
+        assert one["first_shared"]["updates"][0]["model/total"] == pytest.approx(sum(before) / 2, rel=1e-5), "of both batches"
+        assert one["shared_resumed"]["updates"] == one["shared"]["updates"]
+        assert one["shared_resumed"]["tasks"] == one["shared"]["tasks"]
+    assert same_tensors(first["shared"]["state"], second["shared"]["state"])
+    assert same_tensors(first["shared_resumed"]["state"], first["shared"]["state"])
+
+
 def test_two_processes_deal_out_the_episodes_of_one(found: Any):
     folder, ranks = found
     saved = load_training(folder / "one" / "checkpoints" / f"step_{SAVED:09d}")

@@ -100,7 +100,7 @@ PAIRED: list[dict[str, Any]] = [
     {"engine": "deepspeed:0:::2", "first": 2},
     {"engine": "deepspeed:2::optimizer:2", "first": 2},
     {"engine": "deepspeed:1:::2", "end": 2},
-    {"engine": "deepspeed:1:::2", "model": {"shared_groups": 2, "cell_dropout": 0.3}},
+    {"engine": "deepspeed:1:::2", "model": {"shared_groups": 2, "cell_dropout": 0.3, "precision": "bf16"}},
 ]
 
 
