@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -35,7 +36,7 @@ GRACE = 10.0  # seconds that an actor has to end by itself
 PATIENCE = 60.0  # seconds without a word after which a new actor is said to be waited for
 REACH = 10.0  # seconds within which the address of a cluster has to answer: Ray itself tries for many minutes
 STORE = 256 * MIB  # of a cluster started here: room for observations under way, beside the weights
-COPIES = 4  # of the weights that there is room for
+COPIES = 4  # of the weights that there is room for; Ray puts on disk what goes beyond it
 
 
 class HandedWeights:
@@ -62,7 +63,7 @@ class RemoteActor:
 
     def __init__(self, orders: Orders, layout: Layout) -> None:
         self._weights = HandedWeights(layout)
-        self._actor = Actor(orders, self._weights)
+        self._actor = Actor(replace(orders, ahead=0), self._weights)  # it is called once for each of these steps
         self._messages = self._actor.play()
 
     def hear(self, grant: Grant | None, version: int = 0, weights: np.ndarray | None = None) -> list[Message]:
@@ -128,7 +129,8 @@ class RayLink:
     """One actor of Ray's, and the calls that it has not answered yet.
 
     Each grant is a call, and each call is answered by what the actor said until it needed the next one. Weights go along with a
-    call where there are newer ones, and those sent last have arrived: one copy at most is under way to an actor.
+    call where there are newer ones: an action is as old as it would be here, where actors keep up with their learner, and never
+    older by more than the steps that they may be ahead.
     """
 
     def __init__(self, actor: Any, ahead: int, newest: Callable[[], tuple[int, Any]]) -> None:
@@ -136,8 +138,7 @@ class RayLink:
         self._whereabouts: Any = actor.whereabouts.remote()
         self._calls: deque[Any] = deque()
         self._said: deque[Message] = deque()
-        self._sent: Any = None  # the weights sent last, and the call that they went along with
-        self._sending: Any = None
+        self._sent: Any = None  # the weights that the last call knew
         self._closing: Any = None
         self._known: tuple[int, str] | None = None
         self.ending = "not known why"
@@ -162,15 +163,10 @@ class RayLink:
         return self._known
 
     def _call(self, grant: Grant | None) -> None:
-        import ray
-
         version, weights = self._newest()
-        arrived = self._sending is None or ray.wait([self._sending], timeout=0, fetch_local=False)[0]
-        if weights is self._sent or not arrived:
-            self._calls.append(self._actor.hear.remote(grant))
-            return
-        self._sent, self._sending = weights, self._actor.hear.remote(grant, version, weights)
-        self._calls.append(self._sending)
+        handed = () if weights is self._sent else (version, weights)
+        self._calls.append(self._actor.hear.remote(grant, *handed))
+        self._sent = weights
 
     def hear(self) -> Played | Began | None:
         import ray
@@ -214,6 +210,8 @@ def reason(words: str) -> str:
     for line in lines:
         if line.startswith("The actor is dead because "):
             return line.removeprefix("The actor is dead because ").split(".")[0]
+        if "is temporarily unavailable" in line:  # it may come back, but its steps are wanted now
+            return "it cannot be reached"
     return lines[-1] if lines else "no reason given"
 
 
@@ -242,6 +240,7 @@ def connect(config: ActingConfig, weights: int) -> bool:
     ours = not ray.is_initialized()
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+        os.environ.setdefault("RAY_worker_niceness", "0")  # ... and let everything else on this machine go before actors
         here: dict[str, Any] = dict(
             address="local", num_cpus=config.actors * config.threads, include_dashboard=False,
             object_store_memory=STORE + COPIES * weights,

@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from agent.acting.actor import Relay, acting_agent
+from agent.acting.cluster import RemoteActor
 from agent.acting.collector import AsyncCollector
-from agent.acting.weights import SHARED, SharedWeights, agent_state, check_room
+from agent.acting.messages import Began, Grant, Orders, Played
+from agent.acting.weights import SHARED, Layout, SharedWeights, agent_state, check_room
 from agent.build import build_agent
 from agent.checkpoint import CheckpointStore
 from agent.checkpointing import restore, save
@@ -181,6 +183,27 @@ def test_published_weights_are_the_agents_and_are_read_once():
     assert (known > 0).all() and (unknown == 0).all(), "tables travel with the weights"
     weights._clock[0] += 1  # a writer that died in the middle
     assert not weights.take(actor)
+
+
+def test_a_remote_actor_takes_a_step_for_each_call_with_the_weights_that_came_with_it():
+    config = async_config(ahead=3)
+    tasks = make_task_space(config.env)
+    envs = make_envs(config.env, tasks)
+    assert envs.again is not None
+    learner, _ = build_agent(config, envs.spec, torch.device("cpu"))
+    layout = Layout(learner)
+    buffer = torch.zeros(layout.size, dtype=torch.uint8)
+    layout.write(learner, buffer)
+    two = [tasks.hardest.with_seed(seed) for seed in (1, 2)]
+    remote = RemoteActor(Orders(config, envs.again, (2, 4), two, 0, 4, seed=1, ahead=3), layout)
+    (began,) = remote.hear(None, 5, buffer.numpy())
+    assert isinstance(began, Began) and began.tasks == two
+    for version, handed in ((5, ()), (9, (9, buffer.numpy())), (9, ())):
+        (played,) = remote.hear(Grant([]), *handed)
+        assert isinstance(played, Played) and played.version == version and played.result.reward.shape == (2,)
+    said = [remote.hear(Grant([])) for _ in range(3)]
+    assert said[-1] == [], "an episode has ended after five steps at most, and there is no task to go on with"
+    remote.close()
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="shared memory has a folder on Linux alone")

@@ -38,6 +38,7 @@ def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray keeps one in the home folder
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
         with keep_handlers():
             ray.init(
                 address="local", num_cpus=1, include_dashboard=False, object_store_memory=100 << 20, logging_level=logging.ERROR
@@ -94,6 +95,7 @@ def test_of_all_that_ray_says_of_a_dead_actor_the_reason_is_told():
         "The actor died.\n\tpid: 1\nThe actor is dead because its node has died. Node Id: 5\n\tthe actor's node was terminated."
     )
     assert reason(words) == "its node has died"
+    assert reason("The actor 1f is unavailable: The actor is temporarily unavailable: RPC error.") == "it cannot be reached"
     assert (
         reason("Traceback\n  File\nModuleNotFoundError: No module named 'agent'\n")
         == "ModuleNotFoundError: No module named 'agent'"
