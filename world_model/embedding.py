@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +137,7 @@ class LatentEmbedding(nn.Module):
         super().__init__()
         self.spec = spec
         blocks = [block for block in spec.blocks if not block.silent]
+        self.keys = tuple(block.key for block in blocks)
         self.tables = nn.ModuleDict({module_name(block.key): BlockEmbedding(block, symbol_width) for block in blocks})
         self.project = nn.ModuleDict({module_name(block.key): nn.Linear(block.groups * symbol_width, out) for block in blocks})
         self.absent = nn.ParameterDict({module_name(key): torch.zeros(out) for key in spec.presence})
@@ -156,23 +157,32 @@ class LatentEmbedding(nn.Module):
             {module_name(key): FeatureReader(width, symbol_width) for key, width in features.items() if key in guiding}
         )
 
-    def forward(self, z: Tensor, features: TextRows | None = None) -> Tensor:
-        symbols, there = self._symbols(z), self.spec.present(z)
-        features = features or {}
-        parts = []
-        for key, x in symbols.items():
-            part = self.project[module_name(key)](x.flatten(-2))
-            if key in features:
-                part = part + self.read[module_name(key)](*features[key])
-            if key in there:
-                part = torch.where(there[key].unsqueeze(-1), part, self.absent[module_name(key)])
-            parts.append(part)
+    def forward(self, z: Tensor, features: TextRows | None = None, known: Mapping[str, Tensor] | None = None) -> Tensor:
+        """`known` is what `constant` answered of these episodes: those modalities are not embedded again."""
+        features, known = features or {}, known or {}
+        there = self.spec.present(z)
+        symbols = self._symbols(z, () if self.guides else known)
+        parts = [known[key] if key in known else self._part(key, symbols[key], features, there) for key in self.keys]
         if self.attention is not None:
             parts = list(self.attention(torch.stack(parts, -2)).unbind(-2))
         for guide, similarity in zip(self.guides, self._pointed(symbols, there, features), strict=True):
             assert isinstance(guide, TextGuide)
             parts.append(guide.places(similarity))
         return sum(parts[1:], parts[0])
+
+    def constant(self, z: Tensor, features: TextRows | None = None) -> dict[str, Tensor]:
+        """What the modalities say by themselves that stay as they are all episode long: {key: (..., out)}."""
+        changing = {block.key for block in self.spec.blocks if not block.static or block.presence}
+        symbols = self._symbols(z, changing)
+        return {key: self._part(key, x, features or {}, {}) for key, x in symbols.items()}
+
+    def _part(self, key: str, symbols: Tensor, features: TextRows, there: Mapping[str, Tensor]) -> Tensor:
+        """What one modality says by itself, (..., out)."""
+        name = module_name(key)
+        part = self.project[name](symbols.flatten(-2))
+        if key in features:
+            part = part + self.read[name](*features[key])
+        return torch.where(there[key].unsqueeze(-1), part, self.absent[name]) if key in there else part
 
     @property
     def similarity_width(self) -> int:
@@ -198,9 +208,7 @@ class LatentEmbedding(nn.Module):
             found.append(similarity)
         return found
 
-    def _symbols(self, z: Tensor) -> dict[str, Tensor]:
-        """{block key: (..., groups, symbol width)}."""
+    def _symbols(self, z: Tensor, skip: Container[str] = ()) -> dict[str, Tensor]:
+        """{block key: (..., groups, symbol width)}, but for those to skip."""
         codes = self.spec.split(z)
-        return {
-            block.key: self.tables[module_name(block.key)](codes[block.key]) for block in self.spec.blocks if not block.silent
-        }
+        return {key: self.tables[module_name(key)](codes[key]) for key in self.keys if key not in skip}

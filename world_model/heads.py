@@ -94,25 +94,23 @@ class MapPrior(nn.Module):
     """Logits of a grid's next cells from what its map holds for each of them (see `GridMap`), and from the history.
 
     What moves into place is known from the map, for all symbols alike; what it hides, what an action changes and what was never
-    seen is left to the history.
+    seen is left to the history. One hidden layer a cell, whose inputs from the map are looked up.
     """
 
     def __init__(self, block: LatentBlock, width: int, config: ModelConfig) -> None:
         super().__init__()
-        self.groups, self.classes, self.cell = block.groups, block.max_classes, config.cell_width
-        self.last = nn.Embedding(self.classes + 1, self.cell)
-        self.other = nn.Embedding(self.classes + 1, self.cell)
-        self.history = nn.Linear(width, self.groups * self.cell)
-        self.norm = nn.LayerNorm(2 * self.cell)  # fused on the CPU, as RMSNorm is not; this is the widest tensor of the model
-        self.hidden = nn.Linear(2 * self.cell, 2 * self.cell)
-        self.out = nn.Linear(2 * self.cell, self.classes)
+        self.groups, self.classes, self.hidden = block.groups, block.max_classes, 2 * config.cell_width
+        self.seen = nn.Embedding(2 * (self.classes + 1), self.hidden)  # the last codes, then the last other ones
+        self.history = nn.Linear(width, self.groups * self.hidden)
+        self.out = nn.Linear(self.hidden, self.classes)
+        self.register_buffer("offsets", torch.tensor([0, self.classes + 1]), persistent=False)
 
     def forward(self, features: Tensor, recalled: Tensor, used: int) -> Tensor:
         """features (..., width), recalled (..., groups, 2) -> logits (..., groups, used) of the codes given out so far."""
-        seen = self.last(recalled[..., 0]) + self.other(recalled[..., 1])  # (..., G, cell)
-        history = self.history(features).unflatten(-1, (self.groups, self.cell))
-        x = self.norm(torch.cat([seen, history], -1))
-        return F.linear(F.silu(self.hidden(x)), self.out.weight[:used], self.out.bias[:used])
+        seen = F.embedding_bag((recalled + self.offsets).flatten(0, -2), self.seen.weight, mode="sum")
+        x = self.history(features).unflatten(-1, (self.groups, self.hidden))
+        x = F.silu(x + seen.view(x.shape))
+        return F.linear(x, self.out.weight[:used], self.out.bias[:used])
 
 
 class OrderedPrior(nn.Module):

@@ -178,6 +178,7 @@ class ImaginationEnv(EnvBase):
         self._memory = ImaginationCache(starts, self.horizon, self.model.config.window)
         self._maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
+        self._constant = self.model.constant(self._z)
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.noise_width)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)
@@ -188,7 +189,7 @@ class ImaginationEnv(EnvBase):
             raise RuntimeError(f"this rollout was begun with a horizon of {self.horizon} steps; it cannot take another")
         assert self._starts is not None
         shape = self._starts.step.shape
-        tokens = self.model.embed(self._z, action).unflatten(0, shape)  # (B, S, D)
+        tokens = self.model.embed(self._z, action, self._constant).unflatten(0, shape)  # (B, S, D)
         mask = self._memory.mask_at(self._step_index)
         positions = self._starts.positions + self._step_index
         h = self.model.dynamics(tokens, mask, positions, self._memory).flatten(0, 1).float()

@@ -159,7 +159,7 @@ class GridMap(nn.Module):
         same = (last == new) | (codes == UNKNOWN)  # what is not known tells nothing
         write = state.seen.scatter_ if in_place else state.seen.scatter
         seen = write(1, places, torch.where(same, old, (last << 16) | new))
-        at = (at + self.turned_shift[turn, motion]) % SIDE
+        at = (at + self.turned_shift[turn, motion]) & (SIDE - 1)
         turn = (turn + self.turn[motion]) % 4
         found = seen.gather(1, self._places(turn, at))
         recalled = torch.stack([found & 0xFFFF, found >> 16], -1).long()
@@ -167,7 +167,7 @@ class GridMap(nn.Module):
 
     def _places(self, turn: Tensor, at: Tensor) -> Tensor:
         """Where on the map the cells of a view are, (B, cells)."""
-        x = (self.turned_cells[turn] + at.unsqueeze(1)) % SIDE
+        x = (self.turned_cells[turn] + at.unsqueeze(1)) & (SIDE - 1)
         return x[..., 0] * SIDE + x[..., 1]
 
     def loss(self, h: Tensor, now: Tensor, after: Tensor, valid: Tensor) -> Tensor:

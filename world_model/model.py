@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -190,9 +190,13 @@ class WorldModel(nn.Module):
         maps, _ = self.maps.step(state.maps, self.latents.split(z), h)
         return h, replace(state, maps=maps)
 
-    def embed(self, z: Tensor, action: Tensor) -> Tensor:
-        """z (..., G), action (..., *action shape) -> tokens (..., D)."""
-        return self.embed_step(self.embed_latent(z, self._features(z)) + self.embed_action(action))
+    def embed(self, z: Tensor, action: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
+        """z (..., G), action (..., *action shape) -> tokens (..., D). `known` is what `constant` answered of these episodes."""
+        return self.embed_step(self.embed_latent(z, self._features(z), known) + self.embed_action(action))
+
+    def constant(self, z: Tensor) -> dict[str, Tensor]:
+        """What of the embedding of z (..., G) stays as it is all episode long."""
+        return self.embed_latent.constant(z, self._features(z))
 
     def _features(self, z: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """What pretrained encoders make of the texts of states z (..., G), see `TextRows`."""
