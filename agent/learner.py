@@ -24,14 +24,23 @@ from world_model.usage import code_counts
 
 
 @torch.no_grad()
-def real_trajectory(model: WorldModel, output: ModelOutput, batch: Sequences, log_prob: Tensor) -> LatentTrajectory:
-    """A training pass over real sequences (B, T) as trajectories of T - 1 steps, ends of episodes marked."""
+def real_trajectory(
+    model: WorldModel, output: ModelOutput, batch: Sequences, log_prob: Tensor, discovery: float = 0.0
+) -> LatentTrajectory:
+    """A training pass over real sequences (B, T) as trajectories of T - 1 steps, ends of episodes marked.
+
+    With `discovery` what is news in a step counts as reward, so many times, as in imagination.
+    """
+    reward = batch.reward[:, 1:]
+    if discovery:
+        recalled = {key: x[:, :-1] for key, x in output.context.recalled.items()}
+        reward = reward + discovery * model.discovered(recalled, output.z[:, 1:])
     return LatentTrajectory(
         z=output.z,
         h=model.view(output.z, previous_history(output.h, batch.first)),
         action=batch.action[:, :-1],
         log_prob=log_prob[:, :-1],
-        reward=batch.reward[:, 1:],
+        reward=reward,
         cont=(~batch.terminated[:, 1:]).float(),
         weight=(~batch.last).float(),
         boundary=batch.last,
@@ -136,7 +145,7 @@ class Learner:
         with timer("policy"):
             starts = choose_starts(output, sequences, self.config.starts)
             self.began = starts.step
-            real = real_trajectory(self.model, output, sequences, log_prob)
+            real = real_trajectory(self.model, output, sequences, log_prob, self.config.discovery)
             norms: dict[str, Tensor] = {}
             steps: list[dict[str, Tensor]] = []  # what every minibatch says, to be averaged
             for learning in self.hierarchy.learn(self.imagination, starts, real):

@@ -17,10 +17,10 @@ from world_model.latents import LatentSpec
 from world_model.starts import Starts
 
 
-def imagined_trajectory(rollout: Rollout, explore: float = 0.0) -> LatentTrajectory:
+def imagined_trajectory(rollout: Rollout, explore: float = 0.0, discovery: float = 0.0) -> LatentTrajectory:
     """An imagined rollout, each state weighted by the probability that the episode is still going on there.
 
-    With `explore` the disagreement of the model's ensemble counts as reward, so many times.
+    With `explore` the disagreement of the model's ensemble counts as reward, so many times, with `discovery` what is news.
     """
     alive = torch.cat([torch.ones_like(rollout.cont[:, :1]), rollout.cont.cumprod(1)], 1)  # (N, H+1)
     nowhere = torch.zeros(alive.shape, dtype=torch.bool, device=alive.device)
@@ -29,7 +29,7 @@ def imagined_trajectory(rollout: Rollout, explore: float = 0.0) -> LatentTraject
         h=rollout.h,
         action=rollout.action,
         log_prob=rollout.log_prob,
-        reward=rollout.reward + explore * rollout.disagreement if explore else rollout.reward,
+        reward=rollout.reward + explore * rollout.disagreement + discovery * rollout.discovered,
         cont=rollout.cont,
         weight=alive,
         boundary=nowhere,
@@ -60,7 +60,7 @@ class FlatPolicy(Hierarchy):
     def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
         config = self.config
         rollout = env.imagine(self.policy.act, starts)
-        path = imagined_trajectory(rollout, config.explore)
+        path = imagined_trajectory(rollout, config.explore, config.discovery)
         returns, advantage = self.policy.targets(path)
         self.policy.scale.update(returns)
         advantage = advantage / self.policy.scale()
@@ -75,6 +75,9 @@ class FlatPolicy(Hierarchy):
         }
         if config.explore:
             metrics["explored"] = config.explore * (rollout.disagreement * path.weight[:, :-1]).sum() / path.weight[:, :-1].sum()
+        if config.discovery:
+            news = (rollout.discovered * path.weight[:, :-1]).sum() / path.weight[:, :-1].sum()
+            metrics["discovered"] = config.discovery * news
         count = config.actor_critic.minibatches
         for _ in range(config.actor_critic.epochs):
             order = torch.randperm(len(returns), device=returns.device).tensor_split(min(count, len(returns)))

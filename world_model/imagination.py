@@ -92,6 +92,7 @@ class Rollout:
         z: (N, H+1, G). h: (N, H+1, V), what a policy sees beside z (`WorldModel.view`).
         action: (N, H, *action shape). log_prob, reward, cont: (N, H).
         disagreement: (N, H), of the model's ensemble about each step; zeros without one.
+        discovered: (N, H), share of what each step shows that is news (`world_model.mapping.discovered`); zeros without maps.
     """
 
     z: Tensor
@@ -101,6 +102,7 @@ class Rollout:
     reward: Tensor
     cont: Tensor
     disagreement: Tensor
+    discovered: Tensor
 
 
 class ImaginationEnv(EnvBase):
@@ -149,7 +151,7 @@ class ImaginationEnv(EnvBase):
     def _imagine(self, policy: Policy, starts: Starts) -> Rollout:
         self.begin(starts)
         self._rewind()
-        states, views, actions, log_probs = [self._z], [self._view()], [], []
+        states, views, actions, log_probs, discovered = [self._z], [self._view()], [], [], []
         for _ in range(self.horizon):
             with self._full_precision():  # as the learner will weigh these actions
                 action, log_prob = policy(states[-1], views[-1])
@@ -158,6 +160,7 @@ class ImaginationEnv(EnvBase):
             views.append(self._view())
             actions.append(action)
             log_probs.append(log_prob)
+            discovered.append(self._discovered)
         seen = torch.stack(views, 1)  # (N, H+1, V)
         h = seen[..., : self.model.config.width]
         return Rollout(
@@ -168,6 +171,7 @@ class ImaginationEnv(EnvBase):
             reward=self.model.reward(h[:, 1:]),
             cont=self.model.cont(h[:, 1:]),
             disagreement=self.model.disagreement(h[:, 1:]).float(),
+            discovered=torch.stack(discovered, 1),
         )
 
     def _rewind(self) -> None:
@@ -197,6 +201,7 @@ class ImaginationEnv(EnvBase):
         self._maps, recalled = self.model.maps.step(self._maps, self.model.latents.split(self._z), h, in_place=True)
         self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index], recalled)
         self._h = h
+        self._discovered = self.model.discovered(recalled, self._z)
         self._step_index += 1
 
     def _full_precision(self) -> AbstractContextManager[Any]:

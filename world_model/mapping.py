@@ -225,6 +225,25 @@ class GridMaps(nn.Module):
         return {key: recalled for key, (recalled, _) in found.items()}, {key: maps for key, (_, maps) in found.items()}
 
 
+def discovered(recalled: Recalled, codes: Mapping[str, Tensor]) -> Tensor:
+    """How much of a view is news: the share of its cells that show what their places on the map have not shown lately.
+
+    A place holds the two things last seen there, so that going to and fro between them, as a door that is opened and closed, is
+    no news.
+
+    Args:
+        recalled: of every grid that has a map, (..., cells, 2). codes: of its view, (..., cells).
+
+    Returns:
+        (...,), the mean over grids.
+    """
+    news = [
+        ((codes[key].unsqueeze(-1) + 1 != held).all(-1) & (codes[key] != UNKNOWN)).float().mean(-1)
+        for key, held in recalled.items()
+    ]
+    return torch.stack(news).mean(0)
+
+
 def is_mapped(block: LatentBlock) -> bool:
     """Whether a block can have a map: symbols on a lattice that change, and neither cells nor codes too many for one."""
     if block.kind != "grid" or block.learned or block.static:

@@ -24,7 +24,7 @@ from world_model.ensemble import Ensemble
 from world_model.gradients import part_of, parts
 from world_model.heads import TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec, module_name
-from world_model.mapping import GridMaps, Recalled, is_mapped
+from world_model.mapping import GridMaps, Recalled, discovered, is_mapped
 from world_model.math import code_error, sample_codes
 from world_model.modalities import check_learned, make_modality
 from world_model.modalities.base import Modality
@@ -285,6 +285,10 @@ class WorldModel(nn.Module):
     def disagreement(self, h: Tensor) -> Tensor:
         """How far the ensemble's heads are apart about the step that follows h (..., D): (...,), zeros without an ensemble."""
         return h.new_zeros(h.shape[:-1]) if self.ensemble is None else self.ensemble.disagreement(self.ensemble(h))
+
+    def discovered(self, recalled: Recalled, z: Tensor) -> Tensor:
+        """Share (...,) of the views of z (..., G) that is news to their maps; zeros without maps."""
+        return discovered(recalled, self.latents.split(z)) if recalled else torch.zeros(z.shape[:-1], device=z.device)
 
     # -- training --------------------------------------------------------------------------------------------------------
 
