@@ -1,0 +1,81 @@
+"""Flat and director side by side."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from rich.console import Console
+
+from benchmarks import hierarchy
+from benchmarks.harness import Options
+from benchmarks.mastery import POINTS, mastery_curve, share_of_time
+from benchmarks.training import composed_config
+
+TASKS = hierarchy.FAMILIES["multiroom"]
+
+
+def record(variant, seed, steps, error=None, lost=None):
+    tasks = {task: {"success": success} for task, success in zip(TASKS, (1.0, 0.95, 0.5), strict=True)}
+    if lost is not None:
+        tasks[TASKS[1]]["goals"] = {"shuffled": {"lost": lost}}
+    figures = {
+        "reached": steps,
+        "area": 0.25,
+        "wall_seconds": 100.0,
+        "tasks": tasks,
+        "forgotten": {TASKS[0]: 0.0, TASKS[1]: 0.05},
+    }
+    return {"variant": variant, "seed": seed, "error": error, "commit": "c", "figures": None if error else figures}
+
+
+def test_the_area_is_that_under_the_share_of_tasks_mastered():
+    curve = {"easy": [[10.0, 0.5], [20.0, 0.9], [40.0, 0.8], [60.0, 1.0]], "hard": [[50.0, 0.2], [80.0, 0.95]], "never": []}
+    assert share_of_time(curve, 3, 100, 0.9) == ((40 - 20) + (100 - 60) + (100 - 80)) / 300
+    assert share_of_time({"late": [[150.0, 1.0]]}, 1, 100, 0.9) == 0.0
+
+
+def test_curves_are_thinned_and_keep_their_last_point():
+    lines = [{"env_steps": n, "train/success/a": n / 1000} for n in range(1000)] + [{"env_steps": 1000}]
+    curve = mastery_curve(lines, ("a", "b"))
+    assert len(curve["a"]) <= POINTS and curve["a"][-1] == [999.0, 0.999] and curve["b"] == []
+
+
+def test_what_was_mastered_and_is_missing_at_the_end_is_forgotten():
+    curve = {"a": [[1.0, 0.95], [2.0, 0.7]], "b": [[1.0, 0.6]], "c": [[1.0, 0.9]]}
+    found = hierarchy.forgotten(curve, {"a": {"success": 0.75}, "b": {"success": 0.1}, "c": {"success": 1.0}})
+    assert found == {"a": pytest.approx(0.2), "c": 0.0}
+
+
+def test_runs_that_never_got_there_count_as_longest_and_failures_are_said():
+    records = [
+        record("multiroom/flat", 1, 50_000),
+        record("multiroom/flat", 2, None),
+        record("multiroom/flat", 3, 70_000),
+        record("multiroom/director", 1, None, lost=0.6),
+        record("multiroom/director", 2, None, error="it broke"),
+    ]
+    result = json.loads(json.dumps(hierarchy.summarise(Options(), records), allow_nan=False))
+    assert result["variants"]["multiroom/flat"]["steps"] == 70_000
+    assert result["variants"]["multiroom/director"]["steps"] is None
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(hierarchy.show(result))
+    text = console.export_text()
+    for shown in ("50,000", "never", "0.60", "1.00 0.95 0.50", "multiroom/director seed 2 failed: it broke"):
+        assert shown in text
+
+
+def test_variants_run_seed_by_seed(monkeypatch):
+    monkeypatch.setattr("benchmarks.hierarchy.composed_config", lambda given: {"given": given, "train": {"env_steps": 7}})
+    chosen = ["multiroom/flat", "multiroom/director"]
+    runs = hierarchy.plan(Options(seeds=(1, 2), arguments={"only": chosen}, overrides=("model=s",)))
+    assert [(run.variant, run.seed) for run in runs] == [(name, seed) for seed in (1, 2) for name in chosen]
+    assert runs[0].config["given"][-1] == "model=s" and runs[0].total_steps == 7
+
+
+@pytest.mark.parametrize("name", ["multiroom/flat", "keycorridor/director, alone"])
+def test_run_py_takes_the_overrides(name: str):
+    config = composed_config(hierarchy.VARIANTS[name])
+    assert config["env"]["tasks"] == list(hierarchy.FAMILIES[name.partition("/")[0]])
+    assert (config["hierarchy"]["name"] == "director") == ("director" in name)
+    assert (config["curriculum"]["name"] == "target_only") == ("alone" in name)
