@@ -139,6 +139,7 @@ def check_ranges(config: RunConfig) -> None:
         "model.augment.shift": model.augment.shift,
         "model.attention_heads": model.attention_heads,
         "hierarchy.explore": hierarchy.explore,
+        "hierarchy.discovery": hierarchy.discovery,
         "model.image_radius": model.image_radius,
     }
     for key, number in magnitudes.items():

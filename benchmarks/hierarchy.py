@@ -4,7 +4,8 @@
 
 Every variant is `python run.py` with the overrides of `VARIANTS`, and those of the command line after them. A run ends at 0.9
 training success on the hardest task of its family, or after 300,000 env steps (100,000 without a curriculum), with an evaluation
-on held-out layouts of all its tasks. Directors are evaluated once more with their goals shuffled between episodes and with none. Interrupted, it goes on with the runs that are missing.
+on held-out layouts of all its tasks. Directors are evaluated once more with their goals shuffled between episodes and with none.
+Interrupted, the benchmark goes on with the runs that are missing.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class DirectorHierarchy(Hierarchy):
         self.goals.observe(real.z, real.h)
         pursuit = Pursuit(self)
         rollout = env.imagine(pursuit, starts)
-        path = imagined_trajectory(rollout)
+        path = imagined_trajectory(rollout, discovery=self.config.discovery)
         pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
         goal = Goal.stack(pursuit.goals)  # (N, S + 1, ...)
         log_prob = torch.stack(pursuit.log_probs[:-1], 1)  # (N, S)

@@ -81,7 +81,7 @@ class Target:
         action, log_prob = policy(z, h)
         reward = -(action.clamp(-1, 1) - torch.tensor([0.5, -0.5])).square().sum(-1)
         both = torch.stack([z, z], 1), torch.stack([h, h], 1)
-        return Rollout(*both, action[:, None], log_prob[:, None], reward[:, None], torch.zeros(64, 1), torch.zeros(64, 1))
+        return Rollout(*both, action[:, None], log_prob[:, None], reward[:, None], *(torch.zeros(64, 1) for _ in range(3)))
 
 
 @pytest.mark.parametrize("loss", ["ppo", "a2c"])

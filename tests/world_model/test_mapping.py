@@ -17,7 +17,7 @@ from tests.world_model.conftest import random_sequences
 from world_model.dynamics import RollingState
 from world_model.imagination import ImaginationEnv
 from world_model.latents import LatentBlock
-from world_model.mapping import SIDE, GridMap, MapState, motions
+from world_model.mapping import SIDE, GridMap, MapState, discovered, motions
 from world_model.model import Sequences, WorldModel
 from world_model.starts import starts_at, starts_now
 from world_model.symbols import UNKNOWN
@@ -225,6 +225,9 @@ def test_imagined_maps_are_those_of_a_full_pass_over_context_and_imagined_steps(
         _, full = model._history(codes, taken, first)
         for k in range(6):
             assert torch.equal(full.recalled["image"][0, start - begin + k], recalled[k][n])
+            news = discovered({"image": recalled[k][n]}, model.latents.split(rollout.z[n, k + 1]))
+            assert rollout.discovered[n, k] == news
+    assert 0 < rollout.discovered.mean() < 1
 
 
 @torch.no_grad()
@@ -238,6 +241,14 @@ def test_imagination_from_acting_begins_with_the_map_of_the_episode_under_way(mo
         for branch in range(3):
             assert torch.equal(now.maps["image"].seen[row, branch], context.maps["image"].seen[row, 9])
             assert torch.equal(now.maps["image"].pose[row, branch], context.maps["image"].pose[row, 9])
+
+
+def test_news_is_what_a_place_has_shown_neither_last_nor_before():
+    held = torch.tensor([[[0, 0], [5, 0], [5, 3], [5, 3]]])  # codes plus one, 0 for none
+    views = torch.tensor([[4, 4, 2, 3], [UNKNOWN, 3, 2, 4]])
+    assert discovered({"a": held.expand(2, -1, -1)}, {"a": views}).tolist() == [0.5, 0.25]
+    both = discovered({"a": held, "b": held[:, :1]}, {"a": views[:1], "b": views[:1, :1]})
+    assert both.tolist() == [0.75], "the mean over grids"
 
 
 def test_without_what_its_map_holds_a_prior_refuses_to_answer(model):
