@@ -60,8 +60,8 @@ def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple
     model = engine.inference_copy()
     if config.hierarchy.discovery and not model.maps.names:
         raise UserError(
-            f"hierarchy.discovery={config.hierarchy.discovery} needs a grid with a map (model.maps=true), which knows what is new: "
-            "give 0 here"
+            f"hierarchy.discovery={config.hierarchy.discovery} needs a grid with a map (model.maps=true), which knows "
+            "what is new; else give 0"
         )
     hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, spec.action).to(device)
     return Agent(model, hierarchy, device, make_planner(hierarchy, model, config.hierarchy)), engine

@@ -75,7 +75,8 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int, map
     surprise = torch.zeros(count - 1, device=device)
     after, there = model.latents.split(z[0, 1:]), model.latents.present(z[0, 1:])
     own = slice(start - begin, None)
-    found, before = model.maps.scan(model.latents.split(z[:, own]), h[:, own], torch.zeros_like(first[:, own]), maps)
+    codes, going_on = model.latents.split(z[:, own]), torch.zeros_like(first[:, own])
+    found, before = model.maps.scan(codes, h[:, own], action[:, own], going_on, maps)
     recalled = {key: torch.nn.functional.pad(x[0, :-1], (0, 0, 0, 0, start - begin, 0)) for key, x in found.items()}
     for key, error in model.surprise(h[0, :-1], z[0, :-1], z[0, 1:], recalled).items():
         surprise += error * there[key] if key in there else error  # what is absent surprises by its absence alone

@@ -198,7 +198,7 @@ class ImaginationEnv(EnvBase):
         positions = self._starts.positions + self._step_index
         h = self.model.dynamics(tokens, mask, positions, self._memory).flatten(0, 1).float()
         self._memory.advance()
-        self._maps, recalled = self.model.maps.step(self._maps, self.model.latents.split(self._z), h, in_place=True)
+        self._maps, recalled = self.model.maps.step(self._maps, self.model.latents.split(self._z), h, action, in_place=True)
         self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index], recalled)
         self._h = h
         self._discovered = self.model.discovered(recalled, self._z)

@@ -121,7 +121,7 @@ class WorldModel(nn.Module):
         self.dynamics = Dynamics(config)
         self.predicted = [block for block in self.latents.blocks if not block.static]
         self.priors = nn.ModuleDict({module_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
-        self.maps = GridMaps([b for b in self.predicted if config.maps and is_mapped(b)], config.width)
+        self.maps = GridMaps([b for b in self.predicted if config.maps and is_mapped(b)], config.width, spec.action)
         self.shared = make_shared(config, config.hidden)
         self.reward_head = TwoHotHead(config.width, config)
         self.continue_head = mlp([config.width, config.hidden, 1], zero_last=True)
@@ -187,7 +187,7 @@ class WorldModel(nn.Module):
     def take_in(self, z: Tensor, action: Tensor, state: RollingState) -> tuple[Tensor, RollingState]:
         """One step of B episodes, z (B, G) and action (B, *action shape): h (B, D), and the state with it taken in."""
         h, state = rolling_step(self.dynamics, self.embed(z, action), state)
-        maps, _ = self.maps.step(state.maps, self.latents.split(z), h)
+        maps, _ = self.maps.step(state.maps, self.latents.split(z), h, action)
         return h, replace(state, maps=maps)
 
     def embed(self, z: Tensor, action: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -304,7 +304,7 @@ class WorldModel(nn.Module):
         steps = torch.arange(z.shape[1], device=z.device).unsqueeze(0)
         h = self.dynamics(self.embed(z, action), segment_mask(first, self.config.window), steps, context)
         h = h.float()
-        context.recalled, context.maps = self.maps.scan(self.latents.split(z), h, first)
+        context.recalled, context.maps = self.maps.scan(self.latents.split(z), h, action, first)
         return h, context
 
     @torch.no_grad()
@@ -363,7 +363,7 @@ class WorldModel(nn.Module):
                 metrics[f"changed_accuracy/{key}"] = (right & changed).sum() / changed.sum().clamp(min=1)
         for key in self.maps.names:
             steps = valid & there[key][:, :-1] & there[key][:, 1:] if key in there else valid
-            losses[f"motion/{key}"] = mean(self.maps[key].loss(past[0], now[key], after[key], steps))
+            losses[f"motion/{key}"] = mean(self.maps[key].loss(past[0], batch.action[:, :-1], now[key], after[key], steps))
         for key, codes in self.latents.split(z).items():
             if self.modality(key).has_unknown:
                 unknown = (codes == UNKNOWN).float()

@@ -212,7 +212,8 @@ def test_the_slow_critic_follows_by_a_share_at_every_step_and_takes_no_gradient(
 
 def test_an_imagined_state_weighs_as_much_as_it_is_likely_to_be_reached():
     zeros, cont = torch.zeros(1, 3), torch.tensor([[1.0, 0.5, 0.25]])
-    rollout = Rollout(torch.zeros(1, 4, 1).long(), torch.zeros(1, 4, WIDTH), zeros.long(), zeros, zeros, cont, zeros + 0.5, zeros + 0.25)
+    z, h = torch.zeros(1, 4, 1).long(), torch.zeros(1, 4, WIDTH)
+    rollout = Rollout(z, h, zeros.long(), zeros, zeros, cont, zeros + 0.5, zeros + 0.25)
     path = imagined_trajectory(rollout)
     assert path.weight.tolist() == [[1.0, 1.0, 0.5, 0.125]]
     assert not path.boundary.any() and path.source == "imagined"

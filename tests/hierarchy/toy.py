@@ -54,7 +54,8 @@ class TwoStates:
             log_probs.append(log_prob)
         h = torch.zeros(N, self.horizon + 1, WIDTH)
         action, log_prob, reward, cont = (torch.stack(x, 1) for x in (actions, log_probs, rewards, conts))
-        return Rollout(torch.stack(zs, 1).unsqueeze(-1), h, action, log_prob, reward, cont, *(torch.zeros(N, self.horizon) for _ in range(2)))
+        nothing = torch.zeros(N, self.horizon)
+        return Rollout(torch.stack(zs, 1).unsqueeze(-1), h, action, log_prob, reward, cont, nothing, nothing)
 
 
 def trajectory(
