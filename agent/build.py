@@ -50,18 +50,9 @@ def gathered_agent(config: RunConfig, engine: Engine, agent: Agent, wanted: bool
 
 
 def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple[Agent, Engine]:
-    """A fresh agent and the engine that trains its world model. Seed torch first.
-
-    Raises:
-        UserError: settings that do not go together, or with what the environment shows.
-    """
+    """A fresh agent and the engine that trains its world model. Seed torch first."""
     check_partitioning(config.sharding, config.model)
     engine = make_engine(config.sharding, lambda: WorldModel(spec, config.model), device)
     model = engine.inference_copy()
-    if config.hierarchy.discovery and not model.maps.names:
-        raise UserError(
-            f"hierarchy.discovery={config.hierarchy.discovery} needs a grid with a map (model.maps=true), which knows "
-            "what is new; else give 0"
-        )
     hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, spec.action).to(device)
     return Agent(model, hierarchy, device, make_planner(hierarchy, model, config.hierarchy)), engine

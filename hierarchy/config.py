@@ -82,7 +82,7 @@ class HierarchyConfig:
     starts: int = 8  # imagined rollouts started in each replayed sequence
     replay_value: float = 0.3  # weight of the value loss on replayed, real returns
     explore: float = 0.0  # weight of the ensemble's disagreement in imagined rewards (model.ensemble); 0 is off
-    discovery: float = 0.0  # weight in rewards, of what grids' maps (model.maps) have not shown before; 0 is off
+    discovery: float = 0.05  # weight in rewards, of what grids' maps (model.maps) have not shown before; 0 is off
     real: float = 0.0  # weight of the policy loss on real rollouts (Dyna); 0 is off
     planner: str = "none"  # none | actions | goals: what is planned at decision time
     candidates: int = 8  # M, candidates a decision

@@ -97,6 +97,8 @@ class MapPrior(nn.Module):
     seen is left to the history. One hidden layer a cell, whose inputs from the map are looked up.
     """
 
+    offsets: Tensor
+
     def __init__(self, block: LatentBlock, width: int, config: ModelConfig) -> None:
         super().__init__()
         self.groups, self.classes, self.hidden = block.groups, block.max_classes, 2 * config.cell_width

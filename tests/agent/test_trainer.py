@@ -232,7 +232,6 @@ def changed(config: RunConfig, **changes: Mapping[str, Any]) -> RunConfig:
         ({"model": {"ensemble": 1}}, r"model\.ensemble=1 cannot disagree: give 2 or more heads, or 0 for none"),
         ({"hierarchy": {"explore": 0.1}}, r"hierarchy\.explore=0\.1 needs an ensemble that may disagree"),
         ({"hierarchy": {"discovery": -0.1}}, r"hierarchy\.discovery=-0\.1 is too small: give 0 or more"),
-        ({"hierarchy": {"discovery": 0.1}, "model": {"maps": False}}, r"hierarchy\.discovery=0\.1 needs a grid with a map"),
         ({"model": {"precision": "fp8"}}, r"model\.precision=fp8 is unknown; choose one of fp32, bf16"),
         ({"model": {"modality_dropout": 1.5}}, r"model\.modality_dropout=1\.5 is a share: give 0 to 1"),
         ({"model": {"table_size": 0}}, r"model\.table_size=0 is too few"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,7 +17,7 @@ TASKS = hierarchy.FAMILIES["multiroom"]
 
 
 def record(variant, seed, steps, error=None, lost=None):
-    tasks = {task: {"success": success} for task, success in zip(TASKS, (1.0, 0.95, 0.5), strict=True)}
+    tasks: dict[str, Any] = {task: {"success": success} for task, success in zip(TASKS, (1.0, 0.95, 0.5), strict=True)}
     if lost is not None:
         tasks[TASKS[1]]["goals"] = {"shuffled": {"lost": lost}}
     figures = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -99,9 +100,9 @@ class Corridor(WorldModel):
         super().__init__(spec, tiny_config())
         self._action, self._steps = torch.zeros(0), list[Tensor]()
 
-    def embed(self, z: Tensor, action: Tensor) -> Tensor:
+    def embed(self, z: Tensor, action: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
         self._action = action
-        return super().embed(z, action)
+        return super().embed(z, action, known)
 
     def sample_next(self, h: Tensor, z: Tensor, noise: Tensor | None, recalled: Recalled = NOTHING) -> Tensor:
         place = (z + self._action.unsqueeze(-1)).clamp(max=7)

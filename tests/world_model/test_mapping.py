@@ -174,11 +174,12 @@ def test_a_sure_and_right_motion_costs_nothing_and_what_does_not_exist_does_not_
     h, valid = torch.zeros(1, 1, 4), torch.ones(1, 1, dtype=torch.bool)
     given = h, torch.tensor([[FORWARD]]), now, after
     unsure = one.loss(*given, valid)
+    weight = one.gate.get_parameter("weight")
     with torch.no_grad():
-        one.gate.weight[FORWARD, right] = 30.0
+        weight[FORWARD, right] = 30.0
     assert one.loss(*given, valid) < 0.01 < unsure
     with torch.no_grad():
-        one.gate.weight[FORWARD, right] = -30.0
+        weight[FORWARD, right] = -30.0
     assert one.loss(*given, valid) > unsure
     assert one.loss(*given, ~valid) == 0
 
@@ -188,7 +189,7 @@ def wandering(model: WorldModel) -> WorldModel:
     torch.manual_seed(2)
     for key in model.maps.names:
         for layer in (model.maps[key].head, model.maps[key].gate):
-            torch.nn.init.normal_(layer.weight, std=1.0)
+            torch.nn.init.normal_(layer.get_parameter("weight"), std=1.0)
     return model
 
 
