@@ -29,7 +29,11 @@ STEPS, CELLS = 8, 64  # of a sequence, and of a view, that an update learns moti
 WEIGHT = 0.1  # of a cell's match: cells beside each other mostly tell the same, so many count as few
 TIE = 1e-3  # by which motions may differ and count as equally likely: those that look alike must not be told apart by rounding
 RIVALS = 5.0  # nats that a motion may be less likely than the likeliest, by the action alone, for the history to choose it
+FAILING = 3.0  # nats that it is less likely, at most, for an action to leave the view in place
 RULED_OUT = 30.0  # nats
+SETTLED = 0.95  # probability from which on an action is known to do something
+INERTIA = 2.0  # nats by which views have to speak against what an action is known to do, to change it
+STUBBORN = 0.3  # nats that the history has to find in a view, for each by which it departs from what the action alone tells
 HASTE = 30.0  # by which what actions do is learned faster than the rest
 DOUBT = 0.3  # share of cells taken to show anything at all, wherever they were
 
@@ -128,9 +132,15 @@ class GridMap(nn.Module):
         """
         with torch.autocast(h.device.type, enabled=False):  # so that all passes move alike
             told = HASTE * self.gate(action).float()
-            known = told.detach()
+            known = self._usual(told)
             likely = known >= known.amax(-1, keepdim=True) - RIVALS
             return told, torch.where(likely, known + self.head(h.float()), known - RULED_OUT)
+
+    def _usual(self, told: Tensor) -> Tensor:
+        """What the history chooses among: what the action alone tells (..., M), and staying in place, as any action may fail."""
+        told = told.detach()
+        stay = torch.maximum(told[..., :1], told.amax(-1, keepdim=True) - FAILING)
+        return torch.cat([stay, told[..., 1:]], -1)
 
     @torch.no_grad()
     def motion(self, h: Tensor, action: Tensor) -> Tensor:
@@ -197,8 +207,11 @@ class GridMap(nn.Module):
         """Nats that the motions of some of the steps cost, (B, T): zero of the others, for which they stand by their weight.
 
         A mixture over motions: each says of the next view's cells that they show what is seen where they come from, and, where
-        that was out of sight or fails, what is frequent. Up to a constant of each step, so that a sure motion costs nothing. What
-        the action alone tells is learned by itself, as if there were no history, and half of the loss.
+        that was out of sight or fails, what is frequent. Up to a constant of each step, so that a sure motion costs nothing.
+
+        What the action alone tells is learned by itself, as if there were no history, and is half of the loss. Once an action is
+        known to do something it takes more than a hint to change that: an agent may stand for long where a view misleads. The other
+        half is a bound on the evidence (Kingma and Welling 2014): the history is no surer of a motion than views speak for it.
 
         Args:
             h: (B, T, D). action: (B, T, *action shape).
@@ -218,8 +231,13 @@ class GridMap(nn.Module):
             match = WEIGHT * gain.sum(-1)  # (B, steps, M)
             match -= match.amax(-1, keepdim=True)
         logits = self.motion_logits(h[:, steps], action[:, steps])
-        nats = sum(-0.5 * (x.log_softmax(-1) + match).logsumexp(-1) for x in logits)
-        assert isinstance(nats, Tensor)
+        told, chosen = (x.log_softmax(-1) for x in logits)
+        known, best = told.detach().exp().max(-1, keepdim=True)
+        settled = match.scatter_add(-1, best, INERTIA * (known > SETTLED))
+        settled = settled - settled.amax(-1, keepdim=True)
+        usual = self._usual(logits[0]).log_softmax(-1)
+        by_history = (chosen.exp() * (STUBBORN * (chosen - usual) - match)).sum(-1)
+        nats = 0.5 * (by_history - (told + settled).logsumexp(-1))
         found = torch.zeros(valid.shape, device=h.device)
         found[:, steps] = nats * valid[:, steps] * (h.shape[1] / nats.shape[1])
         return found

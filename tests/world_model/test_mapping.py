@@ -137,9 +137,9 @@ def test_motions_are_learned_from_views_alone():
 
 
 def learn_motions(one: GridMap, h: Tensor, actions: Tensor, codes: Tensor) -> None:
-    optimizer = torch.optim.Adam(one.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(one.parameters(), lr=2e-3)
     valid = torch.ones(actions.shape, dtype=torch.bool)
-    for step in range(60):
+    for step in range(120):
         part = slice(step % 8, None)
         optimizer.zero_grad()
         now, after = codes[:, :-1][:, part], codes[:, 1:][:, part]
