@@ -210,8 +210,9 @@ class GridMap(nn.Module):
         that was out of sight or fails, what is frequent. Up to a constant of each step, so that a sure motion costs nothing.
 
         What the action alone tells is learned by itself, as if there were no history, and is half of the loss. Once an action is
-        known to do something it takes more than a hint to change that: an agent may stand for long where a view misleads. The other
-        half is a bound on the evidence (Kingma and Welling 2014): the history is no surer of a motion than views speak for it.
+        known to do something it takes more than a hint to change that: an agent may stand for long where a view misleads. The
+        other half is a bound on the evidence (Kingma and Welling 2014): the history is no surer of a motion than views speak for
+        it.
 
         Args:
             h: (B, T, D). action: (B, T, *action shape).

@@ -176,10 +176,10 @@ def test_a_sure_and_right_motion_costs_nothing_and_what_does_not_exist_does_not_
     unsure = one.loss(*given, valid)
     weight = one.gate.get_parameter("weight")
     with torch.no_grad():
-        weight[FORWARD, right] = 30.0
+        weight[FORWARD, right] = one.head.bias[right] = 30.0
     assert one.loss(*given, valid) < 0.01 < unsure
     with torch.no_grad():
-        weight[FORWARD, right] = -30.0
+        weight[FORWARD, right] = one.head.bias[right] = -30.0
     assert one.loss(*given, valid) > unsure
     assert one.loss(*given, ~valid) == 0
 
