@@ -22,12 +22,13 @@ from benchmarks.harness import Benchmark, Options, Run
 from benchmarks.ours import our_run
 from benchmarks.store import Record
 
-DEFAULT, UNMAPPED, PLAIN = "default", "without_maps", "without_attention"
+DEFAULT, UNREWARDED, UNMAPPED, PLAIN = "default", "without_discovery", "without_maps", "without_attention"
 NO_MAPS = "model.maps=false"
 ADDED_UP = (NO_MAPS, "model.attention_heads=0")  # modalities are added up, as they were when the others were tried
 VARIANTS: dict[str, tuple[str, ...]] = {
     DEFAULT: (),
-    UNMAPPED: (NO_MAPS,),
+    UNREWARDED: ("hierarchy.discovery=0",),
+    UNMAPPED: (NO_MAPS,),  # and nothing that is news to them
     PLAIN: ADDED_UP,
     "learned": (
         *ADDED_UP,
@@ -37,7 +38,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "shared": (*ADDED_UP, "model.shared_groups=1", "model.shared_classes=32"),
     "ensemble": (*ADDED_UP, "model.ensemble=5", "hierarchy.explore=0.1"),
 }
-BASE = {UNMAPPED: DEFAULT, PLAIN: UNMAPPED, "learned": PLAIN, "shared": PLAIN, "ensemble": PLAIN}  # what each is compared with
+BASE = {  # what each is compared with
+    UNREWARDED: DEFAULT,
+    UNMAPPED: UNREWARDED,
+    PLAIN: UNMAPPED,
+    "learned": PLAIN,
+    "shared": PLAIN,
+    "ensemble": PLAIN,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ RECORDS = [
     record("default", 1, 20_000),
     record("default", 2, 24_000, success=0.9),
     record("default", 3, 30_000, updates=3_000),
-    *(record(name, seed, 30_000) for name in ("without_maps", "without_attention") for seed in (1, 2, 3)),
+    *(record(name, seed, 30_000) for name in ("without_discovery", "without_maps", "without_attention") for seed in (1, 2, 3)),
     record("shared", 1, 18_000),
     record("shared", 2, None, success=0.1),
     record("shared", 3, None, success=0.2),
@@ -38,7 +38,7 @@ RECORDS = [
 def test_every_variant_stands_beside_the_default_and_not_reached_counts_as_worst():
     found = ablation.summarise(Options(), RECORDS)["variants"]
     assert list(found) == list(ablation.VARIANTS)
-    default, plain, shared = found["default"], found["without_maps"], found["shared"]
+    default, plain, shared = found["default"], found["without_discovery"], found["shared"]
     assert default["steps_to_threshold"] == {"median": 24_000, "worst": 30_000}
     assert (default["updates"], default["held_out"], default["share_of_base_steps"]) == (2_000, 0.95, 1.0)
     assert plain["share_of_base_steps"] == 30_000 / 24_000
