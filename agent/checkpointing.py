@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -287,6 +288,9 @@ def deal_replay(trainer: Trainer, state: dict[str, Any]) -> None:
     processes, root = trainer.processes, trainer.folder / "replay"
     known: dict[str, list[str]] = state.get("known_shards") or {".": list(state["shards"])}
     found: list[Episode] = []
+    for folder in known:
+        if not re.fullmatch(r"\.|rank_\d+", folder):
+            raise UserError(f"{folder!r} is no replay folder of a run: resume={trainer.folder} from another checkpoint")
     for folder in sorted(known):
         remote = remote_shards(trainer.config, folder)
         reader = ShardReader(root / folder, trainer.envs.spec, trainer.config.replay.synthetic, remote)

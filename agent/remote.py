@@ -103,8 +103,10 @@ def local_file(folder: Path, name: str, remote: RemoteShards | None = None) -> P
     """Where a shard is, fetched from the `remote` folder if it is only there.
 
     Raises:
-        UserError: it is nowhere.
+        UserError: it is nowhere, or would be somewhere else.
     """
+    if Path(name).name != name:
+        raise UserError(f"Replay shard {name!r} is no name of a file in {folder}: resume from another checkpoint.")
     path = folder / name
     if path.is_file():
         return path

@@ -66,6 +66,8 @@ def check_acting(config: RunConfig) -> None:
     if acting.backend not in ("processes", "ray"):
         raise UserError(f"acting.backend={acting.backend} is unknown; choose processes or ray")
     if acting.mode == "sync":
+        if acting.backend != "processes":
+            raise UserError(f"acting.backend={acting.backend} is for actors of their own: give acting=async, or leave it out")
         return
     if gathers_by_step(config):
         raise UserError("acting=async hands out whole weights, which sharding.gather=step never has: give gather=rollout")

@@ -97,7 +97,8 @@ class ShardWriter:
         number = _number(self.names[-1]) + 1 if self.names else 0
         path = self.folder / f"shard_{number:06d}.h5"
         temporary = self.folder / f".{path.name}.tmp"
-        with h5py.File(temporary, "w") as file:
+        # Made in memory: where a disk fills up HDF5 may crash, and a plain file says so.
+        with h5py.File(temporary, "w", driver="core", backing_store=False) as file:
             file.attrs["strata_format"] = FORMAT
             file.attrs["spec"] = json.dumps(self.spec.to_dict())
             if self.synthetic is not None:
@@ -110,6 +111,8 @@ class ShardWriter:
                 write_episode(file.create_group(f"episode_{index}"), index, episode, self.compression)
             stated = [str(file[f"episode_{index}"].attrs["sha256"]) for index in range(len(self._waiting))]
             file.attrs["sha256"] = checksums.header(file.attrs, stated)
+            file.flush()
+            temporary.write_bytes(file.id.get_file_image())
         sync(temporary)
         publish(temporary, path)
         if self.remote is not None:

@@ -183,6 +183,7 @@ class ImaginationEnv(EnvBase):
         self._maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
         self._constant = self.model.constant(self._z)
+        self._discovered = torch.zeros(len(self._z), device=self._z.device)
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.noise_width)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)

@@ -25,6 +25,7 @@ export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / 8))
 srun torchrun \
   --nnodes "$SLURM_NNODES" \
   --nproc_per_node 8 \
+  --shutdown-timeout 280 \
   --rdzv_id "$SLURM_JOB_ID" \
   --rdzv_backend c10d \
   --rdzv_endpoint "$head:29500" \

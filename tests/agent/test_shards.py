@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -95,6 +97,22 @@ def test_a_checkpoint_names_the_shards_it_knew(tmp_path: Path):
     assert len(moved) == -(-len(EPISODES) // 4) - 2
     assert write(tmp_path, EPISODES[:1]).names[-1] == "shard_000002.h5"
     assert [path.name for path in set_aside(tmp_path, known)] == ["shard_000002.h5.orphan.orphan"], "nothing is overwritten"
+
+
+def test_a_disk_that_fills_up_amid_a_shard_says_so_and_nothing_is_lost(tmp_path: Path):
+    writer = write(tmp_path, [], per_shard=len(EPISODES) + 1)
+    for episode in EPISODES:
+        writer.add(episode)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, before[1]))  # less than a shard, more than what HDF5 writes of it first
+    try:
+        with pytest.raises(OSError) as error:
+            writer.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.errno == errno.EFBIG and shard_names(tmp_path) == []
+    writer.flush()
+    assert len(list(ShardReader(tmp_path, SPEC).episodes())) == len(EPISODES)
 
 
 def test_a_shard_that_is_gone_is_named(tmp_path: Path):
