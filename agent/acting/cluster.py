@@ -244,6 +244,7 @@ def connect(config: ActingConfig, weights: int) -> bool:
         here: dict[str, Any] = dict(
             address="local", num_cpus=config.actors * config.threads, include_dashboard=False,
             object_store_memory=STORE + COPIES * weights,
+            _node_ip_address="127.0.0.1",  # whoever reaches a cluster may run programs in it: nobody from outside
         )  # fmt: skip
         try:
             reach(config.address)
