@@ -32,7 +32,7 @@ RIVALS = 5.0  # nats that a motion may be less likely than the likeliest, by the
 FAILING = 3.0  # nats that it is less likely, at most, for an action to leave the view in place
 RULED_OUT = 30.0  # nats
 SETTLED = 0.95  # probability from which on an action is known to do something
-INERTIA = 2.0  # nats by which views have to speak against what an action is known to do, to change it
+INERTIA = 3.0  # nats by which views have to speak for a leap out of all sight, against what an action is known to do
 STUBBORN = 0.3  # nats that the history has to find in a view, for each by which it departs from what the action alone tells
 HASTE = 30.0  # by which what actions do is learned faster than the rest
 DOUBT = 0.3  # share of cells taken to show anything at all, wherever they were
@@ -105,6 +105,7 @@ class GridMap(nn.Module):
 
     turn: Tensor
     where: Tensor
+    leap: Tensor
     turned_shift: Tensor
     turned_cells: Tensor
 
@@ -115,6 +116,7 @@ class GridMap(nn.Module):
         self.classes, self.cells = block.max_classes, rows * columns
         self.register_buffer("turn", turn, persistent=False)
         self.register_buffer("where", where, persistent=False)
+        self.register_buffer("leap", (where == rows * columns).float().mean(-1), persistent=False)  # share taken out of sight
         self.register_buffer("turned_shift", quarter_turns(shift), persistent=False)
         self.register_buffer("turned_cells", quarter_turns(cells_of(rows, columns)), persistent=False)
         self.gate = make_action_embedding(action, len(turn))
@@ -210,9 +212,8 @@ class GridMap(nn.Module):
         that was out of sight or fails, what is frequent. Up to a constant of each step, so that a sure motion costs nothing.
 
         What the action alone tells is learned by itself, as if there were no history, and is half of the loss. Once an action is
-        known to do something it takes more than a hint to change that: an agent may stand for long where a view misleads. The
-        other half is a bound on the evidence (Kingma and Welling 2014): the history is no surer of a motion than views speak for
-        it.
+        known to do something it takes more than a hint to make that a leap: an agent may stand for long where a view misleads.
+        The other half is a bound on the evidence (Kingma and Welling 2014): the history is no surer of a motion than views are.
 
         Args:
             h: (B, T, D). action: (B, T, *action shape).
@@ -234,7 +235,8 @@ class GridMap(nn.Module):
         logits = self.motion_logits(h[:, steps], action[:, steps])
         told, chosen = (x.log_softmax(-1) for x in logits)
         known, best = told.detach().exp().max(-1, keepdim=True)
-        settled = match.scatter_add(-1, best, INERTIA * (known > SETTLED))
+        leap = (self.leap - self.leap[best]).clamp(min=0)  # (B, steps, M)
+        settled = match - INERTIA * leap * (known > SETTLED)
         settled = settled - settled.amax(-1, keepdim=True)
         usual = self._usual(logits[0]).log_softmax(-1)
         by_history = (chosen.exp() * (STUBBORN * (chosen - usual) - match)).sum(-1)
