@@ -22,11 +22,12 @@ from benchmarks.harness import Benchmark, Options, Run
 from benchmarks.ours import our_run
 from benchmarks.store import Record
 
-DEFAULT, UNREWARDED, UNMAPPED, PLAIN = "default", "without_discovery", "without_maps", "without_attention"
+DEFAULT, UNREWARDED, UNMAPPED, PLAIN = "default", "without_discovery", "without_maps", "without_maps_and_attention"
 NO_MAPS = "model.maps=false"
 ADDED_UP = (NO_MAPS, "model.attention_heads=0")  # modalities are added up, as they were when the others were tried
 VARIANTS: dict[str, tuple[str, ...]] = {
     DEFAULT: (),
+    "without_attention": ("model.attention_heads=0",),
     UNREWARDED: ("hierarchy.discovery=0",),
     UNMAPPED: (NO_MAPS,),  # and nothing that is news to them
     PLAIN: ADDED_UP,
@@ -39,6 +40,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "ensemble": (*ADDED_UP, "model.ensemble=5", "hierarchy.explore=0.1"),
 }
 BASE = {  # what each is compared with
+    "without_attention": DEFAULT,
     UNREWARDED: DEFAULT,
     UNMAPPED: UNREWARDED,
     PLAIN: UNMAPPED,

@@ -110,8 +110,9 @@ class MapPrior(nn.Module):
     def forward(self, features: Tensor, recalled: Tensor, used: int) -> Tensor:
         """features (..., width), recalled (..., groups, 2) -> logits (..., groups, used) of the codes given out so far."""
         seen = F.embedding_bag((recalled + self.offsets).flatten(0, -2), self.seen.weight, mode="sum")
+        # Imagination asks for this at every step: to write over what is not looked at again saves it fresh pages of memory.
         x = self.history(features).unflatten(-1, (self.groups, self.hidden))
-        x = F.silu(x + seen.view(x.shape))
+        x = F.silu(x.add_(seen.view(x.shape)), inplace=not torch.is_grad_enabled())
         return F.linear(x, self.out.weight[:used], self.out.bias[:used])
 
 

@@ -151,7 +151,7 @@ class ImaginationEnv(EnvBase):
     def _imagine(self, policy: Policy, starts: Starts) -> Rollout:
         self.begin(starts)
         self._rewind()
-        states, views, actions, log_probs, discovered = [self._z], [self._view()], [], [], []
+        states, views, actions, log_probs, recalled = [self._z], [self._view()], [], [], []
         for _ in range(self.horizon):
             with self._full_precision():  # as the learner will weigh these actions
                 action, log_prob = policy(states[-1], views[-1])
@@ -160,18 +160,19 @@ class ImaginationEnv(EnvBase):
             views.append(self._view())
             actions.append(action)
             log_probs.append(log_prob)
-            discovered.append(self._discovered)
-        seen = torch.stack(views, 1)  # (N, H+1, V)
+            recalled.append(self._recalled)
+        z, seen = torch.stack(states, 1), torch.stack(views, 1)  # (N, H+1, G), (N, H+1, V)
+        held = {key: torch.stack([maps[key] for maps in recalled], 1) for key in recalled[0]}
         h = seen[..., : self.model.config.width]
         return Rollout(
-            z=torch.stack(states, 1),
+            z=z,
             h=seen,
             action=torch.stack(actions, 1),
             log_prob=torch.stack(log_probs, 1),
             reward=self.model.reward(h[:, 1:]),
             cont=self.model.cont(h[:, 1:]),
             disagreement=self.model.disagreement(h[:, 1:]).float(),
-            discovered=torch.stack(discovered, 1),
+            discovered=self.model.discovered(held, z[:, 1:]),
         )
 
     def _rewind(self) -> None:
@@ -183,7 +184,6 @@ class ImaginationEnv(EnvBase):
         self._maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
         self._constant = self.model.constant(self._z)
-        self._discovered = torch.zeros(len(self._z), device=self._z.device)
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.noise_width)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)
@@ -199,10 +199,10 @@ class ImaginationEnv(EnvBase):
         positions = self._starts.positions + self._step_index
         h = self.model.dynamics(tokens, mask, positions, self._memory).flatten(0, 1).float()
         self._memory.advance()
-        self._maps, recalled = self.model.maps.step(self._maps, self.model.latents.split(self._z), h, action, in_place=True)
-        self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index], recalled)
+        codes = self.model.latents.split(self._z)
+        self._maps, self._recalled = self.model.maps.step(self._maps, codes, h, action, in_place=True)
+        self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index], self._recalled)
         self._h = h
-        self._discovered = self.model.discovered(recalled, self._z)
         self._step_index += 1
 
     def _full_precision(self) -> AbstractContextManager[Any]:
