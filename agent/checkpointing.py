@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch import Tensor
 from agent.agent import AgentState
 from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training, load_weights, resolve
 from agent.replay_settings import make_writer, remote_shards
-from agent.sequences import Episode, pack_open_episodes, unpack_open_episodes
+from agent.sequences import pack_open_episodes, unpack_open_episodes
 from agent.shards import ShardReader, set_aside
 from agent.trainer import Trainer, broken_down
 from envs.errors import UserError
@@ -287,16 +289,16 @@ def deal_replay(trainer: Trainer, state: dict[str, Any]) -> None:
     from the r-th on. New ones are written where its own rank has them."""
     processes, root = trainer.processes, trainer.folder / "replay"
     known: dict[str, list[str]] = state.get("known_shards") or {".": list(state["shards"])}
-    found: list[Episode] = []
     for folder in known:
         if not re.fullmatch(r"\.|rank_\d+", folder):
             raise UserError(f"{folder!r} is no replay folder of a run: resume={trainer.folder} from another checkpoint")
+    newest, parts = 2 * trainer.config.replay.capacity, []
     for folder in sorted(known):
         remote = remote_shards(trainer.config, folder)
         reader = ShardReader(root / folder, trainer.envs.spec, trainer.config.replay.synthetic, remote)
-        found += reader.episodes(known[folder], newest_records=2 * trainer.config.replay.capacity)
-    found.sort(key=lambda episode: episode.end_step)
-    trainer.replay.load(found[processes.rank :: processes.size], same_rows=False)
+        parts.append(reader.episodes(known[folder], newest_records=newest))
+    by_age = heapq.merge(*parts, key=lambda episode: episode.end_step)  # one shard of each folder in memory at a time
+    trainer.replay.load(islice(by_age, processes.rank, None, processes.size), same_rows=False)
     trainer.replay.steps = int(state["env_steps"]) // processes.size
     trainer.dealt = True
     _remember_left(trainer, known)

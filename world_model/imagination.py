@@ -15,7 +15,7 @@ from torchrl.envs import EnvBase
 
 from envs.spaces.specs import ActionSpec
 from world_model.dynamics import KeyValueCache
-from world_model.model import WorldModel
+from world_model.model import NOTHING, WorldModel
 from world_model.starts import Starts
 
 
@@ -183,7 +183,7 @@ class ImaginationEnv(EnvBase):
         self._memory = ImaginationCache(starts, self.horizon, self.model.config.window)
         self._maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
-        self._constant = self.model.constant(self._z)
+        self._constant, self._recalled = self.model.constant(self._z), NOTHING
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.noise_width)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)

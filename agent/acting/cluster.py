@@ -99,11 +99,21 @@ class RayTransport:
         self._newest: tuple[int, Any] = (0, None)
 
     def publish(self, agent: Agent, updates: int) -> None:
-        """Put the weights into Ray's store; they leave it once no actor is to have them any more."""
+        """Put the weights into Ray's store; they leave it once no actor is to have them any more.
+
+        Raises:
+            UserError: the store does not take them.
+        """
         import ray
 
         self._layout.write(agent, self._buffer)
-        self._newest = updates, ray.put(self._buffer.numpy())
+        try:
+            self._newest = updates, ray.put(self._buffer.numpy())
+        except ray.exceptions.RayError as error:
+            raise UserError(
+                f"Ray takes no more weights ({reason(str(error))}): look at `ray status`, free memory or disk where the learner "
+                "runs, and go on by resume="
+            ) from error
 
     def start(self, orders: Orders) -> RayLink:
         import ray

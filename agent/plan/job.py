@@ -74,6 +74,25 @@ def world_sizes(config: RunConfig) -> list[int]:
     return [ranks for ranks in config.plan.world_sizes if ranks % config.sharding.tensor_parallel == 0]
 
 
+def left_out(config: RunConfig) -> list[str]:
+    """What the plan does not show, or shows and a run would refuse."""
+    groups, sizes, batch = config.sharding.tensor_parallel, config.plan.world_sizes, config.train.batch
+    unshared = [ranks for ranks in sizes if ranks % groups]
+    uneven = [ranks for ranks in world_sizes(config) if batch % ranks]
+    lines = []
+    if unshared:
+        lines.append(f"Not planned: ranks {_listed(unshared)}, no multiples of sharding.tensor_parallel={groups}")
+    if groups > 1:
+        lines.append("Not planned: stage 3, which does not go with sharding.tensor_parallel")
+    if uneven:
+        lines.append(f"A run refuses ranks {_listed(uneven)}: train.batch={batch} has to be a multiple of their number")
+    return lines
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
 def env_spec(config: RunConfig) -> EnvSpec:
     """What the environment shows and takes: one is built, looked at and closed."""
     envs = make_envs(config.env, make_task_space(config.env), 1)
@@ -137,6 +156,8 @@ def show(config: RunConfig, spec: EnvSpec, parameters: int, table: Sequence[Budg
     print_line(
         f"Replay: {size(replay_bytes(config, spec))} of main memory a rank when full (replay.capacity={config.replay.capacity})"
     )
+    for line in left_out(config):
+        print_line(line)
     if best is None:
         least = min(table, key=lambda budget: budget.total)
         print_line(

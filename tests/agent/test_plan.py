@@ -102,10 +102,21 @@ def test_a_plan_is_a_table_and_one_json_object_and_leaves_no_run(tmp_path: Path,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_plan_with_tensor_parallelism_is_of_whole_groups_and_shares_out_the_decoder(tmp_path: Path):
+def test_a_plan_says_which_numbers_of_ranks_a_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    config = tiny_config(DOORKEY)
+    config.train.batch = 4
+    planned(config, tmp_path, world_sizes=[1, 3, 4, 8])
+    assert "A run refuses ranks 3, 8: train.batch=4 has to be a multiple" in capsys.readouterr().out
+
+
+def test_a_plan_with_tensor_parallelism_is_of_whole_groups_and_shares_out_the_decoder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     config = tiny_config(DOORKEY)
     config.sharding.tensor_parallel = 2
     planned(config, tmp_path, world_sizes=[1, 2, 4], json=str(tmp_path / "plan.json"))
+    out = capsys.readouterr().out
+    assert "Not planned: ranks 1, no multiples of" in out and "Not planned: stage 3" in out
     rows = json.loads((tmp_path / "plan.json").read_text())["rows"]
     assert [(row["ranks"], row["stage"]) for row in rows] == [(n, stage) for n in (2, 4) for stage in range(3)]
     planned(tiny_config(DOORKEY), tmp_path, world_sizes=[2], json=str(tmp_path / "whole.json"))

@@ -28,7 +28,11 @@ RECORDS = [
     record("default", 1, 20_000),
     record("default", 2, 24_000, success=0.9),
     record("default", 3, 30_000, updates=3_000),
-    *(record(name, seed, 30_000) for name in ("without_discovery", "without_maps", "without_maps_and_attention") for seed in (1, 2, 3)),
+    *(
+        record(name, seed, 30_000)
+        for name in ("without_discovery", "without_maps", "without_maps_and_attention")
+        for seed in (1, 2, 3)
+    ),
     record("shared", 1, 18_000),
     record("shared", 2, None, success=0.1),
     record("shared", 3, None, success=0.2),
