@@ -7,16 +7,20 @@ from itertools import pairwise
 from typing import Any
 
 Curve = dict[str, list[list[float]]]
-"""{task: [[env steps, success over the last training episodes], ...]}"""
+"""{task: [[env steps, success], ...]}"""
 
 POINTS = 60  # of a curve that is kept: more make records large, and tell little
 
 
-def mastery_curve(lines: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> Curve:
-    """The log lines of a run (`metrics.jsonl`) -> its curves, thinned to `POINTS`, the last point always among them."""
+def mastery_curve(lines: Sequence[Mapping[str, Any]], tasks: Sequence[str], of: str = "train/success") -> Curve:
+    """The log lines of a run (`metrics.jsonl`) -> its curves, thinned to `POINTS`, the last point always among them.
+
+    Args:
+        of: `train/success`, over the last training episodes, or `eval/success`, on held-out layouts.
+    """
     found: Curve = {}
     for task in tasks:
-        key = f"train/success/{task}"
+        key = f"{of}/{task}"
         points = [[float(line["env_steps"]), float(line[key])] for line in lines if key in line]
         every = -(-len(points) // POINTS) or 1
         found[task] = points[::-1][::every][::-1]

@@ -39,12 +39,13 @@ def test_the_area_is_that_under_the_share_of_tasks_mastered():
 def test_curves_are_thinned_and_keep_their_last_point():
     lines = [{"env_steps": n, "train/success/a": n / 1000} for n in range(1000)] + [{"env_steps": 1000}]
     curve = mastery_curve(lines, ("a", "b"))
+    assert mastery_curve([{"env_steps": 5, "eval/success/a": 0.5}], ("a",), "eval/success") == {"a": [[5.0, 0.5]]}
     assert len(curve["a"]) <= POINTS and curve["a"][-1] == [999.0, 0.999] and curve["b"] == []
 
 
 def test_what_was_mastered_and_is_missing_at_the_end_is_forgotten():
-    curve = {"a": [[1.0, 0.95], [2.0, 0.7]], "b": [[1.0, 0.6]], "c": [[1.0, 0.9]]}
-    found = hierarchy.forgotten(curve, {"a": {"success": 0.75}, "b": {"success": 0.1}, "c": {"success": 1.0}})
+    curve = {"a": [[1.0, 0.95], [2.0, 0.75]], "b": [[1.0, 0.6], [2.0, 0.1]], "c": [[1.0, 0.9], [2.0, 0.9]]}
+    found = hierarchy.forgotten(curve)
     assert found == {"a": pytest.approx(0.2), "c": 0.0}
 
 
