@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 from agent.agent import AgentState
 from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training, load_weights, resolve
 from agent.replay_settings import make_writer, remote_shards
-from agent.sequences import pack_open_episodes, unpack_open_episodes
+from agent.sequences import Episode, pack_open_episodes, unpack_open_episodes
 from agent.shards import ShardReader, set_aside
 from agent.trainer import Trainer, broken_down
 from envs.errors import UserError
@@ -298,8 +298,17 @@ def deal_replay(trainer: Trainer, state: dict[str, Any]) -> None:
         reader = ShardReader(root / folder, trainer.envs.spec, trainer.config.replay.synthetic, remote)
         parts.append(reader.episodes(known[folder], newest_records=newest))
     by_age = heapq.merge(*parts, key=lambda episode: episode.end_step)  # one shard of each folder in memory at a time
-    trainer.replay.load(islice(by_age, processes.rank, None, processes.size), same_rows=False)
-    trainer.replay.steps = int(state["env_steps"]) // processes.size
+    newest_end = 0
+
+    def watched() -> Iterator[Episode]:
+        nonlocal newest_end
+        for episode in by_age:
+            newest_end = max(newest_end, episode.end_step)
+            yield episode
+
+    trainer.replay.load(islice(watched(), processes.rank, None, processes.size), same_rows=False)
+    # Steps of a process never fall, whatever the number of processes: stored episodes stay in the order of their ends.
+    trainer.replay.steps = max(int(state["env_steps"]) // processes.size, newest_end)
     trainer.dealt = True
     _remember_left(trainer, known)
     forget_later_shards(trainer, known.get(trainer.part, []))

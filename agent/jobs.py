@@ -36,6 +36,7 @@ from agent.progress import Progress
 from agent.replay_settings import check_new, send_left
 from agent.results import evaluation_summary
 from agent.run_folder import checkpoint_to_resume, write_config, write_json
+from agent.run_lock import RunLock
 from agent.stopping import stop_on_signal
 from agent.trainer import Trainer
 from agent.video import record_videos
@@ -57,16 +58,21 @@ def train(config: RunConfig, folder: Path) -> float:
         console.quiet = True
         logging.getLogger().setLevel(logging.ERROR)
     store = CheckpointStore(folder / "checkpoints", config.train.keep_checkpoints, config.train.keep_best)
-    with lost_processes(folder, processes):
+    lock = RunLock(folder)
+    with lost_processes(folder, processes), lock:
+        if config.resume and processes.leads:
+            lock.acquire()
         resumed = processes.broadcast(_name(checkpoint_to_resume(config, folder, store) if processes.leads else None))
-        return _train(config, folder, processes, store, store.folder / resumed if resumed else None)
+        return _train(config, folder, processes, store, store.folder / resumed if resumed else None, lock)
 
 
 def _name(path: Path | None) -> str | None:
     return None if path is None else path.name
 
 
-def _train(config: RunConfig, folder: Path, processes: Processes, store: CheckpointStore, resumed: Path | None) -> float:
+def _train(
+    config: RunConfig, folder: Path, processes: Processes, store: CheckpointStore, resumed: Path | None, lock: RunLock
+) -> float:
     trainer = Trainer(config, folder, processes)
     show_observations(trainer.envs.spec)
     if resumed is not None:
@@ -85,6 +91,7 @@ def _train(config: RunConfig, folder: Path, processes: Processes, store: Checkpo
         return _follow(trainer, store)
     logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if config.resume else None, print_line)
     write_config(config, folder)  # only now: a run that cannot start leaves no trace of one
+    lock.acquire()
     progress = Progress(
         config.train.env_steps,
         str(trainer.device),

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from agent.files import publish, sync
 from envs.errors import UserError
@@ -43,12 +44,15 @@ class RemoteShards:
             return [str(path).rpartition("/")[2] for path in self._files.ls(self._root, detail=False)]
 
     def fetch(self, name: str, folder: Path) -> Path:
-        """Copy a shard into a local folder, where it appears whole."""
-        temporary = folder / f".{name}.fetched"
-        with self._reached():
-            self._files.get_file(f"{self._root}/{name}", str(temporary))
-        sync(temporary)
-        publish(temporary, folder / name)
+        """Copy a shard into a local folder, where it appears whole, also where several processes fetch the same."""
+        temporary = folder / f".{name}.{uuid4().hex}.fetched"
+        try:
+            with self._reached():
+                self._files.get_file(f"{self._root}/{name}", str(temporary))
+            sync(temporary)
+            publish(temporary, folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
         return folder / name
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
@@ -16,6 +17,8 @@ from envs.spaces.specs import EnvSpec
 __all__ = ["Episode", "OpenEpisode", "Replay", "SampleMix", "SequenceBatch"]
 
 Records = dict[str, np.ndarray]
+
+log = logging.getLogger(__name__)
 
 
 class Replay:
@@ -229,6 +232,12 @@ class Replay:
         held = self.held_out.row_capacity if self.held_out is not None else self.row_capacity
         full = (self._length > 0) & (self._length % np.where(self._held, held, self.row_capacity) == 0)
         for env in np.flatnonzero(full).tolist():
+            if not any(self._spilled):
+                log.warning(
+                    "an episode of %s has outgrown replay.capacity and is kept in memory, and in every checkpoint, until it ends: "
+                    "give a larger replay.capacity, or end episodes by env.max_episode_steps",
+                    self.task_ids[int(self._task[env])],
+                )
             self._spilled[env].append(self._newest(env, self._home(env).row_capacity))
 
     def _home(self, env: int) -> Streams:

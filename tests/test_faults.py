@@ -98,7 +98,7 @@ def saved(folder: Path) -> int:
 
 
 class SmallDisk:
-    """A disk of two megabytes that can be filled up; where mounting is not allowed, a limit on the size of every file instead."""
+    """A disk of four megabytes that can be filled up; where mounting is not allowed, a limit on every file's size instead."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -99,7 +99,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # -- killed, stopped, resumed --------------------------------------------------------------------------------------------
 
-LEAVING = "import sys, run; sys.argv[0] = 'run.py'; run.main(); print('MODULES', *sorted(sys.modules))"
+LEAVING = "import sys, run; sys.argv[0] = 'run.py'; run.main(); ray = sys.modules.get('ray'); "
+LEAVING += "print('RAY', bool(ray and ray.is_initialized())); print('MODULES', *sorted(sys.modules))"
 HEAVY = {"deepspeed", "wandb", "tensorboard", "torch.utils.tensorboard", "matplotlib", "stable_baselines3", "ray", "ale_py"}
 BY_TORCHRL = {"ray"} if find_spec("ray") else set()  # with its replay buffers, where Ray is installed
 
@@ -130,6 +131,7 @@ def test_a_run_killed_resumed_stopped_by_ctrl_c_and_resumed_equals_one_that_neve
     assert stop >= stopped_after and f"python run.py resume={folder}\n" in out
     assert json.loads((folder / "summary.json").read_text())["env_steps"] == stop
     loaded = set(out.splitlines()[-1].split()[1:])
+    assert "RAY False" in out, "nothing of it is started, wherever it is installed"
     assert "agent.trainer" in loaded and not (HEAVY - BY_TORCHRL) & loaded, "a plain local run pays for none of them"
 
     end = (stop // 16 + 2) * 16

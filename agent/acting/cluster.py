@@ -107,15 +107,15 @@ class RayTransport:
         import ray
 
         self._layout.write(agent, self._buffer)
-        try:
+        with working():
             self._newest = updates, ray.put(self._buffer.numpy())
-        except ray.exceptions.RayError as error:
-            raise UserError(
-                f"Ray takes no more weights ({reason(str(error))}): look at `ray status`, free memory or disk where the learner "
-                "runs, and go on by resume="
-            ) from error
 
     def start(self, orders: Orders) -> RayLink:
+        """Start an actor, without waiting; it takes the weights published last.
+
+        Raises:
+            UserError: the store does not take what it is to be told.
+        """
         import ray
 
         # Neither actors nor calls are tried again by Ray: what was lost is said, and episodes under way are given up.
@@ -123,7 +123,8 @@ class RayTransport:
             num_cpus=self.config.threads, num_gpus=self.config.gpus, max_restarts=0, max_task_retries=0,
             scheduling_strategy="SPREAD",
         )  # fmt: skip
-        return RayLink(kind.remote(orders, ray.put(self._layout)), orders.ahead, lambda: self._newest)
+        with working():
+            return RayLink(kind.remote(orders, ray.put(self._layout)), orders.ahead, lambda: self._newest)
 
     def close(self) -> None:
         """Leave the cluster, or end it where it was started here."""
@@ -212,6 +213,24 @@ class RayLink:
         if self._closing is not None:
             ray.wait([self._closing], timeout=GRACE)
         ray.kill(self._actor)
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Say in one sentence that the cluster no longer does what it is asked.
+
+    Raises:
+        UserError: what Ray says of it, and how to go on.
+    """
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise UserError(
+            f"the Ray cluster does not work any more ({reason(str(error))}): see `ray status` and the memory and disk of the "
+            "learner's machine, then go on by resume=RUN_FOLDER"
+        ) from error
 
 
 def reason(words: str) -> str:

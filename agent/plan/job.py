@@ -75,18 +75,25 @@ def world_sizes(config: RunConfig) -> list[int]:
 
 
 def left_out(config: RunConfig) -> list[str]:
-    """What the plan does not show, or shows and a run would refuse."""
-    groups, sizes, batch = config.sharding.tensor_parallel, config.plan.world_sizes, config.train.batch
-    unshared = [ranks for ranks in sizes if ranks % groups]
-    uneven = [ranks for ranks in world_sizes(config) if batch % ranks]
+    """What the plan does not show, and what has to change before a run starts as it is planned."""
+    groups = config.sharding.tensor_parallel
+    unshared = [ranks for ranks in config.plan.world_sizes if ranks % groups]
     lines = []
     if unshared:
         lines.append(f"Not planned: ranks {_listed(unshared)}, no multiples of sharding.tensor_parallel={groups}")
     if groups > 1:
         lines.append("Not planned: stage 3, which does not go with sharding.tensor_parallel")
-    if uneven:
-        lines.append(f"A run refuses ranks {_listed(uneven)}: train.batch={batch} has to be a multiple of their number")
-    return lines
+    found = {ranks: refusal(config, ranks) for ranks in world_sizes(config)}
+    return [*lines, *(f"A run refuses {ranks} ranks: {said}" for ranks, said in found.items() if said)]
+
+
+def refusal(config: RunConfig, ranks: int) -> str | None:
+    """Why a run of this config would not start on so many ranks; memory is planned for all the same."""
+    try:
+        check_settings(config, ranks)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _listed(numbers: Sequence[int]) -> str:
@@ -112,8 +119,9 @@ def replay_bytes(config: RunConfig, spec: EnvSpec) -> int:
 
 
 def answer(config: RunConfig, spec: EnvSpec, parameters: int, table: Sequence[Budget], best: Budget | None) -> dict[str, Any]:
-    """The plan as plain data, all sizes in bytes."""
-    rows = [budget.to_dict(limit(config)) for budget in table]
+    """The plan as plain data, all sizes in bytes; `refused` says why a run would not start on so many ranks."""
+    refused = {ranks: refusal(config, ranks) for ranks in world_sizes(config)}
+    rows = [{**budget.to_dict(limit(config)), "refused": refused[budget.ranks]} for budget in table]
     return {
         "parameters": parameters,
         "batch": config.train.batch,

@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
     found["resumed"] = go_on(resumed(config, run, processes, path))
     found["other_stage"] = go_on(resumed(config_of(1), run, processes, path), FEW)
     one = resumed(config_of(3, gather="step"), folder / "one", processes, resolve(folder / "one"))
-    found["dealt"] = [len(one.replay), one.replay.episodes]
+    found["dealt"] = [len(one.replay), one.replay.episodes, one.replay.steps]
     found["of_one"] = go_on(one, FEW)
     of_one = save(one, CheckpointStore(folder / "one" / "checkpoints"))
     found["stored"] = one.replay.episodes

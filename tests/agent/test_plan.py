@@ -102,11 +102,16 @@ def test_a_plan_is_a_table_and_one_json_object_and_leaves_no_run(tmp_path: Path,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_plan_says_which_numbers_of_ranks_a_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_plan_says_what_a_run_on_so_many_ranks_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     config = tiny_config(DOORKEY)
-    config.train.batch = 4
-    planned(config, tmp_path, world_sizes=[1, 3, 4, 8])
-    assert "A run refuses ranks 3, 8: train.batch=4 has to be a multiple" in capsys.readouterr().out
+    config.train.batch, config.train.random_steps = 4, 1000
+    planned(config, tmp_path, world_sizes=[1, 3], json=str(tmp_path / "plan.json"))
+    assert "A run refuses 3 ranks: train.batch=4 is shared out over 3 processes" in " ".join(capsys.readouterr().out.split())
+    rows = json.loads((tmp_path / "plan.json").read_text())["rows"]
+    assert all((row["refused"] is None) == (row["ranks"] == 1) for row in rows)
+    config.train.random_steps = 100
+    planned(config, tmp_path, world_sizes=[1, 4])
+    assert "A run refuses 4 ranks: train.random_steps=100 is too few" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_plan_with_tensor_parallelism_is_of_whole_groups_and_shares_out_the_decoder(

@@ -17,9 +17,11 @@ from agent.agent import Agent
 from agent.checkpoint import CheckpointStore, load_meta, load_training, resolve
 from agent.checkpointing import restore, save
 from agent.processes import Processes, tokenize_together
+from agent.shards import ShardReader
 from agent.shared_curriculum import mean_signals
 from agent.trainer import Trainer
 from envs.errors import UserError
+from envs.spaces.specs import EnvSpec
 from tests.agent.processes_run import EVERY, FEW, SAVED, UPDATES, config_of
 from tests.agent.tiny import play, same_tensors
 from world_model.config import ShardingConfig
@@ -92,6 +94,9 @@ def test_two_processes_deal_out_the_episodes_of_one(found: Any):
     folder, ranks = found
     saved = load_training(folder / "one" / "checkpoints" / f"step_{SAVED:09d}")
     assert sum(one["dealt"][1] for one in ranks) == saved.state["episodes"]
+    reader = ShardReader(folder / "one" / "replay", EnvSpec.from_dict(load_meta(resolve(folder / "one"))["spec"]))
+    newest = max(episode.end_step for episode in reader.episodes(saved.state["shards"]))
+    assert newest > SAVED // 2 and all(one["dealt"][2] >= newest for one in ranks), "what is played now ends after what is stored"
     assert sum(one["dealt_again"] for one in ranks) == sum(one["stored"] for one in ranks), "and all again at the next resume"
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,6 +129,23 @@ def test_a_run_goes_on_with_a_replay_that_is_only_elsewhere(tmp_path: Path, stor
     assert resumed.writer.names == stopped.writer.names and resumed.replay.episodes == stopped.replay.episodes > 0
     ours, theirs = (trainer.replay.sample(20, 8, np.random.default_rng(0), trainer.mix) for trainer in (stopped, resumed))
     assert_same(ours, theirs)
+
+
+def test_several_processes_fetch_one_shard_at_once(tmp_path: Path, store: RemoteShards):
+    writer = written(tmp_path / "here", store)
+    (tmp_path / "there").mkdir()
+    both = threading.Barrier(2)
+    get_file = store._files.get_file
+
+    def together(*args: Any) -> None:
+        get_file(*args)
+        both.wait(timeout=60)  # both have copied before either gives the shard its name
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(store._files, "get_file", together, raising=False)
+        fetched = list(pool.map(lambda _: store.fetch(writer.names[0], tmp_path / "there"), range(2)))
+    assert {path.read_bytes() for path in fetched} == {(tmp_path / "here" / writer.names[0]).read_bytes()}
+    assert [path.name for path in (tmp_path / "there").iterdir()] == [writer.names[0]]
 
 
 def test_a_new_run_does_not_write_among_the_shards_of_another(tmp_path: Path, store: RemoteShards):
