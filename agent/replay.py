@@ -234,7 +234,7 @@ class Replay:
         for env in np.flatnonzero(full).tolist():
             if not any(self._spilled):
                 log.warning(
-                    "an episode of %s has outgrown replay.capacity: it is kept in memory, and in every checkpoint, until it ends; "
+                    "an episode of %s has outgrown replay.capacity: it stays in memory, and in every checkpoint, until it ends; "
                     "give a larger replay.capacity, or end episodes by env.max_episode_steps",
                     self.task_ids[int(self._task[env])],
                 )
