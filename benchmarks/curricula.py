@@ -128,7 +128,7 @@ def _ours(part: str, curriculum: str, common: Sequence[str]) -> Callable[[int], 
         return {"part": part, **figures_of(context.folder)}
 
     steps = int(config["train"]["env_steps"])
-    return lambda seed: Run(f"{part}_{curriculum}", seed, config, partial(execute, seed), steps)
+    return lambda seed: Run(f"{part}_{curriculum}", seed, config, partial(execute, seed), steps, resumes=True)
 
 
 def _ppo(part: str, common: Sequence[str], peers: Sequence[str]) -> Callable[[int], Run]:

@@ -60,7 +60,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Context:
-    """What a run is given while it executes: its own empty folder, its threads, where to tell its progress, and when to stop."""
+    """What a run is given while it executes.
+
+    Its own folder, empty unless it resumes; its threads; where to tell its progress; and when to stop.
+    """
 
     folder: Path
     threads: int
@@ -80,6 +83,7 @@ class Run:
             `None` if it never got there. May raise `RunError`, `StoppedError`.
         total_steps: env steps it will take at most, for the progress bar.
         threads: instead of those of the command line.
+        resumes: it goes on from what an interrupted try of the same commit has left in its folder, where nothing was changed.
     """
 
     variant: str
@@ -88,6 +92,7 @@ class Run:
     execute: Callable[[Context], dict[str, Any]]
     total_steps: int | None = None
     threads: int | None = None
+    resumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ def _execute(name: str, run: Run, options: Options, here: Mapping[str, Any], liv
     threads = run.threads or options.threads
     figures: dict[str, Any] | None = None
     error: str | None = None
-    folder = _empty_folder(name, run, options)
+    folder = _folder(name, run, options, here)
     started = time.perf_counter()
     try:
         with live.run(f"{run.variant} seed {run.seed}", run.total_steps) as report:
@@ -217,6 +222,7 @@ def _execute(name: str, run: Run, options: Options, here: Mapping[str, Any], liv
         return None
     except RunError as failure:
         error = scrub(str(failure))
+        _begun(folder).unlink(missing_ok=True)  # tried again, it starts anew
     finally:
         if options.quick:
             shutil.rmtree(folder.parent, ignore_errors=True)
@@ -242,10 +248,20 @@ def _execute(name: str, run: Run, options: Options, here: Mapping[str, Any], liv
     }
 
 
-def _empty_folder(name: str, run: Run, options: Options) -> Path:
+def _folder(name: str, run: Run, options: Options, here: Mapping[str, Any]) -> Path:
     if options.quick:
         return Path(tempfile.mkdtemp(prefix="strata-quick-")) / "run"
     folder = options.runs / name / f"{run.variant}_seed{run.seed}_{digest(run.config)}"
-    if folder.exists():  # of a run that did not finish, or that is run afresh
+    code, begun = json.dumps(here), _begun(folder)
+    same = not here["dirty"] and begun.exists() and begun.read_text(encoding="utf-8") == code
+    goes_on = run.resumes and same and not options.fresh
+    if folder.exists() and not goes_on:  # of a run that did not finish, or that is run afresh
         shutil.rmtree(folder)
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    begun.write_text(code, encoding="utf-8")
     return folder
+
+
+def _begun(folder: Path) -> Path:
+    """Beside a run's folder: of which code it is."""
+    return folder.with_name(f"{folder.name}.commit")

@@ -80,7 +80,7 @@ def _run(name: str, overrides: list[str], seed: int) -> Run:
             "reached": summary["steps_to_threshold"].get(tasks[-1]),
         }
 
-    return Run(name, seed, config, execute, budget)
+    return Run(name, seed, config, execute, budget, resumes=True)
 
 
 def forgotten(curve: Curve) -> dict[str, float]:

@@ -22,4 +22,4 @@ def our_run(overrides: Sequence[str], seed: int, target: str, variant: str = "ou
         summary = train_run(given, context.folder, context.threads, context.report, context.stop)
         return {**summary, "reached": summary["steps_to_threshold"].get(target)}
 
-    return Run(variant, seed, config, execute, int(config["train"]["env_steps"]))
+    return Run(variant, seed, config, execute, int(config["train"]["env_steps"]), resumes=True)

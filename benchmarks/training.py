@@ -41,6 +41,8 @@ def train_run(
 ) -> dict[str, Any]:
     """Run `python run.py OVERRIDES hydra.run.dir=FOLDER` to its end and answer its `summary.json`.
 
+    Where the folder holds a run already, that one is gone on with.
+
     Args:
         overrides: Hydra overrides.
         folder: the run folder; what the run prints goes into a `.log` beside it.
@@ -53,7 +55,8 @@ def train_run(
         StoppedError: `stop` was set.
     """
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    command = [sys.executable, str(ROOT / "run.py"), *overrides, f"hydra.run.dir='{quoted}'"]
+    where = [f"resume='{quoted}'"] if (folder / "config.yaml").exists() else [*overrides, f"hydra.run.dir='{quoted}'"]
+    command = [sys.executable, str(ROOT / "run.py"), *where]
     return run_process(command, folder, threads, report, stop)
 
 

@@ -157,6 +157,29 @@ def test_a_run_starts_with_no_leftovers_of_an_earlier_try(tmp_path):
     assert seen == [False, False]
 
 
+def test_a_run_that_resumes_finds_what_an_interrupted_try_of_the_same_commit_left(tmp_path, monkeypatch):
+    seen: list[bool] = []
+
+    def execute(context):
+        seen.append(context.folder.exists())
+        context.folder.mkdir(parents=True, exist_ok=True)
+        raise StoppedError
+
+    def tried(**changes):
+        run_all("toy", [Run("ours", 1, {}, execute, resumes=True)], options(tmp_path, **changes))
+        return seen[-1]
+
+    def code(commit, dirty):
+        monkeypatch.setattr("benchmarks.harness.commit", lambda: {"commit": commit, "dirty": dirty})
+
+    code("one", dirty=False)
+    assert not tried() and tried() and not tried(fresh=True) and tried()
+    code("another", dirty=False)
+    assert not tried() and tried()
+    code("another", dirty=True)
+    assert not tried() and not tried()
+
+
 def test_the_last_line_is_one_json_object(monkeypatch, tmp_path, capsys):
     toy = benchmark(lambda context: {"reached": 42}, monkeypatch, tmp_path)
     assert toy.main(["--seeds", "3"]) == 0

@@ -42,6 +42,16 @@ def test_a_training_run_gets_its_overrides_folder_and_threads(fake_repository, t
     assert summary == {"given": ["model=xs", "seed=3"], "threads": "3"}
 
 
+def test_a_folder_that_holds_a_run_is_gone_on_with(fake_repository, tmp_path, monkeypatch):
+    folder = tmp_path / "it's a run"
+    folder.mkdir()
+    (folder / "config.yaml").touch()
+    monkeypatch.setattr(training, "run_process", lambda command, *rest: {"command": command})
+    assert train_run(["seed=3"], folder) == {
+        "command": [sys.executable, str(fake_repository / "run.py"), f"resume='{tmp_path}/it\\'s a run'"]
+    }
+
+
 def test_metrics_are_read_without_the_line_still_being_written(fake_repository, tmp_path):
     train_run([], tmp_path / "run")
     assert read_metrics(tmp_path / "run") == [{"env_steps": 10}, {"env_steps": 20}]
