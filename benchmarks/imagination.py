@@ -1,6 +1,6 @@
 """How fast imagination is: with its cache against without, and beside TorchRL's DreamerV3 RSSM of as many parameters.
 
-    python -m benchmarks.imagination [--presets xs s] [--quick] [overrides...]
+    python -m benchmarks.imagination [--presets xs s] [--rounds 7] [--quick] [overrides...]
 
 All are measured in turn in one run, on one thread and on two: the decoder alone, the whole rollout with heads and policy, and
 the latent transition alone, which is what an RSSM's prior does. The context is computed beforehand, and timed apart.
@@ -34,6 +34,7 @@ SETTING = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), help=f"of the model; default: {' '.join(PRESETS)}")
+    parser.add_argument("--rounds", type=int, default=7, help="times that each way is measured; default: 7")
 
 
 def preset_run(preset: str, threads: int, overrides: list[str], seed: int, rounds: int) -> Run:
@@ -51,7 +52,7 @@ def preset_run(preset: str, threads: int, overrides: list[str], seed: int, round
 
 
 def plan(options: Options) -> list[Run]:
-    rounds = 1 if options.quick else 7
+    rounds = 1 if options.quick else max(1, options.arguments["rounds"])
     presets = dict.fromkeys(options.arguments["presets"])
     return [
         preset_run(preset, threads, list(options.overrides), seed, rounds)
