@@ -38,6 +38,8 @@ def check_director(config: HierarchyConfig) -> None:
     for key, share in shares.items():
         if not 0 <= share < 1:
             raise UserError(f"hierarchy.{key}={share} is a share: give 0 or more, and less than 1")
+    if not 0 <= worker.hindsight <= 1:
+        raise UserError(f"hierarchy.worker.hindsight={worker.hindsight} is a share: give 0 to 1")
     magnitudes = {
         "goals.history": goals.history,
         "manager.extrinsic": manager.extrinsic,

@@ -71,6 +71,7 @@ class WorkerConfig:
     extrinsic: float = 1.0  # weight of the extrinsic reward's advantage, at first
     extrinsic_floor: float = 0.1  # and after `anneal` updates
     anneal: int = 2000  # updates
+    hindsight: float = 0.5  # share of the imagined rollouts whose first goal is a state that came within K steps in replay
 
 
 @dataclass

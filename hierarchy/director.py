@@ -6,7 +6,7 @@ After Director (Hafner et al. 2022, "Deep Hierarchical Planning from Pixels"), f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,17 +29,27 @@ from world_model.latents import LatentSpec
 from world_model.starts import Starts
 
 
+@dataclass
+class Given:
+    """Goals that rollouts begin with in the place of the manager's: codes (N, M), and `where` (N,) bool they hold."""
+
+    code: Tensor
+    where: Tensor
+
+
 class Pursuit:
     """Both levels as one policy of an imagined rollout: a new goal at its first step and every K steps after it."""
 
-    def __init__(self, hierarchy: DirectorHierarchy) -> None:
-        self.hierarchy, self.step = hierarchy, 0
+    def __init__(self, hierarchy: DirectorHierarchy, given: Given | None = None) -> None:
+        self.hierarchy, self.step, self.given = hierarchy, 0, given
         self.goals: list[Goal] = []
         self.log_probs: list[Tensor] = []  # of choosing them
 
     def choose(self, z: Tensor, h: Tensor) -> None:
-        """The manager's next goal."""
+        """The manager's next goal; the first one may be given."""
         code, log_prob = self.hierarchy.manager.policy.act(z, h)
+        if self.given is not None and not self.goals:
+            code = torch.where(self.given.where.unsqueeze(-1), self.given.code, code)
         self.goals.append(self.hierarchy.goals.decode(code))
         self.log_probs.append(log_prob)
 
@@ -93,16 +103,32 @@ class DirectorHierarchy(Hierarchy):
 
     def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
         self.goals.observe(real.z, real.h)
-        pursuit = Pursuit(self)
+        given = self._given(starts, real)
+        pursuit = Pursuit(self, given)
         rollout = env.imagine(pursuit, starts)
         path = imagined_trajectory(rollout, discovery=self.config.discovery)
         pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
         goal = Goal.stack(pursuit.goals)  # (N, S + 1, ...)
         log_prob = torch.stack(pursuit.log_probs[:-1], 1)  # (N, S)
         yield from self._teach_worker(path, goal)
-        yield from self._teach_manager(path, rollout, goal, log_prob, real)
+        yield from self._teach_manager(path, rollout, goal, log_prob, real, given)
         yield from self._teach_goals(real)
         self.updates += 1
+
+    @torch.no_grad()
+    def _given(self, starts: Starts, real: LatentTrajectory) -> Given | None:
+        """Goals that can be reached, for some of the rollouts: states that came within K steps of their starts in replay."""
+        share, step = self.config.worker.hindsight, starts.step
+        if not share:
+            return None
+        target = step + torch.randint(1, self.period + 1, step.shape, device=step.device)
+        target = target.clamp(max=real.z.shape[1] - 1)
+        ends = real.boundary.long().cumsum(1) - real.boundary.long()  # (B, T): ends of episodes before a step
+        same = (ends.gather(1, target) == ends.gather(1, step)) & (target > step)
+        rows = torch.arange(len(step), device=step.device).unsqueeze(1)
+        code = self.goals.encode(real.z[rows, target], real.h[rows, target])
+        where = same & (torch.rand(step.shape, device=step.device) < share)
+        return Given(code.flatten(0, 1), where.flatten())
 
     def _teach_worker(self, path: LatentTrajectory, goal: Goal) -> Iterator[Learning]:
         """The goal's reward within segments, the environment's over the whole rollout, whose goals change on the way."""
@@ -112,7 +138,10 @@ class DirectorHierarchy(Hierarchy):
         seen = self.goals.view(segments.z, segments.h, own.rows(), segments.cont)
         other = self.goals.view(segments.z, segments.h, own.shifted().rows(), segments.cont)
         z, h = worker.view(segments.z, segments.h, own.rows().each())
-        parts = replace(segments, z=z, h=h, reward=GOAL_REWARDS[self.config.worker.reward](seen))
+        reward = GOAL_REWARDS[self.config.worker.reward](seen)
+        with torch.no_grad():  # who ends an episode does not lose what was still to be had of the goal
+            forgiven = (1 - segments.cont) * worker.learner("goal").target(z[:, :-1], h[:, :-1])
+        parts = replace(segments, z=z, h=h, reward=reward + self.config.actor_critic.gamma * forgiven)
         last_z, last_h = worker.view(path.z[:, -1:], path.h[:, -1:], goal.at(slice(-1, None)))
         whole = replace(
             path,
@@ -127,7 +156,7 @@ class DirectorHierarchy(Hierarchy):
         weights = worker.weights(int(self.updates))
         weight = parts.weight[:, :-1]
         figures = {f"goal/{name}": value for name, value in reach(seen, other, parts.weight[:, -1]).items()}
-        figures["goal/reward"] = (parts.reward * weight).sum() / weight.sum()
+        figures["goal/reward"] = (reward * weight).sum() / weight.sum()
         figures["worker/extrinsic_weight"] = torch.tensor(weights["extrinsic"])
         chance, got = parts.weight[:, -1].unflatten(0, (N, -1)), arrived(seen).unflatten(0, (N, -1))  # (N, S)
         self.told = {"reach": ((got * chance).sum(1) / chance.sum(1)).detach()}
@@ -138,27 +167,47 @@ class DirectorHierarchy(Hierarchy):
             yield learning
 
     def _teach_manager(
-        self, path: LatentTrajectory, rollout: Rollout, goal: Goal, log_prob: Tensor, real: LatentTrajectory
+        self,
+        path: LatentTrajectory,
+        rollout: Rollout,
+        goal: Goal,
+        log_prob: Tensor,
+        real: LatentTrajectory,
+        given: Given | None = None,
     ) -> Iterator[Learning]:
-        """Steps of K, whose actions are goals."""
+        """Steps of K, whose actions are goals: its own, those that were given teach it nothing."""
         manager, K, kind = self.manager, self.period, self.config.manager.reward
         gamma, lmbda = self.config.actor_critic.gamma, self.config.actor_critic.lmbda
         code = goal.at(slice(0, -1)).code
         steps = abstract_trajectory(path, code, log_prob, K, gamma, kind)
-        bonus = {"novelty": self.goals.novelty(path.z[:, 1:], path.h[:, 1:]), "disagreement": rollout.disagreement}
+        chosen = code.flatten(0, 1)
+        if given is not None:
+            own = torch.ones(code.shape[:2], dtype=torch.bool, device=code.device)
+            own[:, 0] = ~given.where
+            chosen = code[own]
+            steps = replace(steps, weight=torch.cat([steps.weight[:, :-1] * own, steps.weight[:, -1:]], 1))
+        bonus = {
+            "disagreement": lambda: rollout.disagreement,
+            "novelty": lambda: self.goals.novelty(path.z[:, 1:], path.h[:, 1:]),
+        }
         assessed = {"extrinsic": manager.assess("extrinsic", steps)}
+        figures = {}
         for name in manager.rewards[1:]:
-            reward = segment_reward(bonus[name], path.cont, K, gamma, kind)
+            found = bonus[name]()
+            figures[f"manager/{name}"] = found.mean()
+            reward = segment_reward(found, path.cont, K, gamma, kind)
             assessed[name] = manager.assess(name, replace(steps, reward=reward))
         weight, real_weight = steps.weight[:, :-1], real.weight[:, :-1]
         with torch.no_grad():  # states are worth the same whether a step is one or K, if rewards are summed up
             value = manager.policy.target(real.z, real.h)
             real_returns = lambda_returns(real.reward, real.cont, value, real.boundary, gamma, lmbda)
-        figures = {
-            "imagined_return": (assessed["extrinsic"].returns * weight).sum() / weight.sum(),
-            "manager/perplexity": code_perplexity(code, self.config.goals.classes),
-            "manager/novelty": bonus["novelty"].mean(),
+        figures |= {
+            "imagined_return": (assessed["extrinsic"].returns * weight).sum() / weight.sum().clamp(min=1.0),
+            "manager/perplexity": code_perplexity(chosen, self.config.goals.classes),
         }
+        if self.config.discovery:
+            alive = path.weight[:, :-1]
+            figures["discovered"] = self.config.discovery * (rollout.discovered * alive).sum() / alive.sum()
         replayed = None
         if kind == "sum":
             figures["real_return"] = (real_returns * real_weight).sum() / real_weight.sum().clamp(min=1.0)

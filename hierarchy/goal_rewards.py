@@ -45,12 +45,13 @@ class GoalView:
 
 
 def similarity(view: GoalView) -> Tensor:
-    """How far a state agrees with its goal beyond chance, (N, K+1): 1 for all of it, 0 on average for a state that has nothing
-    to do with the goal.
+    """How far a state agrees with its goal beyond chance, (N, K+1), from -1 to 1: 0 on average for a state that has nothing to do
+    with the goal, and near 1 for all of a goal that is seldom met.
 
     Agreement is corrected for chance, as in Cohen's kappa (1960): q(v) is the goal's probability of what is the case in a group
     and e the expected one over all that is usually the case. Groups are weighed by the information in their goal's value, so
-    that walls, which are nearly everywhere, count for little and a key for much: sum w (q(v) - e) / sum w (1 - e).
+    that walls, which are nearly everywhere, count for little and a key for much: sum w (q(v) - e) / sum w. Kappa itself would
+    divide by sum w (1 - e): goals of what is usual anyway would pay, and punish, as much as any, or more.
     """
     return _agreement(view, view.matches)
 
@@ -64,8 +65,7 @@ def _agreement(view: GoalView, matches: Tensor) -> Tensor:
     expected = (view.goal * view.usual).sum(-1).unsqueeze(1)  # (N, 1, G)
     information = -(view.goal * view.usual.clamp(min=1e-6).log()).sum(-1).unsqueeze(1)
     weight = information * view.there  # (N, K+1, G)
-    room = (weight * (1 - expected)).sum(-1)
-    return (weight * (matches - expected)).sum(-1) / room.clamp(min=1e-3)
+    return (weight * (matches - expected)).sum(-1) / weight.sum(-1).clamp(min=1e-3)
 
 
 def progress(view: GoalView) -> Tensor:

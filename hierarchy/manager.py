@@ -11,15 +11,15 @@ from world_model.latents import LatentSpec
 
 
 class Manager(MixedPolicy):
-    """Chooses one code every K steps. Rewards: the environment's, the novelty of states, and the model's disagreement where
-    `hierarchy.explore` asks for it."""
+    """Chooses one code every K steps. Rewards: the environment's, and those with a weight of the novelty of states
+    (`hierarchy.manager.novelty`) and the model's disagreement (`hierarchy.explore`)."""
 
     def __init__(self, latents: LatentSpec, width: int, config: HierarchyConfig) -> None:
         learning, own, goals = config.actor_critic, config.manager, config.goals
-        self.weights = {"extrinsic": own.extrinsic, "novelty": own.novelty}
-        floors = {"extrinsic": learning.return_floor, "novelty": own.novelty_floor}
-        if config.explore:
-            self.weights["disagreement"], floors["disagreement"] = config.explore, own.novelty_floor
+        self.weights, floors = {"extrinsic": own.extrinsic}, {"extrinsic": learning.return_floor}
+        for name, weight in {"novelty": own.novelty, "disagreement": config.explore}.items():
+            if weight:
+                self.weights[name], floors[name] = weight, own.novelty_floor
         learning = replace(
             learning,
             gamma=learning.gamma**config.period if own.reward == "sum" else learning.gamma,

@@ -27,7 +27,8 @@ def test_reach_tells_who_arrived_from_who_was_there_from_the_start():
     assert found["near"] == pytest.approx((1 + 1 + 1 + 0.5) / 4)
     assert found["closer"] == pytest.approx((1 + 1 + 0.5 + 0.5) / 4), "a goal like the start is no achievement"
     assert found["reached"] == pytest.approx(3 / 4)
-    assert found["start"] == pytest.approx((3 * -1 / 3 + 1) / 4, abs=1e-6) and found["end"] == pytest.approx((3 - 1 / 3) / 4)
+    assert found["start"] == pytest.approx((3 * -0.25 + 0.75) / 4, abs=1e-6)
+    assert found["end"] == pytest.approx((3 * 0.75 - 0.25) / 4)
 
 
 def test_segments_that_lie_behind_the_end_of_an_episode_do_not_count():

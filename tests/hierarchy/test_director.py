@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,12 +41,15 @@ def real() -> LatentTrajectory:
     return trajectory([0, 1, 1], [1, 1], [-0.7, -0.7], [0.0, 1.0], cont=torch.tensor([[1.0, 0.0]])).rows(torch.zeros(4).long())
 
 
+STARTS = SimpleNamespace(step=torch.tensor([[0, 1, 0, 1, 0, 1, 0, 2]] * 4))  # of the 32 rollouts of `TwoStates`, in `real`
+
+
 def learn(hierarchy: DirectorHierarchy, rounds: int = 1, world: Any = None) -> list[Learning]:
     """All lessons of so many updates, each taken by one optimiser as the trainer does."""
     optimizer = torch.optim.Adam([p for p in hierarchy.parameters() if p.requires_grad], lr=1e-2)
     found = []
     for _ in range(rounds):
-        for learning in hierarchy.learn(world or TwoStates(), None, real()):  # type: ignore[arg-type]
+        for learning in hierarchy.learn(world or TwoStates(), STARTS, real()):  # type: ignore[arg-type]
             optimizer.zero_grad()
             learning.loss.backward()
             optimizer.step()
@@ -91,6 +95,39 @@ def test_in_imagination_the_manager_chooses_at_every_kth_step():
     hierarchy.manager.policy.act = lambda z, h, greedy=False: (asked.append(len(z)), chosen(z, h, greedy))[1]  # type: ignore
     learn(hierarchy)
     assert asked == [32, 32, 32], "at steps 0 and 2, and what would follow at step 4"
+
+
+def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_the_manager_learns_nothing_of_those():
+    hierarchy = director(period=2, worker=WorkerConfig(hindsight=1.0))
+    path = real()
+    path.boundary = torch.tensor([[False, True, False]]).expand(4, -1)  # an episode ends at step 1
+    given = hierarchy._given(STARTS, path)  # type: ignore[arg-type]
+    assert given is not None
+    assert not given.where.view(4, 8)[:, [1, 3, 5, 7]].any(), "step 2 is of another episode than step 1, and nothing follows it"
+    assert torch.equal(given.code, hierarchy.goals.encode(*states(*[1] * 32))), "what comes after step 0 is state 1"
+    reached = given.where.view(4, 8)[:, [0, 2, 4, 6]]
+    assert reached.any() and hierarchy.config.worker.hindsight == 1.0
+    asked = []
+    teach = hierarchy.manager.learn
+    hierarchy.manager.learn = lambda steps, *rest: (asked.append(steps.weight), teach(steps, *rest))[1]  # type: ignore
+    hierarchy._given = lambda starts, real: given  # type: ignore[method-assign]
+    learn(hierarchy)
+    assert not asked[0][given.where, 0].any() and asked[0][~given.where, 0].all()
+    assert hierarchy.config.worker.hindsight and director(worker=WorkerConfig(hindsight=0.0))._given(STARTS, path) is None  # type: ignore[arg-type]
+
+
+def test_ending_an_episode_does_not_cost_what_was_still_to_be_had_of_the_goal():
+    hierarchy = director(period=2)
+    target, found = hierarchy.worker.learner("goal").target, []
+    assess = hierarchy.worker.assess
+    hierarchy.worker.assess = lambda name, path: (found.append((name, path)), assess(name, path))[1]  # type: ignore
+    learn(hierarchy)
+    name, parts = next(pair for pair in found if pair[0] == "goal")
+    ends = parts.cont == 0
+    value = target(parts.z[:, :-1], parts.h[:, :-1])
+    assert ends.any() and name == "goal"
+    seen = parts.reward[ends] - hierarchy.config.actor_critic.gamma * value[ends]
+    assert (seen.abs() <= 1.0 + 1e-5).all(), "what is left is progress"
 
 
 def test_the_worker_sees_its_goal_where_it_agrees_with_the_state_and_nothing_of_none():
@@ -225,6 +262,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "one class": (dict(goals=GoalConfig(classes=1)), r"hierarchy\.goals\.classes=1 leaves nothing"),
     "a target that is no share": (dict(goals=GoalConfig(kl_target=9.0)), r"hierarchy\.goals\.kl_target=9\.0 is a share"),
     "a negative weight": (dict(worker=WorkerConfig(goal=-1.0)), r"hierarchy\.worker\.goal=-1\.0 is too small"),
+    "a share above one": (dict(worker=WorkerConfig(hindsight=1.5)), r"hierarchy\.worker\.hindsight=1\.5 is a share"),
     "no floor": (dict(worker=WorkerConfig(goal_floor=0.0)), r"hierarchy\.worker\.goal_floor=0\.0 has to be above 0"),
     "no weight to start from": (dict(manager=ManagerConfig(entropy=0.0)), r"hierarchy\.manager\.entropy=0\.0 has to be above 0"),
 }

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hierarchy.goal_rewards import GOAL_REWARDS, GoalView, cosine, max_cosine, progress, similarity
+from hierarchy.goal_rewards import GOAL_REWARDS, GoalView, best, cosine, max_cosine, progress, similarity
 
 G, C = 40, 8
 # Walls: 36 of 40 groups are nearly always 0, as most of a grid is. The other 4 may be anything.
@@ -48,9 +48,10 @@ def test_directors_reward_is_high_for_a_goal_that_has_nothing_to_do_with_the_sta
     assert max_cosine(unrelated).mean().item() > 0.85
 
 
-def test_similarity_is_one_at_the_goal_and_zero_on_average_elsewhere():
+def test_similarity_is_greatest_at_the_goal_and_zero_on_average_elsewhere():
     goal = states(4096, 2)
-    assert torch.allclose(similarity(view(goal.unsqueeze(1), goal)), torch.ones(4096, 1), atol=1e-5)
+    own = similarity(view(goal.unsqueeze(1), goal))
+    assert torch.equal(own, best(view(goal.unsqueeze(1), goal))) and (own <= 1).all() and (own > 0).all()
     elsewhere = similarity(view(states(4096, 1).unsqueeze(1), goal))
     assert abs(elsewhere.mean().item()) < 0.02
 
@@ -61,7 +62,18 @@ def test_what_is_rare_in_a_goal_counts_for_more_than_what_is_everywhere():
     codes[0, 0] = 1  # a wall is missing
     codes[1, 39] = (goal[1, 39] + 1) % C  # the key is not there
     wall, key = similarity(view(codes.unsqueeze(1), goal))[:, 0].tolist()
-    assert 1 - wall < 0.1 * (1 - key)
+    top = best(view(goal.unsqueeze(1), goal))[0, 0].item()
+    assert top - wall < 0.1 * (top - key)
+
+
+def test_a_goal_of_what_is_usual_anyway_neither_pays_nor_punishes():
+    usual = torch.tensor([[0.98, 0.02]]).expand(4, -1)
+    goal = torch.tensor([[[1.0, 0.0]] * 4])
+    codes = torch.tensor([[[0, 0, 0, 0], [1, 1, 0, 0]]])
+    trivial = GoalView(codes, torch.ones(1, 2, 4, dtype=torch.bool), goal, usual, torch.ones(1, 1))
+    alike, apart = similarity(trivial)[0].tolist()
+    assert alike == pytest.approx(0.02) and apart == pytest.approx(0.02 - 0.5)
+    assert (similarity(trivial).abs() <= 1).all(), "Cohen's kappa is -24 of the second"
 
 
 @pytest.mark.parametrize("name", ["progress", "likelihood", "cosine"])

@@ -1,0 +1,98 @@
+"""A picture of what is among the results: env steps to 0.9 success on the hardest task of each family, a dot for every seed.
+
+    python -m benchmarks.picture [--out docs/results.png]
+
+Of each learner and seed the newest run counts, of those without overrides. A run that never got there stands at the end of its
+budget, marked by a cross.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.provenance import ROOT
+from benchmarks.store import Results
+
+RESULTS = ROOT / "benchmarks" / "results"
+COLOURS = {"Strata, flat": "#1f6f8b", "Strata, director": "#7a9e3f", "PPO (stable-baselines3)": "#c2703d"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One learner on one family of tasks: `variant` of the results of benchmark `name`."""
+
+    family: str
+    learner: str
+    name: str
+    variant: str
+
+
+ROWS = (
+    Row("DoorKey 5x5 → 6x6 → 8x8", "Strata, flat", "doorkey", "ours"),
+    Row("DoorKey 5x5 → 6x6 → 8x8", "PPO (stable-baselines3)", "doorkey", "peer"),
+    Row("MultiRoom N2 → N4 → N6", "Strata, flat", "hierarchy", "multiroom/flat"),
+    Row("MultiRoom N2 → N4 → N6", "Strata, director", "hierarchy", "multiroom/director"),
+    Row("KeyCorridor S3R1 → S3R3", "Strata, flat", "hierarchy", "keycorridor/flat"),
+    Row("KeyCorridor S3R1 → S3R3", "Strata, director", "hierarchy", "keycorridor/director"),
+)
+
+
+def newest(row: Row, results: Path = RESULTS) -> dict[int, tuple[float, bool]]:
+    """{seed: (env steps, whether it got there)}; of a run that did not, the steps that it took."""
+    records = [
+        r for r in Results(results, row.name).load() if r["variant"] == row.variant and not r["overrides"] and not r["error"]
+    ]
+    found = {r["seed"]: r for r in sorted(records, key=lambda r: str(r["finished"]))}
+    return {
+        seed: (float(r["reached"] or r["figures"]["env_steps"]), r["reached"] is not None) for seed, r in sorted(found.items())
+    }
+
+
+def draw(out: Path, results: Path = RESULTS) -> int:
+    """Write the picture; answers how many runs it shows."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = [(row, found) for row in ROWS if (found := newest(row, results))]
+    families = list(dict.fromkeys(row.family for row, _ in shown))
+    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.45 * len(shown) + 0.3 * len(families)), layout="constrained")
+    places, names, place = [], [], 0.0
+    for family in families:
+        for row, found in (pair for pair in shown if pair[0].family == family):
+            for steps, reached in found.values():
+                axes.plot(steps, place, "o" if reached else "x", color=COLOURS[row.learner], markersize=7, alpha=0.85)
+            places.append(place)
+            names.append(f"{family}\n{row.learner}")
+            place -= 1.0
+        place -= 0.4
+    axes.set_yticks(places, names, fontsize=8)
+    axes.set_ylim(place + 0.9, 0.6)
+    axes.set_xscale("log")
+    axes.set_xlabel("env steps on all tasks until 0.9 success on the hardest; a dot a seed, a cross: not by then", fontsize=9)
+    axes.xaxis.set_major_formatter(lambda steps, _: f"{steps:,.0f}")
+    axes.set_xticks([10_000, 20_000, 50_000, 100_000, 200_000, 300_000])
+    axes.minorticks_off()
+    axes.grid(axis="x", which="both", alpha=0.25)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(out, dpi=130)
+    plt.close(figure)
+    return sum(len(found) for _, found in shown)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.picture", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.png", help="default: docs/results.png")
+    out = parser.parse_args(argv).out
+    print(f"{draw(out)} runs: {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
