@@ -25,6 +25,7 @@ from envs import make_envs, make_task_space
 from hierarchy.flat import FlatPolicy
 from world_model.dynamics import RecordingCache, segment_mask
 from world_model.imagination import ImaginationCache, ImaginationEnv
+from world_model.packing import packed
 from world_model.starts import Starts, starts_at
 
 CATEGORICALS, CLASSES, BLOCKS = 32, 16, 8  # of the RSSM: DreamerV3's smaller sizes
@@ -188,10 +189,11 @@ def measure(config: RunConfig, threads: int, context: int, rounds: int) -> dict[
     rssm = make_rssm(model.spec.action.size, transition_parameters(scene))
 
     def transition() -> None:
-        env.begin(starts)
-        env._rewind()
-        for k in range(scene.horizon):
-            env._advance(chosen[k])
+        with packed(model, count):  # as `imagine` does
+            env.begin(starts)
+            env._rewind()
+            for k in range(scene.horizon):
+                env._advance(chosen[k])
 
     gap = float((decoder_cached(scene, starts, tokens) - decoder_whole(scene, seen, tokens)).abs().max())
     if gap > 1e-3:

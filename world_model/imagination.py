@@ -16,6 +16,7 @@ from torchrl.envs import EnvBase
 from envs.spaces.specs import ActionSpec
 from world_model.dynamics import KeyValueCache
 from world_model.model import NOTHING, WorldModel
+from world_model.packing import packed
 from world_model.starts import Starts
 
 
@@ -145,7 +146,7 @@ class ImaginationEnv(EnvBase):
     @torch.no_grad()
     def imagine(self, policy: Policy, starts: Starts) -> Rollout:
         """Roll `policy` out for `horizon` steps from `starts`."""
-        with self.watch(), self.model.autocast():
+        with self.watch(), self.model.autocast(), packed(self.model, self.batch_size[0]):
             return self._imagine(policy, starts)
 
     def _imagine(self, policy: Policy, starts: Starts) -> Rollout:
