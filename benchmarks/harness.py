@@ -24,8 +24,9 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from agent.run_lock import RunLock
 from benchmarks.progress import Live, ending_in_order
-from benchmarks.provenance import ROOT, commit, cores, digest, machine, scrub, versions
+from benchmarks.provenance import ROOT, code, commit, cores, digest, machine, scrub, versions
 from benchmarks.store import Record, Results
 from benchmarks.training import Metrics, RunError, StoppedError
 from envs.errors import UserError
@@ -83,7 +84,7 @@ class Run:
             `None` if it never got there. May raise `RunError`, `StoppedError`.
         total_steps: env steps it will take at most, for the progress bar.
         threads: instead of those of the command line.
-        resumes: it goes on from what an interrupted try of the same commit has left in its folder, where nothing was changed.
+        resumes: it goes on from what an earlier try of the same code has left in its folder.
     """
 
     variant: str
@@ -213,7 +214,7 @@ def _execute(name: str, run: Run, options: Options, here: Mapping[str, Any], liv
     threads = run.threads or options.threads
     figures: dict[str, Any] | None = None
     error: str | None = None
-    folder = _folder(name, run, options, here)
+    folder = _folder(name, run, options)
     started = time.perf_counter()
     try:
         with live.run(f"{run.variant} seed {run.seed}", run.total_steps) as report:
@@ -222,7 +223,6 @@ def _execute(name: str, run: Run, options: Options, here: Mapping[str, Any], liv
         return None
     except RunError as failure:
         error = scrub(str(failure))
-        _begun(folder).unlink(missing_ok=True)  # tried again, it starts anew
     finally:
         if options.quick:
             shutil.rmtree(folder.parent, ignore_errors=True)
@@ -248,20 +248,26 @@ def _execute(name: str, run: Run, options: Options, here: Mapping[str, Any], liv
     }
 
 
-def _folder(name: str, run: Run, options: Options, here: Mapping[str, Any]) -> Path:
+def _folder(name: str, run: Run, options: Options) -> Path:
+    """Where to run.
+
+    Raises:
+        UserError: an earlier try of it still trains there.
+    """
     if options.quick:
         return Path(tempfile.mkdtemp(prefix="strata-quick-")) / "run"
     folder = options.runs / name / f"{run.variant}_seed{run.seed}_{digest(run.config)}"
-    code, begun = json.dumps(here), _begun(folder)
-    same = not here["dirty"] and begun.exists() and begun.read_text(encoding="utf-8") == code
-    goes_on = run.resumes and same and not options.fresh
-    if folder.exists() and not goes_on:  # of a run that did not finish, or that is run afresh
-        shutil.rmtree(folder)
+    now, begun = code(), _begun(folder)
+    same = now is not None and begun.exists() and begun.read_text(encoding="utf-8") == now
+    if folder.exists() and not (run.resumes and same and not options.fresh):  # of a run that did not finish, or is run afresh
+        with RunLock(folder) as lock:
+            lock.acquire()
+            shutil.rmtree(folder)
     begun.parent.mkdir(parents=True, exist_ok=True)
-    begun.write_text(code, encoding="utf-8")
+    begun.write_text(now or "", encoding="utf-8")
     return folder
 
 
 def _begun(folder: Path) -> Path:
     """Beside a run's folder: of which code it is."""
-    return folder.with_name(f"{folder.name}.commit")
+    return folder.with_name(f"{folder.name}.code")

@@ -35,6 +35,15 @@ def commit(root: Path = ROOT) -> dict[str, Any]:
     return {"commit": head or None, "dirty": bool(changed)}
 
 
+def code(root: Path = ROOT) -> str | None:
+    """A short hash of all that is committed but results and documents; None where something is changed, or there is no git."""
+    here, listed = commit(root), _git(root, "ls-tree", "-r", "HEAD")
+    if here["dirty"] or not listed:
+        return None
+    apart = ("benchmarks/results/", "docs/", "README.md")
+    return digest([line for line in listed.splitlines() if not line.partition("\t")[2].startswith(apart)])
+
+
 def machine() -> dict[str, Any]:
     """`{"cpu": model, "cores": usable ones, "memory_gib": int}`."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

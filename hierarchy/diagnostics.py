@@ -47,7 +47,9 @@ def arrived(own: GoalView) -> Tensor:
     return (similarity(own)[:, -1] >= REACHED * best(own)[:, -1]).float()
 
 
-def code_perplexity(codes: Tensor, classes: int) -> Tensor:
-    """How many classes of each group of codes (..., M) are in use, mean over the groups: from 1 to `classes`."""
-    counts = torch.nn.functional.one_hot(codes.flatten(0, -2), classes).float().sum(0)  # (M, classes)
+def code_perplexity(codes: Tensor, classes: int, counted: Tensor | None = None) -> Tensor:
+    """How many classes of each group of codes (..., M) are in use, mean over the groups: from 1 to `classes`; of all codes, or
+    of those `counted` (...,) bool."""
+    found = torch.nn.functional.one_hot(codes.flatten(0, -2), classes).float()  # (N, M, classes)
+    counts = (found if counted is None else found * counted.flatten()[:, None, None]).sum(0)  # (M, classes)
     return perplexity(counts).mean()

@@ -180,11 +180,9 @@ class DirectorHierarchy(Hierarchy):
         gamma, lmbda = self.config.actor_critic.gamma, self.config.actor_critic.lmbda
         code = goal.at(slice(0, -1)).code
         steps = abstract_trajectory(path, code, log_prob, K, gamma, kind)
-        chosen = code.flatten(0, 1)
+        own = torch.ones(code.shape[:2], dtype=torch.bool, device=code.device)
         if given is not None:
-            own = torch.ones(code.shape[:2], dtype=torch.bool, device=code.device)
             own[:, 0] = ~given.where
-            chosen = code[own]
             steps = replace(steps, weight=torch.cat([steps.weight[:, :-1] * own, steps.weight[:, -1:]], 1))
         bonus = {
             "disagreement": lambda: rollout.disagreement,
@@ -203,7 +201,7 @@ class DirectorHierarchy(Hierarchy):
             real_returns = lambda_returns(real.reward, real.cont, value, real.boundary, gamma, lmbda)
         figures |= {
             "imagined_return": (assessed["extrinsic"].returns * weight).sum() / weight.sum().clamp(min=1.0),
-            "manager/perplexity": code_perplexity(chosen, self.config.goals.classes),
+            "manager/perplexity": code_perplexity(code, self.config.goals.classes, own),
         }
         if self.config.discovery:
             alive = path.weight[:, :-1]

@@ -112,7 +112,8 @@ class MapPrior(nn.Module):
         seen = F.embedding_bag((recalled + self.offsets).flatten(0, -2), self.seen.weight, mode="sum")
         # Imagination asks for this at every step: to write over what is not looked at again saves it fresh pages of memory.
         x = self.history(features).unflatten(-1, (self.groups, self.hidden))
-        x = F.silu(x.add_(seen.view(x.shape)), inplace=not torch.is_grad_enabled())
+        x = x.add_(seen.view(x.shape)) if x.dtype == seen.dtype else x + seen.view(x.shape)
+        x = F.silu(x, inplace=not torch.is_grad_enabled())
         return F.linear(x, self.out.weight[:used], self.out.bias[:used])
 
 

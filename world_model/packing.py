@@ -47,7 +47,8 @@ def _layers(model: nn.Module) -> Iterator[nn.Linear]:
             continue
         weight = layer.weight
         whole = weight.shape == (layer.out_features, layer.in_features)  # ZeRO-3 leaves an empty tensor of partitioned weights
-        if whole and weight.device.type == "cpu" and weight.dtype == torch.float32:
+        real = type(weight.data) is Tensor  # shapes alone, as `job=plan` traces them, have no layout
+        if real and whole and weight.device.type == "cpu" and weight.dtype == torch.float32:
             yield layer
 
 

@@ -58,7 +58,7 @@ def asking(job: str, run: Path | None, config: RunConfig = CONFIG) -> RunConfig:
 
 def test_a_run_folder_holds_what_the_contract_says(finished: Path):
     assert {path.name for path in finished.iterdir()} == {
-        "config.yaml", "metrics.jsonl", "summary.json", "checkpoints", "replay", "media",
+        "config.yaml", "metrics.jsonl", "summary.json", "checkpoints", "replay", "media", ".lock",
     }  # fmt: skip
     summary = json.loads((finished / "summary.json").read_text())
     assert {"env_steps", "updates", "wall_seconds", "tasks", "steps_to_threshold", "seconds_to_threshold"} <= set(summary)

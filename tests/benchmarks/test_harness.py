@@ -157,7 +157,7 @@ def test_a_run_starts_with_no_leftovers_of_an_earlier_try(tmp_path):
     assert seen == [False, False]
 
 
-def test_a_run_that_resumes_finds_what_an_interrupted_try_of_the_same_commit_left(tmp_path, monkeypatch):
+def test_a_run_that_resumes_finds_what_an_interrupted_try_of_the_same_code_left(tmp_path, monkeypatch):
     seen: list[bool] = []
 
     def execute(context):
@@ -169,14 +169,14 @@ def test_a_run_that_resumes_finds_what_an_interrupted_try_of_the_same_commit_lef
         run_all("toy", [Run("ours", 1, {}, execute, resumes=True)], options(tmp_path, **changes))
         return seen[-1]
 
-    def code(commit, dirty):
-        monkeypatch.setattr("benchmarks.harness.commit", lambda: {"commit": commit, "dirty": dirty})
+    def code(found):
+        monkeypatch.setattr("benchmarks.harness.code", lambda: found)
 
-    code("one", dirty=False)
+    code("one")
     assert not tried() and tried() and not tried(fresh=True) and tried()
-    code("another", dirty=False)
+    code("another")
     assert not tried() and tried()
-    code("another", dirty=True)
+    code(None)  # something is changed and not committed
     assert not tried() and not tried()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from benchmarks.provenance import commit, digest, scrub
+from benchmarks.provenance import code, commit, digest, scrub
 
 
 def git(root, *arguments):
@@ -47,3 +47,22 @@ def test_results_do_not_make_the_working_tree_dirty_but_code_does(tmp_path):
 
 def test_outside_a_repository_there_is_no_commit(tmp_path):
     assert commit(tmp_path) == {"commit": None, "dirty": False}
+
+
+def test_code_is_another_once_code_is_committed_and_the_same_after_documents_and_results(tmp_path):
+    git(tmp_path, "init")
+
+    def committed(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        git(tmp_path, "add", "-A")
+        git(tmp_path, "commit", "-m", name)
+        return code(tmp_path)
+
+    first = committed("run.py", "one")
+    assert first is not None and first == committed("docs/page.md", "more") == committed("benchmarks/results/x.json", "[]")
+    assert committed("run.py", "two") not in (first, None)
+    (tmp_path / "run.py").write_text("three")
+    assert code(tmp_path) is None, "changed and not committed"
+    assert code(tmp_path / "nowhere") is None

@@ -45,3 +45,5 @@ def test_a_goal_that_leaves_things_open_is_reached_by_its_likeliest_state():
 def test_perplexity_of_codes_is_one_where_they_never_change_and_all_where_each_comes_as_often():
     assert code_perplexity(torch.tensor([[2, 1], [2, 1]]), 4) == pytest.approx(1.0)
     assert code_perplexity(torch.arange(4).unsqueeze(-1).expand(-1, 2), 4) == pytest.approx(4.0)
+    some = torch.tensor([True, True, False, False])
+    assert code_perplexity(torch.arange(4).unsqueeze(-1).expand(-1, 2), 4, some) == pytest.approx(2.0)
