@@ -89,10 +89,10 @@ def _train(
         load_pretrained(trainer.engine, trainer.agent.model, Path(config.train.pretrained))
     if not processes.leads:
         return _follow(trainer, store)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock.acquire()
     logger = MetricLogger(config.logger, folder, asdict(config), trainer.env_steps if config.resume else None, print_line)
-    write_config(config, folder)  # only now: a run that cannot start leaves no trace of one
+    folder.mkdir(parents=True, exist_ok=True)  # only now: a run that cannot start leaves no trace of one
+    lock.acquire()
+    write_config(config, folder)
     progress = Progress(
         config.train.env_steps,
         str(trainer.device),
