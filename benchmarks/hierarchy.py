@@ -16,10 +16,12 @@ import argparse
 import sys
 from typing import Any
 
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from agent.compare.statistics import forgetting
 from benchmarks.comparison import median_reached
 from benchmarks.doorkey import QUICK
 from benchmarks.harness import Benchmark, Context, Options, Run
@@ -84,12 +86,10 @@ def _run(name: str, overrides: list[str], seed: int) -> Run:
 
 
 def forgotten(curve: Curve) -> dict[str, float]:
-    """{task: how far its success ended below the best it ever had}, of tasks that were mastered once (Chaudhry et al. 2018).
-
-    The best of several noisy figures lies above the truth, so it is above 0 without any forgetting.
-    """
-    best = {task: max((success for _, success in points), default=0.0) for task, points in curve.items()}
-    return {task: top - curve[task][-1][1] for task, top in best.items() if top >= MASTERED}
+    """`agent.compare.statistics.forgetting` of the tasks that were mastered once; all have been evaluated at the same steps."""
+    success = np.array([[share for _, share in points] for points in curve.values()]).T  # (points, tasks)
+    found = zip(curve, success.max(0), forgetting(success), strict=True)
+    return {task: float(lost) for task, best, lost in found if best >= MASTERED}
 
 
 def summarise(options: Options, records: list[Record]) -> dict[str, Any]:

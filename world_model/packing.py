@@ -1,7 +1,7 @@
 """Linear layers laid out anew for many products with the same weights, as an imagined rollout makes them on a CPU.
 
 PyTorch hands every product of float32 matrices to a BLAS that arranges the weights anew each time, and shares out small ones
-badly over threads. oneDNN arranges them once, and is then faster by a fifth on one thread, and by up to twice on two.
+badly over threads. oneDNN arranges them once.
 """
 
 from __future__ import annotations

@@ -77,10 +77,10 @@ def world_sizes(config: RunConfig) -> list[int]:
 def left_out(config: RunConfig) -> list[str]:
     """What the plan does not show, and what has to change before a run starts as it is planned."""
     groups = config.sharding.tensor_parallel
-    unshared = [ranks for ranks in config.plan.world_sizes if ranks % groups]
+    unshared = ", ".join(str(ranks) for ranks in config.plan.world_sizes if ranks % groups)
     lines = []
     if unshared:
-        lines.append(f"Not planned: ranks {_listed(unshared)}, no multiples of sharding.tensor_parallel={groups}")
+        lines.append(f"Not planned: ranks {unshared}, no multiples of sharding.tensor_parallel={groups}")
     if groups > 1:
         lines.append("Not planned: stage 3, which does not go with sharding.tensor_parallel")
     found = {ranks: refusal(config, ranks) for ranks in world_sizes(config)}
@@ -94,10 +94,6 @@ def refusal(config: RunConfig, ranks: int) -> str | None:
     except UserError as error:
         return str(error)
     return None
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
 
 
 def env_spec(config: RunConfig) -> EnvSpec:
