@@ -14,9 +14,10 @@ from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, Tens
 from torchrl.envs import EnvBase
 
 from envs.spaces.specs import ActionSpec
+from world_model.decoding import RolloutDecoder
 from world_model.dynamics import KeyValueCache
 from world_model.model import NOTHING, WorldModel
-from world_model.packing import packed
+from world_model.packing import packable, packed
 from world_model.starts import Starts
 
 
@@ -48,8 +49,10 @@ class ImaginationCache(KeyValueCache):
 
 
 def _extend(x: Tensor, extra: int) -> Tensor:
-    """(B, heads, T, d) -> (B, heads, T + extra, d)."""
-    return torch.cat([x, x.new_zeros(*x.shape[:2], extra, x.shape[3])], 2)
+    """(B, heads, T, d) -> (B, heads, T + extra, d), the rest to be written before it is read."""
+    longer = x.new_empty(*x.shape[:2], x.shape[2] + extra, x.shape[3])
+    longer[:, :, : x.shape[2]] = x
+    return longer
 
 
 def _imagination_mask(starts: Starts, horizon: int, window: int) -> Tensor:
@@ -146,7 +149,8 @@ class ImaginationEnv(EnvBase):
     @torch.no_grad()
     def imagine(self, policy: Policy, starts: Starts) -> Rollout:
         """Roll `policy` out for `horizon` steps from `starts`."""
-        with self.watch(), self.model.autocast(), packed(self.model, self.batch_size[0]):
+        rest = [part for part in self.model.children() if part is not self.model.dynamics]
+        with self.watch(), self.model.autocast(), packed(rest, self.batch_size[0]):
             return self._imagine(policy, starts)
 
     def _imagine(self, policy: Policy, starts: Starts) -> Rollout:
@@ -183,8 +187,10 @@ class ImaginationEnv(EnvBase):
         self._step_index = 0
         self._memory = ImaginationCache(starts, self.horizon, self.model.config.window)
         self._maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
+        dynamics = self.model.dynamics
+        self._decoder = RolloutDecoder(dynamics, starts.positions, self._memory.mask) if packable(dynamics) else None
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
-        self._constant, self._recalled = self.model.constant(self._z), NOTHING
+        self._known, self._recalled = self.model.known(self._z), NOTHING
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.noise_width)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)
@@ -195,16 +201,24 @@ class ImaginationEnv(EnvBase):
             raise RuntimeError(f"this rollout was begun with a horizon of {self.horizon} steps; it cannot take another")
         assert self._starts is not None
         shape = self._starts.step.shape
-        tokens = self.model.embed(self._z, action, self._constant).unflatten(0, shape)  # (B, S, D)
-        mask = self._memory.mask_at(self._step_index)
-        positions = self._starts.positions + self._step_index
-        h = self.model.dynamics(tokens, mask, positions, self._memory).flatten(0, 1).float()
-        self._memory.advance()
+        tokens = self.model.embed(self._z, action, self._known).unflatten(0, shape)  # (B, S, D)
+        h = self._decode(tokens).flatten(0, 1).float()
         codes = self.model.latents.split(self._z)
         self._maps, self._recalled = self.model.maps.step(self._maps, codes, h, action, in_place=True)
         self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index], self._recalled)
         self._h = h
         self._step_index += 1
+
+    def _decode(self, tokens: Tensor) -> Tensor:
+        """(B, S, D) -> (B, S, D)."""
+        assert self._starts is not None
+        if self._decoder is not None:
+            h = self._decoder.step(self._step_index, tokens, self._memory)
+        else:
+            mask, positions = self._memory.mask_at(self._step_index), self._starts.positions + self._step_index
+            h = self.model.dynamics(tokens, mask, positions, self._memory)
+        self._memory.advance()
+        return h
 
     def _full_precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self._z.device.type, enabled=False)

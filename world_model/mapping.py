@@ -22,6 +22,7 @@ from world_model.latents import LatentBlock, module_name
 from world_model.symbols import UNKNOWN
 
 SIDE = 64  # places a side of a map. It is a torus: what lies this far apart shares a place
+ROW = 16  # bits by which a row stands above its column where one number holds both
 LARGEST = SIDE // 2  # cells a side of a view that is mapped
 OVERLAP = 0.3  # share of a view that a motion leaves in sight; a square turned about the middle of an edge leaves a third
 MOTIONS = 300  # told apart at most, those that leave most in sight
@@ -79,6 +80,12 @@ def cells_of(rows: int, columns: int) -> Tensor:
     return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
 
 
+def place_numbers(x: Tensor) -> Tensor:
+    """Lattice vectors (..., 2) of a torus -> (...,): row and column in one number each, which add up without a carry between."""
+    row, column = (x & (SIDE - 1)).unbind(-1)
+    return (row << ROW) + column
+
+
 def motions(rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
     """The motions of a view that leave enough of it in sight; the first is none at all.
 
@@ -107,7 +114,7 @@ class GridMap(nn.Module):
     where: Tensor
     leap: Tensor
     turned_shift: Tensor
-    turned_cells: Tensor
+    turned_places: Tensor
 
     def __init__(self, block: LatentBlock, width: int, action: ActionSpec) -> None:
         super().__init__()
@@ -118,7 +125,8 @@ class GridMap(nn.Module):
         self.register_buffer("where", where, persistent=False)
         self.register_buffer("leap", (where == rows * columns).float().mean(-1), persistent=False)  # share taken out of sight
         self.register_buffer("turned_shift", quarter_turns(shift), persistent=False)
-        self.register_buffer("turned_cells", quarter_turns(cells_of(rows, columns)), persistent=False)
+        self.register_buffer("turned_places", place_numbers(quarter_turns(cells_of(rows, columns))), persistent=False)
+        self.action = action
         self.gate = make_action_embedding(action, len(turn))
         self.head = nn.Linear(width, len(turn))
         last = [layer for layer in self.gate.modules() if isinstance(layer, nn.Linear | nn.Embedding)][-1]
@@ -138,6 +146,14 @@ class GridMap(nn.Module):
             likely = known >= known.amax(-1, keepdim=True) - RIVALS
             return told, torch.where(likely, known + self.head(h.float()), known - RULED_OUT)
 
+    def _chosen(self, h: Tensor, action: Tensor) -> Tensor:
+        """The second of `motion_logits`, of discrete actions: what an action tells is worked out once for each of them."""
+        with torch.autocast(h.device.type, enabled=False):
+            known = self._usual(HASTE * self.gate(torch.arange(self.action.size, device=h.device)).float())  # (actions, M)
+            likely = known >= known.amax(-1, keepdim=True) - RIVALS
+            ruled = torch.where(likely, known, known - RULED_OUT)
+            return torch.addcmul(F.embedding(action, ruled), F.embedding(action, likely.float()), self.head(h.float()))
+
     def _usual(self, told: Tensor) -> Tensor:
         """What the history chooses among: what the action alone tells (..., M), and staying in place, as any action may fail."""
         told = told.detach()
@@ -147,7 +163,7 @@ class GridMap(nn.Module):
     @torch.no_grad()
     def motion(self, h: Tensor, action: Tensor) -> Tensor:
         """(...,), the likeliest motion; of those as likely the one that leaves most in sight."""
-        _, logits = self.motion_logits(h, action)
+        logits = self._chosen(h, action) if self.action.kind == "discrete" else self.motion_logits(h, action)[1]
         return (logits > logits.amax(-1, keepdim=True) - TIE).int().argmax(-1)
 
     @torch.no_grad()
@@ -202,8 +218,8 @@ class GridMap(nn.Module):
 
     def _places(self, turn: Tensor, at: Tensor) -> Tensor:
         """Where on the map the cells of a view are, (B, cells)."""
-        x = (self.turned_cells[turn] + at.unsqueeze(1)) & (SIDE - 1)
-        return x[..., 0] * SIDE + x[..., 1]
+        x = self.turned_places.index_select(0, turn) + place_numbers(at).unsqueeze(1)
+        return ((x >> ROW) & (SIDE - 1)) * SIDE + (x & (SIDE - 1))
 
     def loss(self, h: Tensor, action: Tensor, now: Tensor, after: Tensor, valid: Tensor) -> Tensor:
         """Nats that the motions of some of the steps cost, (B, T): zero of the others, for which they stand by their weight.

@@ -6,57 +6,78 @@ badly over threads. oneDNN arranges them once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 SMALLEST = 1 << 15  # weights of a layer, below which there is nothing to gain
+Product = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def packed(model: nn.Module, rows: int) -> Iterator[None]:
-    """Within, the large linear layers of `model` multiply by such copies of their weights, which must not change meanwhile.
+def packed(parts: Iterable[nn.Module], rows: int) -> Iterator[None]:
+    """Within, the large linear layers of `parts` multiply by such copies of their weights, which must not change meanwhile.
 
-    Results are the same up to rounding. Nothing is done where gradients are wanted, under autocast, on other devices, for models
-    that are compiled or partitioned, and where PyTorch has no oneDNN.
+    Norms pass over their inputs fewer times. Results are the same up to rounding. Parts that are not `packable` are left alone.
 
     Args:
         rows: of the inputs, for which the layout is chosen.
     """
-    layers = [] if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not _available() else list(_layers(model))
+    changed: dict[nn.Module, Product] = {}
+    for layer in [layer for part in parts if packable(part) for layer in part.modules()]:
+        if type(layer) is nn.Linear and layer.weight.numel() >= SMALLEST:
+            changed[layer] = packed_linear(layer.weight, rows, layer.bias)
+        elif type(layer) is nn.RMSNorm:
+            changed[layer] = _norm(layer)
     try:
-        for layer in layers:
-            layer.forward = _product(layer, rows)  # type: ignore  # of this object alone
+        for layer, forward in changed.items():
+            layer.forward = forward  # of this object alone
         yield
     finally:
-        for layer in layers:
+        for layer in changed:
             vars(layer).pop("forward", None)
+
+
+def packable(part: nn.Module) -> bool:
+    """Whether copies of its weights may stand in for them: not where gradients are wanted, under autocast, on other devices, in
+    models that are compiled or partitioned, of shapes alone as `job=plan` traces them, and where PyTorch has no oneDNN.
+    """
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not _available():
+        return False
+    if any(module._compiled_call_impl is not None for module in part.modules()):  # it would be compiled again at every change
+        return False
+    weights = [layer.weight for layer in part.modules() if isinstance(layer, nn.Linear)]
+    # ZeRO-3 leaves an empty tensor of partitioned weights.
+    return all(
+        type(weight.data) is Tensor and weight.dim() == 2 and weight.device.type == "cpu" and weight.dtype == torch.float32
+        for weight in weights
+    )
+
+
+def packed_linear(weight: Tensor, rows: int, bias: Tensor | None = None) -> Product:
+    """The product of x (..., in) with the transpose of `weight` (out, in), laid out for so many rows of x."""
+    layout = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+
+    def product(x: Tensor) -> Tensor:
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), layout, bias, "none", [], "")
+        return found
+
+    return product
+
+
+def direction(x: Tensor, epsilon: float) -> Tensor:
+    """x (..., D) over the root of its sum of squares, so that RMSNorm is this times its gain times the root of D."""
+    squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+    return x * squares.add_(x.shape[-1] * epsilon).rsqrt_()
+
+
+def _norm(layer: nn.RMSNorm) -> Product:
+    gain = layer.weight * layer.weight.numel() ** 0.5
+    epsilon = torch.finfo(gain.dtype).eps if layer.eps is None else layer.eps
+    return lambda x: direction(x, epsilon).mul_(gain)
 
 
 def _available() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _layers(model: nn.Module) -> Iterator[nn.Linear]:
-    if any(part._compiled_call_impl is not None for part in model.modules()):  # it would be compiled again at every change
-        return
-    for layer in model.modules():
-        if type(layer) is not nn.Linear or layer.weight.numel() < SMALLEST:
-            continue
-        weight = layer.weight
-        whole = weight.shape == (layer.out_features, layer.in_features)  # ZeRO-3 leaves an empty tensor of partitioned weights
-        real = type(weight.data) is Tensor  # shapes alone, as `job=plan` traces them, have no layout
-        if real and whole and weight.device.type == "cpu" and weight.dtype == torch.float32:
-            yield layer
-
-
-def _product(layer: nn.Linear, rows: int) -> Callable[[Tensor], Tensor]:
-    weight, bias = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows), layer.bias
-
-    def forward(x: Tensor) -> Tensor:
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
-        return found
-
-    return forward

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from hierarchy.config import GoalConfig
 from hierarchy.planner import Planner, make_planner, plan_scores
 from tests.hierarchy.toy import actor_critic
 from tests.world_model.conftest import SPEC, random_observations, tiny_config
+from world_model.embedding import Known
 from world_model.imagination import ImaginationEnv
 from world_model.mapping import Recalled
 from world_model.model import NOTHING, WorldModel
@@ -100,7 +100,7 @@ class Corridor(WorldModel):
         super().__init__(spec, tiny_config())
         self._action, self._steps = torch.zeros(0), list[Tensor]()
 
-    def embed(self, z: Tensor, action: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
+    def embed(self, z: Tensor, action: Tensor, known: Known | None = None) -> Tensor:
         self._action = action
         return super().embed(z, action, known)
 

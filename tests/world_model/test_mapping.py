@@ -50,6 +50,17 @@ def test_the_motions_of_two_by_two_cells_by_hand():
     assert where[motion_of(turn, shift, (1, 0, 1))].tolist() == [1, 3, 0, 2]
 
 
+def test_the_motion_of_a_discrete_action_is_the_likeliest_by_its_logits():
+    grid = grid_map(5, 5)
+    with torch.no_grad():
+        for parameter in grid.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+        grid.gate.weight[:, 7] += 1.0  # type: ignore[index,operator]  # likely by any action, so that the history chooses
+        h, action = torch.randn(200, 4), torch.arange(200) % 7
+        likeliest = grid.motion_logits(h, action)[1].argmax(-1)
+        assert torch.equal(grid.motion(h, action), likeliest) and len(set(likeliest.tolist())) > 7
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(7, 7), (3, 9), (32, 32)])
 def test_motions_name_the_cells_they_come_from_and_leave_enough_in_sight(rows: int, columns: int):
     turn, shift, where = motions(rows, columns)
