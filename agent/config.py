@@ -92,13 +92,14 @@ class EvalConfig:
     """Evaluation on layouts that training never sees."""
 
     episodes: int = 100  # per task at the end
+    num_envs: int | None = None  # environments side by side; as many as in training by default
     max_episode_steps: int = 30_000  # after which an episode is cut off
     policy: str = "sample"  # sample | greedy: the reported figure; the other is reported beside it
     split: str = "test"  # test | validation
     seed: int | None = None  # which held-out layouts are played; the run's by default
     every: int = 0  # env steps between evaluations during training; 0: none
     every_episodes: int = 20  # ... of each task
-    also: list[str] = field(default_factory=list)  # tasks of the suite that are evaluated and never trained on
+    also: list[str] = field(default_factory=list)  # of the suite, or points of the box: evaluated and never trained on
     video: bool = True  # film one held-out episode of each task
     video_frames: int = 300  # of an episode that are drawn at most
     calibration: int = 1000  # steps that predicted rewards, ends and values are compared on with what came; 0: none

@@ -17,6 +17,7 @@ from agent.config import EvalConfig, RunConfig
 from envs import EnvConfig, SuccessRule, TaskVectorEnv, make_envs, make_task_space
 from envs.errors import UserError
 from envs.infos import achievement_score, reported
+from envs.make import point_task
 from envs.tasks import Task, TaskSpace
 from hierarchy.config import SWAPS
 
@@ -34,20 +35,28 @@ def evaluation_tasks(config: RunConfig) -> TaskSpace:
     """The tasks that are trained on, easy to hard, and those of `eval.also`.
 
     Raises:
-        UserError: `eval.also` names a task that is unknown or trained on, or there is no suite to take it from.
+        UserError: `eval.also` names a task that is unknown or trained on, or there is neither suite nor box to take it from.
     """
     tasks, also = make_task_space(config.env), list(config.eval.also)
     if not also:
         return tasks
-    if config.env.id is not None:
-        raise UserError(f"eval.also={also} needs a suite to take these tasks from: give env.suite in place of env.id")
+    if config.env.id is not None and tasks.box is None:
+        raise UserError(f"eval.also={also} needs a suite to take these tasks from: give env.suite in place of env.id, or env.box")
     for name in also:
         if name in tasks.ids:
             raise UserError(f"eval.also: {name} is trained on already; drop it there, or from env.tasks")
     try:
+        if tasks.box is not None:
+            return TaskSpace((*tasks, *(point_task(config.env, name) for name in also)))
         return make_task_space(replace(config.env, tasks=[*tasks.ids, *also]))
     except UserError as error:
-        raise UserError(str(error).replace("env.tasks", "eval.also", 1)) from error
+        said = str(error)
+        raise UserError(f"eval.also: {said}" if tasks.box is not None else said.replace("env.tasks", "eval.also", 1)) from error
+
+
+def evaluation_env(config: RunConfig) -> EnvConfig:
+    """The environments of evaluations: as many side by side as `eval.num_envs` says."""
+    return replace(config.env, num_envs=config.eval.num_envs or config.env.num_envs)
 
 
 def evaluation_seed(config: RunConfig) -> int:
@@ -71,6 +80,8 @@ def check_evaluation(config: EvalConfig, hierarchy: str = "director") -> None:
         raise UserError(f"eval.split={config.split} is unknown; choose one of {', '.join(HELD_OUT)}")
     if config.episodes < 1:
         raise UserError(f"eval.episodes={config.episodes} is too few: give 1 or more")
+    if config.num_envs is not None and config.num_envs < 1:
+        raise UserError(f"eval.num_envs={config.num_envs} is too few: give 1 or more, or null for as many as in training")
     if config.every < 0:
         raise UserError(f"eval.every={config.every} is too few: give 0 for no evaluation during training, or more")
     if config.every_episodes < 1:

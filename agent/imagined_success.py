@@ -70,4 +70,5 @@ def imagined_signals(agent: Agent, replay: Replay, config: ImaginedSuccessConfig
     keys = next(iter(stored.values()))
     together = {key: np.concatenate([obs[key] for obs in stored.values()]) for key in keys}
     p = imagine_success(agent, together, config.horizon, seed).reshape(len(stored), config.starts)
-    return {task: {"imagined_success": float(mean)} for task, mean in zip(stored, p.mean(1), strict=True)}
+    # Sums of float32 probabilities may lie above 1 by a rounding error.
+    return {task: {"imagined_success": float(mean)} for task, mean in zip(stored, p.mean(1).clip(0, 1), strict=True)}

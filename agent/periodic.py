@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.agent import Agent
 from agent.config import RunConfig
-from agent.evaluation import StepLimit, evaluate, evaluation_seed, evaluation_tasks
+from agent.evaluation import StepLimit, evaluate, evaluation_env, evaluation_seed, evaluation_tasks
 from envs.errors import UserError
 from envs.make import held_out_tasks, infer_spec
 from envs.spaces.specs import EnvSpec
@@ -55,7 +55,7 @@ class PeriodicEvaluation:
         settings, began = self.config.eval, time.perf_counter()
         try:
             results = evaluate(
-                agent, self.config.env, self.tasks, settings.every_episodes, settings.split, settings.policy,
+                agent, evaluation_env(self.config), self.tasks, settings.every_episodes, settings.split, settings.policy,
                 evaluation_seed(self.config), stopped=stopped, limit=self.limit, held_out=self.held_out,
             )  # fmt: skip
         finally:

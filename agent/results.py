@@ -10,7 +10,16 @@ from rich.table import Table
 from agent.agent import Agent
 from agent.config import RunConfig
 from agent.console import console
-from agent.evaluation import POLICIES, EvaluationStopped, StepLimit, TaskResult, evaluate, evaluation_seed, evaluation_tasks
+from agent.evaluation import (
+    POLICIES,
+    EvaluationStopped,
+    StepLimit,
+    TaskResult,
+    evaluate,
+    evaluation_env,
+    evaluation_seed,
+    evaluation_tasks,
+)
 from envs.errors import UserError
 from hierarchy.swapped import SwappedGoals, has_goals
 
@@ -41,7 +50,7 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
 
     def played(policy: str, shuffle: Sequence[str] = (), player: Agent = agent) -> dict[str, TaskResult]:
         return evaluate(
-            player, config.env, tasks, settings.episodes, settings.split, policy, evaluation_seed(config),
+            player, evaluation_env(config), tasks, settings.episodes, settings.split, policy, evaluation_seed(config),
             shuffle=shuffle, stopped=stopped, limit=limit,
         )  # fmt: skip
 

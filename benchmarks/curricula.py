@@ -64,7 +64,7 @@ PARTS: dict[str, Part] = {
     ),
     "director": Part(("env=doorkey", "hierarchy=director"), ("uniform", "reachability"), 5, ("reachability",)),
     "box": Part(
-        ("env=obstacles", "eval.also=[]", "train.env_steps=30000"),
+        ("env=obstacles", "eval.also=[density0.35_size14]", "train.env_steps=30000"),
         ("uniform", "expanding_range", "adr", "alp_gmm"),
         3,
         ("uniform", "alp_gmm"),
@@ -106,8 +106,10 @@ def plan(options: Options) -> list[Run]:
         wanted = options.arguments.get("curricula") or (part.quick if options.quick else part.curricula)
         common = [*PROTOCOL, *part.overrides, *(QUICK if options.quick else ()), *ours]
         for curriculum in part.curricula:
-            if curriculum in wanted:
-                makers[name, curriculum] = _ppo(name, common, peers) if curriculum == PPO else _ours(name, curriculum, common)
+            if curriculum == PPO and curriculum in wanted:
+                makers[name, PPO] = _ppo(name, common, peers, installed=not options.arguments.get("report"))
+            elif curriculum in wanted:
+                makers[name, curriculum] = _ours(name, curriculum, common)
     if not makers:
         raise UserError("no part that --only leaves has a curriculum of --curricula.")
     runs = [make(seed) for seed in options.seeds for (name, _), make in makers.items() if seed in _seeds(PARTS[name], options)]
@@ -131,13 +133,14 @@ def _ours(part: str, curriculum: str, common: Sequence[str]) -> Callable[[int], 
     return lambda seed: Run(f"{part}_{curriculum}", seed, config, partial(execute, seed), steps, resumes=True)
 
 
-def _ppo(part: str, common: Sequence[str], peers: Sequence[str]) -> Callable[[int], Run]:
+def _ppo(part: str, common: Sequence[str], peers: Sequence[str], installed: bool) -> Callable[[int], Run]:
     """PPO under the sequential curriculum: as many env steps, evaluated when and where ours is.
 
     Raises:
         UserError: a bad override, or Stable-Baselines3 is not installed.
     """
-    peer_config((), False)  # refuses where it is not installed
+    if installed:
+        peer_config((), False)  # refuses where it is not installed
     config = with_overrides(under_protocol(composed_config(common)), peers, "peer")
 
     def execute(seed: int, context: Context) -> dict[str, Any]:
@@ -159,6 +162,8 @@ def under_protocol(config: Mapping[str, Any]) -> PeerConfig:
         success=env["success"],
         max_env_steps=train["env_steps"],
         threshold=train["mastery"],
+        advance_window=config["curriculum"]["window"],
+        revisit=config["curriculum"]["revisit"],
         stop_at_mastery=train["stop_at_mastery"],
         split=evaluation["split"],
         eval_episodes=evaluation["episodes"],
@@ -166,7 +171,7 @@ def under_protocol(config: Mapping[str, Any]) -> PeerConfig:
         eval_every_episodes=evaluation["every_episodes"],
         eval_also=tuple(evaluation["also"]),
         eval_seed=evaluation["seed"],
-        eval_envs=env["num_envs"],
+        eval_envs=evaluation["num_envs"] or env["num_envs"],
         eval_max_steps=evaluation["max_episode_steps"],
     )
 

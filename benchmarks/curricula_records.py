@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 
 from agent.compare.runs import BrokenRunError, dotted, load_run
 from agent.compare.runs import Run as ComparedRun
+from agent.metrics_file import read_metrics
 from benchmarks.store import Record
 from benchmarks.training import RunError
 
+PREFIX = "curriculum/"
+LOGGED = 12  # evenly spaced log lines, at most, of which a record keeps what else the curriculum logged
 LIKELY = 36  # evenly spaced log lines, at most, of which a record says how likely each task was to be played next
 
 
@@ -26,10 +30,10 @@ def figures_of(folder: Path) -> dict[str, Any]:
     except BrokenRunError as error:
         raise RunError(f"its folder cannot be compared: {error}") from error
     steps, likely = _thinned(run)
+    logged_steps, logged = _logged(read_metrics(folder), run.env_steps)
     return {
         "curriculum": run.curriculum,
         "learner": run.learner,
-        "reached": None if run.reached is None else int(run.reached),
         "env_steps": run.env_steps,
         "updates": run.updates,
         "wall_seconds": round(run.wall_seconds, 1),
@@ -41,6 +45,9 @@ def figures_of(folder: Path) -> dict[str, Any]:
         "probability_steps": steps,
         "probability": {task: likely[:, i].tolist() for i, task in enumerate(run.trained)} if steps else {},
         # How well imagined success foretold real success, in each half: episodes, foretold, came, squared error of every tenth.
+        # What else the curriculum logged, reach and progress and imagined success among it; of reliability sums that only grow.
+        "logged_steps": logged_steps,
+        "logged": logged,
         "halves": None if run.halves is None else np.round(run.halves, 4).tolist(),
     }
 
@@ -59,7 +66,6 @@ def compared_run(record: Record) -> ComparedRun:
         np.array(list(success.values()), float).T,
         np.array(figures["probability_steps"], float),
         np.array([likely[task] for task in trained], float).T if likely else np.zeros((0, len(trained))),
-        figures["reached"],
         figures["env_steps"],
         figures["updates"],
         figures["wall_seconds"],
@@ -69,6 +75,19 @@ def compared_run(record: Record) -> ComparedRun:
         None if figures["halves"] is None else np.array(figures["halves"], float),
         figures["learner"],
     )
+
+
+def _logged(rows: Sequence[Mapping[str, float]], env_steps: int) -> tuple[list[int], dict[str, list[float | None]]]:
+    """Env steps of at most `LOGGED` log lines, and the `curriculum/` figures there but for probabilities; None where missing."""
+    lines = [row for row in rows if any(name.startswith(PREFIX) for name in row)]
+    if not lines:
+        return [], {}
+    ends = (np.arange(LOGGED) + 1) / LOGGED * env_steps
+    index = np.searchsorted([row["env_steps"] for row in lines], ends, side="right") - 1
+    kept = [lines[i] for i in np.unique(np.maximum(index, 0))]
+    names = sorted({name for row in kept for name in row if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}p/")})
+    figures = {n.removeprefix(PREFIX): [round(row[n], 4) if n in row else None for row in kept] for n in names}
+    return [int(row["env_steps"]) for row in kept], figures
 
 
 def _thinned(run: ComparedRun) -> tuple[list[int], Any]:

@@ -60,6 +60,7 @@ def write_reports(records: Sequence[Record], parts: Sequence[str], folder: Path)
         if not own:
             continue
         comparison = compare([compared_run(record) for record in own], CompareConfig(), np.random.default_rng(0))
+        comparison.notes.extend(mixed_code(own))
         here = folder / part
         shutil.rmtree(here, ignore_errors=True)  # figures of curricula that are no more
         here.mkdir(parents=True)
@@ -73,6 +74,14 @@ def write_reports(records: Sequence[Record], parts: Sequence[str], folder: Path)
         text = "\n".join([TOP.format(level=LEVEL), *sections])
         (folder / "README.md").write_text(text, encoding="utf-8")
     return found
+
+
+def mixed_code(records: Sequence[Record]) -> list[str]:
+    """A sentence where runs are not all of one committed code."""
+    commits = sorted({str(record["commit"])[:7] for record in records})
+    dirty = sum(bool(record["dirty"]) for record in records)
+    said = [f"The runs are of {len(commits)} versions of the code: {', '.join(commits)}."] if len(commits) > 1 else []
+    return said + ([f"{dirty} of them ran with changes that were not committed."] if dirty else [])
 
 
 def conclusions(comparison: Comparison) -> list[str]:
@@ -101,7 +110,9 @@ def _count(comparison: Comparison) -> list[str]:
         said = [f"With {runs}, {len(apart)} of {of} can be told apart from {comparison.baseline}: {', '.join(better + worse)}."]
     else:
         said = [f"With {runs}, none of {of} can be told apart from {comparison.baseline}."]
-    smallest = min(1.0, 2 * of / comb(2 * counts[-1], counts[-1]))
+    sizes = {arm.name: len(arm.runs) for arm in comparison.arms}
+    base = sizes[comparison.verdicts[0].pair.right]
+    smallest = min(min(1.0, 2 * of / comb(base + sizes[v.pair.left], base)) for v in comparison.verdicts)
     if smallest >= LEVEL:
         said.append(
             f"So few runs could not have shown a difference: the smallest p that they can give, corrected, is {smallest:.2g}."

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+APART = ("benchmarks/results/", "docs/", "README.md")  # what no run depends on
 LIBRARIES = ("torch", "torchrl", "transformers", "gymnasium", "minigrid", "stable-baselines3")
 
 
@@ -29,9 +30,9 @@ def versions() -> dict[str, str | None]:
 
 
 def commit(root: Path = ROOT) -> dict[str, Any]:
-    """`{"commit": hash or None, "dirty": bool}` of the working tree; the results themselves do not make it dirty."""
+    """`{"commit": hash or None, "dirty": bool}` of the working tree; results and documents do not make it dirty."""
     head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--", ".", ":(exclude)benchmarks/results")
+    changed = _git(root, "status", "--porcelain", "--", ".", *(f":(exclude){path.rstrip('/')}" for path in APART))
     return {"commit": head or None, "dirty": bool(changed)}
 
 
@@ -40,8 +41,7 @@ def code(root: Path = ROOT) -> str | None:
     here, listed = commit(root), _git(root, "ls-tree", "-r", "HEAD")
     if here["dirty"] or not listed:
         return None
-    apart = ("benchmarks/results/", "docs/", "README.md")
-    return digest([line for line in listed.splitlines() if not line.partition("\t")[2].startswith(apart)])
+    return digest([line for line in listed.splitlines() if not line.partition("\t")[2].startswith(APART)])
 
 
 def machine() -> dict[str, Any]:

@@ -13,63 +13,56 @@ from envs.tasks import Outcome, TaskSpace
 
 
 class AutomaticDomainRandomization(BoxCurriculum):
-    """Every number has a range of its own that widens where its boundary is mastered and narrows where it is not.
+    """Every number has a range of its own, from the easy end up to where it is mastered.
 
-    OpenAI et al. 2019 (arXiv:1910.07113). A share of the episodes is played with one number at the lower or upper end of its
-    range and the others drawn from theirs; when `window` of these at one end are finished, their success moves the end by a step,
-    outwards at `threshold` or more, inwards at `ranges.low` or less. All other episodes draw every number.
+    OpenAI et al. 2019 (arXiv:1910.07113). A share of the episodes is played with one number at the far end of its range and the
+    others drawn from theirs; when `ranges.window` of these are finished, their success moves the end by a step, outwards at
+    `threshold` or more, inwards at `ranges.low` or less. All other episodes draw every number. There, both ends of a range move;
+    here the near one is the easiest there is, so that it stays.
     """
 
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)
-        self.ends = np.tile([0.0, config.ranges.start], (self.dimensions, 1))  # (D, 2)
-        self.results: list[list[int]] = [[] for _ in range(2 * self.dimensions)]  # of both ends of every range
+        self.ends = np.full(self.dimensions, config.ranges.start)  # (D,)
+        self.results: list[list[int]] = [[] for _ in range(self.dimensions)]  # at each end
 
     def update(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             point = self.point(outcome)
             if point is None:
                 continue
-            at = np.flatnonzero(np.abs(point[:, None] - self.ends).ravel() < 1e-9)  # nothing drawn from a range hits its end
+            at = np.flatnonzero(np.abs(point - self.ends) < 1e-9)  # nothing drawn from a range hits its end
             if len(at):
                 self._result(int(at[-1]), bool(outcome.success))
 
-    def _result(self, end: int, success: bool) -> None:
-        results, settings = self.results[end], self.config.ranges
+    def _result(self, i: int, success: bool) -> None:
+        results, settings = self.results[i], self.config.ranges
         results.append(int(success))
-        if len(results) < self.config.window:
+        if len(results) < settings.window:
             return
-        mean, (i, side) = np.mean(results), divmod(end, 2)
+        mean = np.mean(results)
         results.clear()
-        outwards = 1 if side else -1
-        step = settings.step * (outwards if mean >= self.config.threshold else -outwards if mean <= settings.low else 0)
-        low, high = (self.ends[i, 0], 1.0) if side else (0.0, self.ends[i, 1])
-        self.ends[i, side] = np.clip(self.ends[i, side] + step, low, high)
+        step = settings.step * (1 if mean >= self.config.threshold else -1 if mean <= settings.low else 0)
+        self.ends[i] = np.clip(self.ends[i] + step, min(settings.step, settings.start), 1.0)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        low, high = self.ends.T
-        point = low + rng.random(self.dimensions) * (high - low)
+        point = rng.random(self.dimensions) * self.ends
         if rng.random() < self.config.ranges.boundary:
-            i, side = divmod(int(rng.integers(2 * self.dimensions)), 2)
-            point[i] = self.ends[i, side]
+            i = int(rng.integers(self.dimensions))
+            point[i] = self.ends[i]
         return point
 
     def distribution(self) -> np.ndarray:
-        share = self.config.ranges.boundary
-        low, high = self.ends.T
-        found = (1 - share) * self.box.chances(self.uniform_masses(low, high))
+        share, low = self.config.ranges.boundary, np.zeros(self.dimensions)
+        found = (1 - share) * self.box.chances(self.uniform_masses(low, self.ends))
         for i in range(self.dimensions):
-            for end in self.ends[i]:
-                at_low, at_high = low.copy(), high.copy()
-                at_low[i] = at_high[i] = end
-                found = found + share / (2 * self.dimensions) * self.box.chances(self.uniform_masses(at_low, at_high))
+            at_end = low.copy()
+            at_end[i] = self.ends[i]
+            found = found + share / self.dimensions * self.box.chances(self.uniform_masses(at_end, self.ends))
         return found
 
     def metrics(self) -> dict[str, float]:
-        found = super().metrics()
-        for i, name in enumerate(self.box.names):
-            found |= {f"low/{name}": float(self.ends[i, 0]), f"high/{name}": float(self.ends[i, 1])}
-        return found
+        return super().metrics() | {f"high/{name}": float(end) for name, end in zip(self.box.names, self.ends, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
         return {"ends": self.ends.tolist(), "results": [list(results) for results in self.results]}

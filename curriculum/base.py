@@ -32,7 +32,7 @@ class Curriculum:
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
         """Tasks of the next `n` episodes, each with its own seed."""
         chosen = rng.choice(len(self.tasks), size=n, p=self.distribution())
-        return [self.tasks.tasks[index].with_seed(int(rng.integers(2**31))) for index in chosen]
+        return [self.tasks.level(int(index), int(rng.integers(2**31))) for index in chosen]
 
     def update(self, outcomes: Sequence[Outcome]) -> None:
         """Learn from finished episodes."""

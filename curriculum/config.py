@@ -60,8 +60,9 @@ class RangesConfig:
 
     start: float = 0.25  # share of every range played at first, from its easy end
     step: float = 0.1  # by which a range grows, or shrinks
-    low: float = 0.5  # adr: success at an end of a range at which that end moves inwards
-    boundary: float = 0.5  # adr: share of episodes played with one number at an end of its range
+    window: int = 10  # adr: episodes at the end of a range that are judged together
+    low: float = 0.5  # adr: success at which that end moves inwards
+    boundary: float = 0.5  # adr: share of episodes played with one number at the end of its range
 
 
 @dataclass

@@ -48,7 +48,8 @@ class ImaginedSuccess(Curriculum):
         for outcome in outcomes:
             i = self.index[outcome.task]
             if self.known[i]:
-                p, came = float(self.p[i]), bool(outcome.success)
+                # What takes longer than a rollout is a failure to it, so it is one here.
+                p, came = float(self.p[i]), bool(outcome.success) and outcome.length <= self.config.imagined_success.horizon
                 self.pairs.append((p, came))
                 self.tallies[min(int(p * BINS), BINS - 1)] += (1, p, came, (p - came) ** 2)
 

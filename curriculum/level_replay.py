@@ -64,9 +64,9 @@ class LevelReplay(Curriculum):
         for _ in range(n):
             if ready and rng.random() < self.settings.replay:
                 task, seed = self.levels[rng.choice(len(self.levels), p=self.chances())]
-                chosen.append(self.tasks.tasks[task].with_seed(seed))
+                chosen.append(self.tasks.level(task, seed))
             else:
-                new = self.tasks.tasks[rng.integers(len(self.tasks))].with_seed(int(rng.integers(2**31)))
+                new = self.tasks.level(int(rng.integers(len(self.tasks))), int(rng.integers(2**31)))
                 chosen.append(replace(new, learn=False) if ready and self.settings.robust else new)
         return chosen
 

@@ -14,7 +14,10 @@ from envs.tasks import Outcome, TaskSpace
 
 
 class Sequential(Curriculum):
-    """Moves on when the last `window` episodes of a task reach `threshold` success; a share `revisit` goes to tasks passed."""
+    """Moves on when the last `window` episodes of a task reach `threshold` success; a share `revisit` goes to tasks passed.
+
+    From easy to hard: Bengio et al. 2009 (doi:10.1145/1553374.1553380).
+    """
 
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)

@@ -8,7 +8,8 @@ from curriculum.base import Curriculum
 
 
 class TargetOnly(Curriculum):
-    """Every episode is played on the last task of the task space."""
+    """Every episode is played on the last task of the task space: no curriculum, the control in surveys of them
+    (Narvekar et al. 2020, arXiv:2003.04960)."""
 
     def distribution(self) -> np.ndarray:
         p = np.zeros(len(self.tasks))

@@ -60,6 +60,10 @@ class TaskBox:
         """(D,) the point in the middle of a cell."""
         return (np.array(self.places[cell]) + 0.5) / self.cells
 
+    def inside(self, cell: int, seed: int) -> np.ndarray:
+        """(D,) a point of a cell, uniformly drawn by the seed."""
+        return (np.array(self.places[cell]) + np.random.default_rng(seed).random(len(self.names))) / self.cells
+
     def values(self, point: np.ndarray) -> dict[str, float]:
         """The numbers at a point (D,), as the environment takes them."""
         low, high = np.array(self.low), np.array(self.high)

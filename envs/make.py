@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -74,22 +75,50 @@ def _box_tasks(config: EnvConfig) -> TaskSpace:
     except (ValueError, TypeError) as error:
         raise UserError(f"env.box={dict(config.box)} with env.cells={config.cells} is no box of tasks: {error}") from error
     points = [box.values(box.centre(i)) for i in range(len(box.places))]
-    params = {"env": config.id, "kwargs": dict(config.kwargs)}
-    names = ["_".join(f"{name}{number:.4g}" for name, number in numbers.items()) for numbers in points]
     try:
-        return TaskSpace(tuple(Task(n, {**params, "numbers": p}) for n, p in zip(names, points, strict=True)), box)
+        return TaskSpace(tuple(_point_task(config, numbers) for numbers in points), box)
     except ValueError as error:
         raise UserError(f"env.cells={config.cells} cuts env.box too finely to name its parts ({error}): give fewer") from error
+
+
+def _point_task(config: EnvConfig, numbers: Mapping[str, float]) -> Task:
+    name = "_".join(f"{name}{number:.4g}" for name, number in numbers.items())
+    return Task(name, {"env": config.id, "kwargs": dict(config.kwargs), "numbers": dict(numbers)})
+
+
+def point_task(config: EnvConfig, name: str) -> Task:
+    """A task of the environment of `env.box`, in the box or beyond it, by a name like those of its cells: `density0.35_size14`.
+
+    Raises:
+        UserError: it does not name every number of the box, or numbers that the environment does not take.
+    """
+    found = re.fullmatch("_".join(rf"{re.escape(number)}([-+.\deE]+)" for number in config.box), name)
+    try:
+        numbers = dict(zip(config.box, map(float, found.groups() if found else ()), strict=True))
+    except ValueError:
+        wanted = "_".join(f"{number}{limits[1]:g}" for number, limits in config.box.items())
+        raise UserError(f"{name} is no task of env.box; name all of its numbers, as {wanted}") from None
+    task = _point_task(config, numbers)
+    for number, limits in (_ranges(task, config) or {}).items():
+        if number in numbers and not limits[0] <= numbers[number] <= limits[1]:
+            raise UserError(f"{name}: {number} is beyond what {config.id} takes: [{limits[0]:g}, {limits[1]:g}]")
+    return task
+
+
+def _ranges(task: Task, config: EnvConfig) -> Mapping[str, tuple[float, float]] | None:
+    """Of the numbers that the environment takes, where it says so (`task_ranges`)."""
+    env = build_environment(task, config)
+    ranges: Mapping[str, tuple[float, float]] | None = getattr(env.unwrapped, "task_ranges", None)
+    with suppress(Exception):  # it is no longer needed
+        env.close()
+    return ranges
 
 
 def _check_box(config: EnvConfig, tasks: TaskSpace) -> None:
     """Refuse numbers that the environment does not take, where it says which it does (`task_ranges`)."""
     if tasks.box is None:
         return
-    env = build_environment(tasks.hardest, config)
-    ranges = getattr(env.unwrapped, "task_ranges", None)
-    with suppress(Exception):  # it is no longer needed
-        env.close()
+    ranges = _ranges(tasks.hardest, config)
     if ranges is None:
         return
     for name, low, high in zip(tasks.box.names, tasks.box.low, tasks.box.high, strict=True):

@@ -66,6 +66,12 @@ class TaskSpace:
     def ids(self) -> tuple[str, ...]:
         return tuple(task.id for task in self.tasks)
 
+    def level(self, index: int, seed: int) -> Task:
+        """The task at a place of the order with a seed; of a cell of a box at a point in it that the seed draws."""
+        if self.box is None:
+            return self.tasks[index].with_seed(seed)
+        return self.at(self.box.inside(index, seed), seed)
+
     def at(self, point: np.ndarray, seed: int) -> Task:
         """The task of the cell that a point (D,) of the box lies in, with that point's numbers."""
         assert self.box is not None

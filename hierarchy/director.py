@@ -110,7 +110,7 @@ class DirectorHierarchy(Hierarchy):
         pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
         goal = Goal.stack(pursuit.goals)  # (N, S + 1, ...)
         log_prob = torch.stack(pursuit.log_probs[:-1], 1)  # (N, S)
-        yield from self._teach_worker(path, goal)
+        yield from self._teach_worker(path, goal, given)
         yield from self._teach_manager(path, rollout, goal, log_prob, real, given)
         yield from self._teach_goals(real)
         self.updates += 1
@@ -130,7 +130,7 @@ class DirectorHierarchy(Hierarchy):
         where = same & (torch.rand(step.shape, device=step.device) < share)
         return Given(code.flatten(0, 1), where.flatten())
 
-    def _teach_worker(self, path: LatentTrajectory, goal: Goal) -> Iterator[Learning]:
+    def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given | None = None) -> Iterator[Learning]:
         """The goal's reward within segments, the environment's over the whole rollout, whose goals change on the way."""
         N, K, worker = len(path.reward), self.period, self.worker
         segments = split_trajectory(path, K)  # (N * S, K)
@@ -159,6 +159,8 @@ class DirectorHierarchy(Hierarchy):
         figures["goal/reward"] = (reward * weight).sum() / weight.sum()
         figures["worker/extrinsic_weight"] = torch.tensor(weights["extrinsic"])
         chance, got = parts.weight[:, -1].unflatten(0, (N, -1)), arrived(seen).unflatten(0, (N, -1))  # (N, S)
+        if given is not None:  # the manager's goals alone
+            chance = torch.cat([chance[:, :1] * ~given.where.unsqueeze(1), chance[:, 1:]], 1)
         self.told = {"reach": ((got * chance).sum(1) / chance.sum(1)).detach()}
         for learning in worker.learn(parts, assessed, weights, "worker"):
             learning.metrics |= figures

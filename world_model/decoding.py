@@ -44,23 +44,23 @@ class RolloutDecoder:
             mask: (H, B, 1, S, K) bool, which keys each of H steps looks at.
         """
         horizon, batch, _, count, _ = mask.shape
-        self.heads, self.width, self.rows = dynamics.heads, dynamics.head_dim, batch * count
+        self.heads, self.head_width, self.rows = dynamics.heads, dynamics.head_dim, batch * count
         decoder = dynamics.decoder
         self.epsilon: float = decoder.config.rms_norm_eps
         steps = positions + torch.arange(horizon, device=positions.device)[:, None, None]  # (H, B, S)
         rotation = decoder.rotary_emb(decoder.norm.weight, steps.flatten(0, 1))
-        self.cos, self.sin = (x.view(horizon, batch, count, 1, 1, self.width) for x in rotation)
+        self.cos, self.sin = (x.view(horizon, batch, count, 1, 1, self.head_width) for x in rotation)
         self.layers = [self._layer(layer) for layer in decoder.layers]
         self.gain = decoder.norm.weight * decoder.norm.weight.numel() ** 0.5
         self.mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
 
     def _layer(self, layer: Qwen3DecoderLayer) -> Layer:
-        attention, mlp, half = layer.self_attn, layer.mlp, self.width // 2
+        attention, mlp, half = layer.self_attn, layer.mlp, self.head_width // 2
         projections = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
         root = projections.shape[1] ** 0.5  # of vectors of unit length, which `_direction` makes, to those of unit mean square
-        gains = torch.stack([attention.scaling * attention.q_norm.weight, attention.k_norm.weight]) * self.width**0.5
+        gains = torch.stack([attention.scaling * attention.q_norm.weight, attention.k_norm.weight]) * self.head_width**0.5
         gains = gains.unsqueeze(1)  # (2, 1, width): of queries and of keys
-        sign = torch.ones(self.width, device=gains.device)
+        sign = torch.ones(self.head_width, device=gains.device)
         sign[:half] = -1.0
         widen = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight * root
         return Layer(
@@ -77,11 +77,11 @@ class RolloutDecoder:
         batch, count, _ = tokens.shape
         x = tokens
         for number, layer in enumerate(self.layers):
-            both, value = layer.project(self._direction(x)).tensor_split([2 * self.heads * self.width], -1)
-            both = self._direction(both.unflatten(-1, (2, self.heads, self.width)))
-            turned = both.roll(self.width // 2, -1).mul_(layer.sin[index])
+            both, value = layer.project(self._direction(x)).tensor_split([2 * self.heads * self.head_width], -1)
+            both = self._direction(both.unflatten(-1, (2, self.heads, self.head_width)))
+            turned = both.roll(self.head_width // 2, -1).mul_(layer.sin[index])
             query, key = both.mul_(layer.cos[index]).add_(turned).movedim(1, 3).unbind(1)  # (B, heads, S, width)
-            keys, values = cache.update(key, value.unflatten(-1, (self.heads, self.width)).transpose(1, 2), number)
+            keys, values = cache.update(key, value.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2), number)
             weight = (query @ keys.mT).add_(self.mask[index, ..., : keys.shape[2]]).softmax(-1)
             x = x + layer.out((weight @ values).transpose(1, 2).reshape(batch, count, -1))
             gate, up = layer.widen(self._direction(x)).chunk(2, -1)

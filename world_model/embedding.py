@@ -15,15 +15,16 @@ from world_model.latents import LatentBlock, LatentSpec, code_levels, module_nam
 TextRows = Mapping[str, tuple[Tensor, Tensor]]  # text -> features (R, width) of some texts, and which is that of a state (...,)
 
 MANY = 64  # numbers embedded for each code of a table, from which on it pays to work out first what each says in every place
+FEW = 8  # modalities, up to which each pair of them is looked at by itself
 
 
 @dataclass
-class Known:
-    """What of the embedding of states stays as it is all through a rollout, see `LatentEmbedding.known`.
+class Lasting:
+    """What of the embedding of states stays as it is all through a rollout, see `LatentEmbedding.lasting`.
 
     Attributes:
         parts: {key: (..., out)}, what the modalities say that are constant over an episode.
-        rows: {key: (groups * classes, out)}, what every code says in every place (`BlockEmbedding.rows`).
+        rows: {key: (groups * classes, out)}, what every code says in every place (`BlockEmbedding.by_place`).
     """
 
     parts: Mapping[str, Tensor] = field(default_factory=dict)
@@ -57,18 +58,20 @@ class BlockEmbedding(nn.Module):
         return embedded + code_levels(codes, self.classes).unsqueeze(-1) * self.direction
 
     def looks_up(self, z: Tensor) -> bool:
-        """Whether `rows` are of use for states like z: where many places share a small table, on a CPU in full precision.
+        """Whether `by_place` is of use for states like z: where many places share a small table, on a CPU in full precision.
 
-        To add up rows costs a fraction of the matrix product there, and far less backward.
+        To add up rows costs a fraction of the matrix product there, and far less backward. Not of weights that are partitioned,
+        which are gathered for the time of their own layer.
         """
-        return self.shared and z.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        usual = self.shared and z.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        return usual and not any(hasattr(weight, "ds_id") for weight in self.table.parameters())
 
     def many(self, codes: Tensor) -> bool:
-        """Whether `rows` are worth working out for these codes (..., groups) alone."""
+        """Whether `by_place` is worth working out for these codes (..., groups) alone."""
         each = self.groups * self.classes * (2 if torch.is_grad_enabled() else 1)
         return codes.numel() * self.table.embedding_dim >= MANY * each
 
-    def rows(self, project: nn.Linear) -> Tensor:
+    def by_place(self, project: nn.Linear) -> Tensor:
         """What each code says in each place of a layer over all places: (groups * classes, out)."""
         weight = project.weight.unflatten(-1, (self.groups, -1)).permute(1, 2, 0)  # (groups, width, out)
         return torch.bmm(self.table.weight.expand(self.groups, -1, -1), weight).flatten(0, 1)
@@ -76,7 +79,7 @@ class BlockEmbedding(nn.Module):
     def look_up(self, codes: Tensor, rows: Tensor) -> Tensor:
         """Codes (..., groups) -> (..., out), the sum of what they say in their places."""
         places = torch.arange(0, self.groups * self.classes, self.classes, device=codes.device)
-        found = F.embedding_bag((codes + places).flatten(0, -2), rows, mode="sum")
+        found = F.embedding_bag((codes + places).view(-1, self.groups), rows, mode="sum")
         return found.view(*codes.shape[:-1], found.shape[-1])
 
 
@@ -119,25 +122,34 @@ class CrossModalAttention(nn.Module):
     def __init__(self, modalities: int, width: int, heads: int) -> None:
         super().__init__()
         narrow = width // 4
-        self.heads = heads
+        self.heads, self.many = heads, modalities > FEW
         self.name = nn.Parameter(torch.randn(modalities, width))
         self.norm = nn.RMSNorm(width)
         self.down = nn.Linear(width, narrow)
-        self.queries_keys_values = nn.Linear(narrow, 3 * narrow)
-        self.out = nn.Linear(narrow, narrow)
+        self.attend = nn.MultiheadAttention(narrow, heads, batch_first=True)
         self.up = nn.Linear(narrow, width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., M, width) -> (..., width)."""
-        found = self.queries_keys_values(self.down(self.norm(x + self.name)))
+        tokens = self.down(self.norm(x + self.name))
+        mixed = self._by_products(tokens) if self.many else self._by_pairs(tokens)
+        return x.sum(-2) + x.shape[-2] * self.up(mixed)
+
+    def _by_products(self, tokens: Tensor) -> Tensor:
+        """(..., M, narrow) -> (..., narrow), the mean of what the modalities make of each other."""
+        rows = tokens.flatten(0, -3)
+        return self.attend(rows, rows, rows, need_weights=False)[0].mean(-2).view(*tokens.shape[:-2], -1)
+
+    def _by_pairs(self, tokens: Tensor) -> Tensor:
+        """The same, three times as fast as matrix products of a few rows; every pair of modalities takes memory of its own."""
+        found = F.linear(tokens, self.attend.in_proj_weight, self.attend.in_proj_bias)
         query, key, value = found.unflatten(-1, (3, self.heads, -1)).unbind(-3)  # (..., M, heads, narrow / heads)
-        # Of a few modalities this is three times as fast as matrix products of a few rows.
         likeness = (query.unsqueeze(-3) * key.unsqueeze(-4)).sum(-1) / math.sqrt(query.shape[-1])  # (..., M looks, M seen, heads)
-        weight = likeness.softmax(-2).mean(-3).unsqueeze(-1)  # (..., M, heads, 1), the mean over the modalities that look
-        mixed = (weight * value).sum(-3).flatten(-2)  # (..., narrow)
-        return x.sum(-2) + x.shape[-2] * self.up(self.out(mixed))
+        weight = likeness.softmax(-2).mean(-3).unsqueeze(-1)  # (..., M, heads, 1)
+        mixed: Tensor = self.attend.out_proj((weight * value).sum(-3).flatten(-2))
+        return mixed
 
 
 class FeatureReader(nn.Module):
@@ -204,13 +216,13 @@ class LatentEmbedding(nn.Module):
             {module_name(key): FeatureReader(width, symbol_width) for key, width in features.items() if key in guiding}
         )
 
-    def forward(self, z: Tensor, features: TextRows | None = None, known: Known | None = None) -> Tensor:
-        """`known` is what `known` answered of these episodes: it is not worked out again."""
-        features, known = features or {}, known or Known()
+    def forward(self, z: Tensor, features: TextRows | None = None, lasting: Lasting | None = None) -> Tensor:
+        """`lasting` is what `lasting` answered of these episodes: it is not worked out again."""
+        features, lasting = features or {}, lasting or Lasting()
         there = self.spec.present(z)
         codes = self.spec.split(z)
         parts = [
-            known.parts[key] if key in known.parts else self._part(key, codes[key], features, there, known.rows.get(key))
+            lasting.parts[key] if key in lasting.parts else self._part(key, codes[key], features, there, lasting.rows.get(key))
             for key in self.keys
         ]
         if self.attention is not None:
@@ -221,16 +233,16 @@ class LatentEmbedding(nn.Module):
                 parts.append(guide.places(similarity))
         return sum(parts[1:], parts[0])
 
-    def known(self, z: Tensor, features: TextRows | None = None) -> Known:
+    def lasting(self, z: Tensor, features: TextRows | None = None) -> Lasting:
         """What stays as it is while episodes go on from z (..., G) and no weight changes."""
         static = {block.key for block in self.spec.blocks if block.static and not block.presence}
         codes = self.spec.split(z)
         rows = {
-            key: self._table(key).rows(self._project(key))
+            key: self._table(key).by_place(self._project(key))
             for key in self.keys
             if key not in static and self._table(key).looks_up(z)
         }
-        return Known({key: self._part(key, codes[key], features or {}, {}) for key in self.keys if key in static}, rows)
+        return Lasting({key: self._part(key, codes[key], features or {}, {}) for key in self.keys if key in static}, rows)
 
     def _part(
         self, key: str, codes: Tensor, features: TextRows, there: Mapping[str, Tensor], rows: Tensor | None = None
@@ -238,7 +250,7 @@ class LatentEmbedding(nn.Module):
         """What one modality says by itself, (..., out)."""
         name, table, project = module_name(key), self._table(key), self._project(key)
         if rows is None and table.looks_up(codes) and table.many(codes):
-            rows = table.rows(project)
+            rows = table.by_place(project)
         part = project(table(codes).flatten(-2)) if rows is None else table.look_up(codes, rows) + project.bias
         if key in features:
             part = part + self.read[name](*features[key])

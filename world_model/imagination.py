@@ -110,7 +110,8 @@ class Rollout:
 
 
 class ImaginationEnv(EnvBase):
-    """Latent environment of N = B * S states. One live rollout at a time: `begin`, then `reset`, then at most `horizon` steps.
+    """Latent environment of N = B * S states. One live rollout at a time: `begin`, then `reset`, then at most `horizon` steps, in
+    which no weight may change.
 
     Keys: `z` (N, G) int64 and `h` (N, V) observed; `action` (N, *action shape); `reward` (N, 1); `cont` (N, 1), the predicted
     probability of going on, and `terminated` (N, 1) drawn from it. `imagine` runs a whole rollout, both heads batched after it.
@@ -190,7 +191,7 @@ class ImaginationEnv(EnvBase):
         dynamics = self.model.dynamics
         self._decoder = RolloutDecoder(dynamics, starts.positions, self._memory.mask) if packable(dynamics) else None
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
-        self._known, self._recalled = self.model.known(self._z), NOTHING
+        self._lasting, self._recalled = self.model.lasting(self._z), NOTHING
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.noise_width)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)
@@ -201,7 +202,7 @@ class ImaginationEnv(EnvBase):
             raise RuntimeError(f"this rollout was begun with a horizon of {self.horizon} steps; it cannot take another")
         assert self._starts is not None
         shape = self._starts.step.shape
-        tokens = self.model.embed(self._z, action, self._known).unflatten(0, shape)  # (B, S, D)
+        tokens = self.model.embed(self._z, action, self._lasting).unflatten(0, shape)  # (B, S, D)
         h = self._decode(tokens).flatten(0, 1).float()
         codes = self.model.latents.split(self._z)
         self._maps, self._recalled = self.model.maps.step(self._maps, codes, h, action, in_place=True)
@@ -228,7 +229,8 @@ class ImaginationEnv(EnvBase):
 
     @torch.no_grad()
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
-        self._rewind()
+        with self.model.autocast():
+            self._rewind()
         cont = torch.ones(*self.batch_size, 1, device=self.device)
         return TensorDict({"z": self._z, "h": self._view(), "cont": cont}, self.batch_size, device=self.device)
 

@@ -19,7 +19,7 @@ from world_model.augmentation import drop_cells, drop_modalities
 from world_model.compiling import compile_parts
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, RollingState, rolling_step, segment_mask
-from world_model.embedding import Known, LatentEmbedding
+from world_model.embedding import Lasting, LatentEmbedding
 from world_model.ensemble import Ensemble
 from world_model.gradients import part_of, parts
 from world_model.heads import TwoHotHead, make_prior
@@ -190,13 +190,13 @@ class WorldModel(nn.Module):
         maps, _ = self.maps.step(state.maps, self.latents.split(z), h, action)
         return h, replace(state, maps=maps)
 
-    def embed(self, z: Tensor, action: Tensor, known: Known | None = None) -> Tensor:
-        """z (..., G), action (..., *action shape) -> tokens (..., D). `known` is what `known` answered of these episodes."""
-        return self.embed_step(self.embed_latent(z, self._features(z), known) + self.embed_action(action))
+    def embed(self, z: Tensor, action: Tensor, lasting: Lasting | None = None) -> Tensor:
+        """z (..., G), action (..., *action shape) -> tokens (..., D). `lasting` is what `lasting` answered of these episodes."""
+        return self.embed_step(self.embed_latent(z, self._features(z), lasting) + self.embed_action(action))
 
-    def known(self, z: Tensor) -> Known:
+    def lasting(self, z: Tensor) -> Lasting:
         """What of the embedding of z (..., G) stays as it is while a rollout goes on from there."""
-        return self.embed_latent.known(z, self._features(z))
+        return self.embed_latent.lasting(z, self._features(z))
 
     def _features(self, z: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """What pretrained encoders make of the texts of states z (..., G), see `TextRows`."""

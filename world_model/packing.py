@@ -1,7 +1,7 @@
-"""Linear layers laid out anew for many products with the same weights, as an imagined rollout makes them on a CPU.
+"""Layers that go by copies of their weights for a while, as in an imagined rollout on a CPU: many products of a few rows.
 
 PyTorch hands every product of float32 matrices to a BLAS that arranges the weights anew each time, and shares out small ones
-badly over threads. oneDNN arranges them once.
+badly over threads. oneDNN arranges them once. Norms pass over their inputs fewer times than PyTorch's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Product = Callable[[Tensor], Tensor]
 def packed(parts: Iterable[nn.Module], rows: int) -> Iterator[None]:
     """Within, the large linear layers of `parts` multiply by such copies of their weights, which must not change meanwhile.
 
-    Norms pass over their inputs fewer times. Results are the same up to rounding. Parts that are not `packable` are left alone.
+    Norms go by `direction`. Results are the same up to rounding. Parts that are not `packable` are left alone.
 
     Args:
         rows: of the inputs, for which the layout is chosen.
@@ -48,11 +48,11 @@ def packable(part: nn.Module) -> bool:
         return False
     if any(module._compiled_call_impl is not None for module in part.modules()):  # it would be compiled again at every change
         return False
-    weights = [layer.weight for layer in part.modules() if isinstance(layer, nn.Linear)]
-    # ZeRO-3 leaves an empty tensor of partitioned weights.
+    weights = list(part.parameters())
+    if any(hasattr(weight, "ds_id") for weight in weights):  # partitioned by ZeRO-3: reading `layer.weight` would gather it
+        return False
     return all(
-        type(weight.data) is Tensor and weight.dim() == 2 and weight.device.type == "cpu" and weight.dtype == torch.float32
-        for weight in weights
+        type(weight.data) is Tensor and weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights
     )
 
 

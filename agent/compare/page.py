@@ -121,13 +121,13 @@ def _cost(arm: Arm) -> dict[str, Any]:
 
 
 def _run(arm: Arm, index: int) -> dict[str, Any]:
-    run = arm.runs[index]
+    run, reached = arm.runs[index], arm.reached[index]
     return {
         "name": arm.name,
         "seed": run.seed,
         "area": f"{arm.areas[index]:.2f}",
         "mastered": f"{arm.mastered[index, -1]:.2f}",
-        "steps": f"{run.reached:,.0f}" if run.reached is not None else f"> {run.env_steps:,}",
+        "steps": f"{reached:,.0f}" if reached is not None else f"> {run.env_steps:,}",
         "success": [f"{value:.2f}" for value in arm.final[index][-MOST_TASKS:]],
         "wall": duration(run.wall_seconds),
     }

@@ -39,7 +39,6 @@ class Run:
         steps: (points,) env steps of its evaluations, the last at the end of the run.
         success: (points, tasks) of these evaluations.
         probability: (lines, trained tasks) of being played next, at `probability_steps` (lines,); none where it was not logged.
-        reached: env steps at which training success on the hardest task trained on first reached the threshold, or None.
         wall_seconds: of training, without `evaluation_seconds`, those of evaluations on the way.
         episodes: training episodes of every task.
         settings: its config's keys, dotted.
@@ -56,7 +55,6 @@ class Run:
     success: Floats
     probability_steps: Floats
     probability: Floats
-    reached: float | None
     env_steps: int
     updates: int
     wall_seconds: float
@@ -153,7 +151,6 @@ def load_run(folder: Path) -> Run:
     final = [_share(row, "success") for row in tasks.values()]
     steps, success = _curve(rows, [f"eval/success/{task}" for task in tasks], env_steps, final)
     lines = next(filter(len, (_lines(rows, [f"{prefix}{task}" for task in trained]) for prefix in PROBABILITY)), [])
-    reached = _table(summary, "steps_to_threshold").get(trained[-1])
     learner = _name(settings["learner"]) if "learner" in settings else ""
     curriculum = _name(settings.get("curriculum.name"))
     return Run(
@@ -166,7 +163,6 @@ def load_run(folder: Path) -> Run:
         success,
         np.array([line[0] for line in lines]),
         np.array([line[1:] for line in lines]).reshape(-1, len(trained)),
-        None if reached is None else _number({"steps_to_threshold": reached}, "steps_to_threshold"),
         env_steps,
         int(_number(summary, "updates")),
         _number(summary, "wall_seconds"),

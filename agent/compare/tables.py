@@ -42,7 +42,7 @@ def _runs(comparison: Comparison) -> Table:
     rows = [
         [
             arm.name, run.seed, arm.areas[i], arm.mastered[i, -1], arm.final[i].mean(), arm.final[i].min(), arm.forgotten[i],
-            run.reached, run.env_steps, run.updates, run.wall_seconds, run.evaluation_seconds, *arm.final[i],
+            arm.reached[i], run.env_steps, run.updates, run.wall_seconds, run.evaluation_seconds, *arm.final[i],
             *(run.episodes.get(task) for task in comparison.trained), str(run.folder),
         ]
         for arm in comparison.arms for i, run in enumerate(arm.runs)

@@ -48,7 +48,7 @@ def test_the_figures_are_those_worked_by_hand(comparison: Comparison):
     assert figures["fast"] == approx(dict(area=0.5, mastered=1, success=1, hardest=1, worst=1, forgotten=0))
     # uniform ends at 0.5, 0.5, 0: the middle half of four runs' twelve is 0, 0.5 x 5; it forgot 0.5 of easy.
     assert figures["uniform"] == approx(dict(area=1 / 9, mastered=0, success=5 / 12, hardest=0, worst=0, forgotten=1 / 6))
-    assert fast.median_reached == 252 and uniform.median_reached is None
+    assert fast.median_reached == 300 and uniform.median_reached is None
 
 
 def test_all_runs_alike_leave_no_width_to_the_bands(comparison: Comparison):
@@ -105,11 +105,11 @@ def test_the_page_needs_nothing_else_and_every_figure_has_a_text_that_says_the_s
     alts = [image["alt"] or "" for image in page.images]
     assert len(alts) == 8, "mastered, success, reached, pairs, two of probabilities, two of success"
     assert "fast ends at 1.00 (1.00 to 1.00); uniform ends at 0.00 (0.00 to 0.00), after 400 env steps." in alts[0]
-    assert "fast in 4 of 4 runs at 251, 252, 253, 254; uniform in 0 of 4 runs." in alts[2]
+    assert "fast in 4 of 4 runs at 300, 300, 300, 300; uniform in 0 of 4 runs." in alts[2]
     assert "fast over uniform 1.00 (1.00 to 1.00)" in alts[3]
     assert "under fast: at first easy 0.75, hard 0.25; half-way easy 0.75" in alts[4]
     assert "under uniform: at 100 env steps easy 0.00, hard 0.00, harder 0.00; at 400 easy 0.50" in alts[7]
-    assert "fast 4 0.50 0.50 to 0.50 1.00" in page.rows() and "252 4 of 4" in page.rows() and "> 400 0 of 4" in page.rows()
+    assert "fast 4 0.50 0.50 to 0.50 1.00" in page.rows() and "300 4 of 4" in page.rows() and "> 400 0 of 4" in page.rows()
     assert "Never trained on: harder." in page.rows() and "1 min 0 s" in page.rows()
 
 
@@ -130,7 +130,7 @@ def test_the_tables_hold_every_run_every_evaluation_and_every_pair(comparison: C
     assert [path.name for path in paths] == ["runs.csv", "curves.csv", "pairs.csv"]
     assert len(runs) == 8 and len(curves) == 8 * len(STEPS) * len(TASKS) and len(pairs) == 1
     first = runs[0]
-    assert (first["curriculum"], first["seed"], first["area"], first["steps_to_threshold"]) == ("fast", "1", "0.5", "251")
+    assert (first["curriculum"], first["seed"], first["area"], first["steps_to_threshold"]) == ("fast", "1", "0.5", "300")
     assert runs[-1]["steps_to_threshold"] == "" and runs[-1]["success/easy"] == "0.5" and runs[-1]["episodes/hard"] == "7"
     assert curves[1] == dict(curriculum="fast", seed="1", env_steps="100", task="hard", success="0", probability="0.25")
     assert curves[2]["probability"] == "", "never trained on"

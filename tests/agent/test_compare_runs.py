@@ -21,8 +21,8 @@ def change(path: Path, **values: object) -> None:
 
 
 def test_a_run_is_read_from_its_three_files(tmp_path: Path):
-    run = load_run(write_run(tmp_path / "run", "fast", 3, FAST, reached=250))
-    assert (run.curriculum, run.seed, run.trained, run.tasks, run.reached) == ("fast", 3, TRAINED, TASKS, 250)
+    run = load_run(write_run(tmp_path / "run", "fast", 3, FAST))
+    assert (run.curriculum, run.seed, run.trained, run.tasks) == ("fast", 3, TRAINED, TASKS)
     assert run.steps.tolist() == [100, 200, 300, 400]
     assert run.success.tolist() == [[0.5, 0, 0], [1, 0.5, 0], [1, 1, 0.5], [1, 1, 1]]
     assert run.probability_steps.tolist() == [100, 200, 300, 400] and run.probability.tolist() == [[0.75, 0.25]] * 4

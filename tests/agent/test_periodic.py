@@ -21,6 +21,7 @@ from tests.agent.tiny import DOORKEY, LINE, same_tensors, tiny_config
 
 SMALL = DOORKEY | {"tasks": ["DoorKey-5x5"], "kwargs": {"max_steps": 6}}
 ALSO = ["DoorKey-6x6"]
+BOX = dict(id="Strata-Obstacles-v0", box={"density": [0.0, 0.3], "size": [5, 12]})
 
 
 def evaluating(env: dict[str, Any] = SMALL, **keys: Any) -> RunConfig:
@@ -94,6 +95,8 @@ def test_the_tasks_are_those_trained_on_and_the_harder_ones_after_them():
         "DoorKey-5x5", "DoorKey-8x8", "DoorKey-16x16",
     )  # fmt: skip
     assert evaluation_tasks(evaluating()).ids == ("DoorKey-5x5",)
+    boxed = evaluation_tasks(evaluating(BOX, also=["density0.35_size14"]))
+    assert len(boxed) == 10 and boxed.hardest.params["numbers"] == {"density": 0.35, "size": 14.0}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,9 @@ def test_the_tasks_are_those_trained_on_and_the_harder_ones_after_them():
         (evaluating(also=["DoorKey-5x5"]), "eval.also: DoorKey-5x5 is trained on already"),
         (evaluating(also=["DoorKey-7x7"]), "eval.also: DoorKey-7x7 is no task of doorkey"),
         (evaluating(LINE, also=["DoorKey-5x5"]), "needs a suite"),
+        (evaluating(BOX, also=["density0.35"]), "eval.also: density0.35 is no task of env.box; name all of its numbers"),
+        (evaluating(BOX, also=["density0.35_size140"]), r"eval.also: .*size is beyond what .* takes"),
+        (evaluating(num_envs=0), "eval.num_envs=0 is too few"),
         (evaluating(every=-1), "eval.every=-1 is too few"),
         (evaluating(every_episodes=0), "eval.every_episodes=0 is too few"),
     ],

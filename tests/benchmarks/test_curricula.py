@@ -16,7 +16,7 @@ from agent.config import CompareConfig
 from benchmarks import curricula, curricula_report
 from benchmarks.curricula import BENCHMARK, PARTS, QUICK_REPORT, plan, summarise, under_protocol
 from benchmarks.curricula_records import compared_run, figures_of
-from benchmarks.curricula_report import conclusions
+from benchmarks.curricula_report import conclusions, mixed_code
 from benchmarks.harness import Options, Run
 from benchmarks.store import Results
 from benchmarks.training import RunError, composed_config
@@ -81,7 +81,8 @@ def test_ppo_keeps_to_the_protocol():
     assert (peer.tasks, peer.eval_also) == (("DoorKey-5x5", "DoorKey-6x6", "DoorKey-8x8"), ("DoorKey-16x16",))
     assert (peer.max_env_steps, peer.stop_at_mastery, peer.threshold) == (45_000, False, 0.9)
     assert (peer.eval_every, peer.eval_every_episodes, peer.eval_episodes) == (2_500, 20, 100)
-    assert (peer.eval_seed, peer.eval_envs, peer.eval_max_steps, peer.split) == (0, 16, 640, "test")
+    assert (peer.eval_seed, peer.eval_envs, peer.eval_max_steps, peer.split) == (0, 20, 640, "test")
+    assert (peer.advance_window, peer.revisit) == (30, 0.2), "the same sequential curriculum"
 
 
 FORETOLD = {"curriculum/reliability/0.8/episodes": 4.0, "curriculum/reliability/0.8/foretold": 3.4}
@@ -97,18 +98,29 @@ def record(folder: Path, curriculum: str, seed: int, fast: bool, **keys: Any) ->
         rows[-1] |= {key: 2 * value for key, value in FORETOLD.items()}
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     figures = {"part": "doorkey", **figures_of(run)}
-    return {"variant": f"doorkey_{curriculum}", "seed": seed, "error": None, "config": {"a": {"b": 1}}, "figures": figures}
+    code = {"commit": "a" * 40, "dirty": False}
+    return {"variant": f"doorkey_{curriculum}", "seed": seed, "error": None, "config": {"a": {"b": 1}}, "figures": figures} | code
+
+
+def test_a_report_says_where_its_runs_are_of_different_code():
+    same = [{"commit": "a" * 40, "dirty": False}] * 2
+    assert mixed_code(same) == []
+    assert mixed_code([*same, {"commit": "b" * 40, "dirty": True}]) == [
+        "The runs are of 2 versions of the code: aaaaaaa, bbbbbbb.",
+        "1 of them ran with changes that were not committed.",
+    ]
 
 
 def test_a_record_holds_all_that_a_comparison_shows_of_a_run(tmp_path: Path):
-    run = load_run(write_run(tmp_path / "run", "fast", 3, FAST, reached=250))
+    run = load_run(write_run(tmp_path / "run", "fast", 3, FAST))
     kept = {"variant": "v", "seed": 3, "config": {"a": {"b": 1}}, "figures": json.loads(json.dumps(figures_of(run.folder)))}
     again = compared_run(kept)
-    for name in ("curriculum", "seed", "trained", "tasks", "reached", "env_steps", "updates", "wall_seconds", "episodes"):
+    for name in ("curriculum", "seed", "trained", "tasks", "env_steps", "updates", "wall_seconds", "episodes"):
         assert getattr(again, name) == getattr(run, name), name
     assert again.steps.tolist() == run.steps.tolist() and again.success.tolist() == run.success.tolist()
     assert again.probability.tolist() == run.probability.tolist() and again.settings == {"a.b": 1}
     assert str(again.folder) == "v_seed3", "no path of the machine it ran on"
+    assert kept["figures"]["logged"] == {}
     (run.folder / "summary.json").unlink()
     with pytest.raises(RunError, match=r"no summary\.json"):
         figures_of(run.folder)
@@ -123,7 +135,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         for seed in range(1, 5)
         for made in (
             record(folder, "uniform", seed, fast=False),
-            record(folder, "imagined_success", seed, fast=True, reached=250),
+            record(folder, "imagined_success", seed, fast=True),
             record(folder, "sequential", seed, fast=True, learner="PPO"),
         )
     ]

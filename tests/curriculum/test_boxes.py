@@ -12,6 +12,7 @@ from curriculum.box import BoxCurriculum
 from curriculum.config import AlpGmmConfig, RangesConfig
 from curriculum.expanding_range import ExpandingRange
 from curriculum.mixture import best_fit, fit
+from curriculum.uniform import Uniform
 from envs.boxes import TaskBox
 from envs.errors import UserError
 from envs.tasks import Outcome, Task, TaskSpace
@@ -25,7 +26,7 @@ def played(point: tuple[float, float], success: int = 0, score: float = 0.0) -> 
 
 
 def config(name: str = "adr", **keys: object) -> CurriculumConfig:
-    ranges = RangesConfig(start=0.5, step=0.25, low=0.5, boundary=0.5)
+    ranges = RangesConfig(start=0.5, step=0.25, window=2, low=0.5, boundary=0.5)
     return CurriculumConfig(**({"name": name, "window": 2, "threshold": 1.0, "ranges": ranges} | keys))  # type: ignore[arg-type]
 
 
@@ -51,6 +52,15 @@ def test_a_drawn_task_carries_its_cell_and_its_own_numbers():
     assert (task.id, task.seed) == ("dense", 3) and task.params["numbers"] == pytest.approx({"density": 0.3, "size": 7})
 
 
+def test_a_task_that_is_chosen_by_name_is_played_anywhere_in_its_cell_as_its_seed_says():
+    tasks = Uniform(SPACE).sample(400, np.random.default_rng(0))
+    points = np.array([BOX.point(task.params["numbers"]) for task in tasks])
+    assert [BOX.cell(point) for point in points] == [SPACE.ids.index(task.id) for task in tasks]
+    assert len(np.unique(points, axis=0)) == 400 and points.mean(0) == pytest.approx([0.5, 0.5], abs=0.05)
+    again = SPACE.level(SPACE.ids.index(tasks[0].id), tasks[0].seed or 0)
+    assert again.params["numbers"] == tasks[0].params["numbers"], "a level that is replayed is the same one"
+
+
 def test_the_range_expands_when_its_window_is_mastered():
     scheduler = ExpandingRange(SPACE, config())
     assert scheduler.distribution().tolist() == [1, 0, 0, 0]
@@ -62,24 +72,24 @@ def test_the_range_expands_when_its_window_is_mastered():
 
 
 def test_adr_moves_the_end_of_the_range_that_was_played():
-    """Windows of two: mastered at the upper end of the density widens it; failed at that of the size narrows it."""
+    """Windows of two: mastered at the end of the density widens it; failed at that of the size narrows it."""
     scheduler = AutomaticDomainRandomization(SPACE, config())
     scheduler.update([played((0.5, 0.1), 1), played((0.2, 0.3), 1), played((0.3, 0.5), 0), played((0.5, 0.2), 1)])
-    assert scheduler.ends.tolist() == [[0, 0.75], [0, 0.5]]
+    assert scheduler.ends.tolist() == [0.75, 0.5]
     scheduler.update([played((0.3, 0.5), 1)])
-    assert scheduler.ends.tolist() == [[0, 0.75], [0, 0.25]], "one of two is the lower threshold"
-    scheduler.update([played((0.0, 0.1), 0), played((0.0, 0.1), 0)])
-    assert scheduler.ends.tolist() == [[0.25, 0.75], [0, 0.25]], "the lower end moves inwards, too"
+    assert scheduler.ends.tolist() == [0.75, 0.25], "one of two is the lower threshold"
+    scheduler.update([played((0.3, 0.25), 0), played((0.2, 0.25), 0), played((0.0, 0.1), 0), played((0.0, 0.1), 0)])
+    assert scheduler.ends.tolist() == [0.75, 0.25], "a step is left at the easy end, which is never moved"
     check_frequencies(scheduler)
 
 
 def test_adrs_distribution_by_hand():
-    """Half inside [0, 0.75] x [0, 0.5]: 2/3, 1/3 by density, all small. A quarter of the rest for each end: density 0, 0.75,
-    size 0 (small), 0.5 (large, as the cell begins there)."""
+    """Half inside [0, 0.75] x [0, 0.5]: 2/3, 1/3 by density, all small. A quarter at each end: density 0.75, and size 0.5, where
+    the large cell begins."""
     scheduler = AutomaticDomainRandomization(SPACE, config())
-    scheduler.ends = np.array([[0, 0.75], [0, 0.5]])
-    corner = 0.5 * 2 / 3 + 0.125 * (1 + 0 + 2 / 3 + 0)
-    large, far = 0.125 * 2 / 3, 0.125 * 1 / 3
+    scheduler.ends = np.array([0.75, 0.5])
+    corner = 0.5 * 2 / 3
+    large, far = 0.25 * 2 / 3, 0.25 * 1 / 3
     assert scheduler.distribution() == pytest.approx([corner, large, 1 - corner - large - far, far])
 
 

@@ -18,7 +18,7 @@ from hierarchy.config import GoalConfig
 from hierarchy.planner import Planner, make_planner, plan_scores
 from tests.hierarchy.toy import actor_critic
 from tests.world_model.conftest import SPEC, random_observations, tiny_config
-from world_model.embedding import Known
+from world_model.embedding import Lasting
 from world_model.imagination import ImaginationEnv
 from world_model.mapping import Recalled
 from world_model.model import NOTHING, WorldModel
@@ -100,9 +100,9 @@ class Corridor(WorldModel):
         super().__init__(spec, tiny_config())
         self._action, self._steps = torch.zeros(0), list[Tensor]()
 
-    def embed(self, z: Tensor, action: Tensor, known: Known | None = None) -> Tensor:
+    def embed(self, z: Tensor, action: Tensor, lasting: Lasting | None = None) -> Tensor:
         self._action = action
-        return super().embed(z, action, known)
+        return super().embed(z, action, lasting)
 
     def sample_next(self, h: Tensor, z: Tensor, noise: Tensor | None, recalled: Recalled = NOTHING) -> Tensor:
         place = (z + self._action.unsqueeze(-1)).clamp(max=7)

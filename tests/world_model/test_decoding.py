@@ -23,9 +23,13 @@ def trained() -> WorldModel:
     torch.manual_seed(0)
     model = WorldModel(SPEC, tiny_config(window=4)).eval()
     with torch.no_grad():
-        for parameter in model.dynamics.parameters():
+        for parameter in [*model.dynamics.parameters(), *model.embed_latent.parameters()]:
             parameter.add_(0.3 * torch.randn_like(parameter))
     return model
+
+
+def off(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
 
 
 def starts_of(model: WorldModel) -> Starts:
@@ -43,12 +47,12 @@ def test_every_step_is_that_of_the_decoder_of_mixed_contexts_that_drop_out_of_th
     for k in range(HORIZON):
         tokens = torch.randn(*starts.step.shape, model.config.width)
         h = decoder.step(k, tokens, ours)
-        assert torch.allclose(h, dynamics(tokens, plain.mask_at(k), starts.positions + k, plain), rtol=1e-4, atol=1e-4)
+        assert off(h, dynamics(tokens, plain.mask_at(k), starts.positions + k, plain)) < 1e-4
         for cache in (ours, plain):
             cache.advance()
         written = ours.filled
         for mine, its in zip(ours.keys + ours.values, plain.keys + plain.values, strict=True):
-            assert torch.allclose(mine[:, :, :written], its[:, :, :written], rtol=1e-4, atol=1e-4)
+            assert off(mine[:, :, :written], its[:, :, :written]) < 1e-4
 
 
 def test_rollouts_go_by_it_and_are_those_of_the_decoder_itself(monkeypatch):
@@ -66,7 +70,7 @@ def test_rollouts_go_by_it_and_are_those_of_the_decoder_itself(monkeypatch):
     env.set_seed(3)
     plain = env.imagine(policy, starts)
     assert vars(env)["_decoder"] is None
-    assert torch.equal(rollout.z, plain.z) and torch.allclose(rollout.h, plain.h, rtol=1e-4, atol=1e-4)
+    assert torch.equal(rollout.z, plain.z) and off(rollout.h, plain.h) < 1e-4
 
 
 @torch.no_grad()
@@ -76,4 +80,4 @@ def test_tokens_of_zeros_are_no_exception():
     ours, plain = (ImaginationCache(starts, HORIZON, model.config.window) for _ in range(2))
     tokens = torch.zeros(*starts.step.shape, model.config.width)
     h = RolloutDecoder(dynamics, starts.positions, ours.mask).step(0, tokens, ours)
-    assert torch.allclose(h, dynamics(tokens, plain.mask_at(0), starts.positions, plain), rtol=1e-4, atol=1e-4)
+    assert off(h, dynamics(tokens, plain.mask_at(0), starts.positions, plain)) < 1e-4

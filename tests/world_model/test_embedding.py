@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from world_model.embedding import MANY, BlockEmbedding, CrossModalAttention, Known, LatentEmbedding
+from world_model.embedding import FEW, MANY, BlockEmbedding, CrossModalAttention, LatentEmbedding
 from world_model.latents import LatentBlock, LatentSpec
 
 SPEC = LatentSpec(
@@ -32,18 +32,17 @@ def states(count: int) -> Tensor:
     return (torch.rand(count, len(classes), generator=torch.Generator().manual_seed(1)) * classes).long()
 
 
-def test_the_modalities_attend_to_each_other_as_pytorchs_own_attention_has_it():
+@pytest.mark.parametrize("modalities", [1, 3, FEW, FEW + 1])
+def test_the_modalities_attend_to_each_other_as_pytorchs_own_attention_has_it(modalities: int):
     torch.manual_seed(0)
-    ours, plain, x = CrossModalAttention(3, 32, 2), nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(4, 5, 3, 32)
+    ours, x = CrossModalAttention(modalities, 32, 2), torch.randn(4, 5, modalities, 32)
+    assert ours.many == (modalities > FEW)
     assert torch.allclose(ours(x), x.sum(-2)), "it starts by changing nothing"
     for parameter in ours.parameters():
-        nn.init.normal_(parameter)
+        nn.init.normal_(parameter, std=0.3)
     with torch.no_grad():
-        plain.in_proj_weight.copy_(ours.queries_keys_values.weight)
-        plain.in_proj_bias.copy_(ours.queries_keys_values.bias)
-        plain.out_proj.load_state_dict(ours.out.state_dict())
         tokens = ours.down(ours.norm(x + ours.name)).flatten(0, 1)
-        attended = x + ours.up(plain(tokens, tokens, tokens)[0]).view_as(x)
+        attended = x + ours.up(ours.attend(tokens, tokens, tokens)[0]).view_as(x)
         assert torch.allclose(ours(x), attended.sum(-2), rtol=1e-4, atol=1e-4)
 
 
@@ -73,14 +72,15 @@ def test_many_states_are_looked_up_and_say_what_few_do_with_the_same_gradients(c
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_known_of_episodes_is_not_worked_out_again_and_changes_nothing():
+def test_what_lasts_of_episodes_is_not_worked_out_again_and_changes_nothing():
     model, z = embedding(attention_heads=2), states(3)
-    known = model.known(z)
-    assert set(known.parts) == {"mission"}, "it stays as it is"
-    assert {key: tuple(rows.shape) for key, rows in known.rows.items()} == {"view": (6 * 5, 16)}
+    lasting = model.lasting(z)
+    assert set(lasting.parts) == {"mission"}, "it stays as it is"
+    assert {key: tuple(rows.shape) for key, rows in lasting.rows.items()} == {"view": (6 * 5, 16)}
     later = states(6)[3:]
     later[:, -2:] = z[:, -2:]
-    assert torch.allclose(model(later, known=known), model(later), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(model(later, lasting=lasting), model(later), rtol=1e-4, atol=1e-4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not model.known(z).rows, "half precision has its matrix products"
-    assert Known().rows == {}
+        assert not model.lasting(z).rows, "half precision has its matrix products"
+    one = model.lasting(z[0])
+    assert torch.allclose(model(z[0], lasting=one), model(z)[0], rtol=1e-4, atol=1e-4), "of no batch shape, too"

@@ -51,6 +51,16 @@ def test_it_keeps_torchrls_rules_for_environments(env: ImaginationEnv):
     check_env_specs(env)
 
 
+def test_a_torchrl_rollout_goes_in_half_precision():
+    torch.manual_seed(0)
+    model = WorldModel(SPEC, tiny_config(precision="bf16")).eval()
+    starts = starts_of(model)
+    env = ImaginationEnv(undying(model), HORIZON, starts.step.numel())
+    env.begin(starts)
+    steps = env.rollout(HORIZON)
+    assert steps["next", "h"].dtype == torch.float32 and steps["next", "h"].isfinite().all()
+
+
 def test_a_torchrl_rollout_equals_imagine_under_the_same_noise_and_actions(model: WorldModel, starts: Starts):
     env = ImaginationEnv(undying(model), HORIZON, starts.step.numel())
     env.begin(starts)

@@ -43,7 +43,7 @@ def model() -> WorldModel:
     model = WorldModel(optional_spec(), tiny_config(text_heads=1, attention_heads=2))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "absent" in name or "attend.out_proj" in name:
+            if "absent" in name or "attention.up" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
     return model.eval()
 

@@ -62,7 +62,7 @@ def test_nothing_is_changed_where_gradients_or_another_precision_are_wanted():
     with torch.no_grad(), packed([compiled], 4):
         assert changed(compiled) == [False] * 3, "it would be compiled again and again"
     model = net()
-    model[0].weight.data = torch.empty(0)  # as ZeRO-3 leaves a weight that is partitioned
+    next(model.parameters()).ds_id = 0  # type: ignore[attr-defined]  # as ZeRO-3 marks a weight that is partitioned
     other = net()
     with torch.no_grad(), packed([model, other], 4):
         assert changed(model) == [False] * 3 and changed(other) == [True, True, False]
