@@ -202,9 +202,8 @@ def measure(config: RunConfig, threads: int, context: int, rounds: int) -> dict[
                 env._advance(chosen[k])
 
     def whole(way: Callable[[], Any]) -> None:
-        with packed(
-            model.children(), len(seen) * seen.shape[1]
-        ):  # it is the cache that is measured, not how weights are laid out
+        # It is the cache that is measured, not how weights are laid out.
+        with packed([*model.children(), policy.policy.actor], len(seen) * seen.shape[1]):
             way()
 
     gap = float((decoder_cached(scene, starts, tokens) - decoder_whole(scene, seen, tokens)).abs().max())
@@ -214,7 +213,7 @@ def measure(config: RunConfig, threads: int, context: int, rounds: int) -> dict[
         "prefill": scene.starts,
         "decoder": lambda: decoder_cached(scene, starts, tokens),
         "decoder, no cache": lambda: whole(lambda: decoder_whole(scene, seen, tokens)),
-        "rollout": lambda: env.imagine(policy.policy.act, starts),
+        "rollout": lambda: env.imagine(policy.policy.act, starts, [policy.policy.actor]),
         "rollout, no cache": lambda: whole(lambda: rollout_whole(scene, starts, seen, noise)),
         "transition": transition,
         "RSSM's transition": lambda: rssm_rollout(rssm, count, scene.horizon, one_hot),

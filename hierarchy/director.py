@@ -105,7 +105,7 @@ class DirectorHierarchy(Hierarchy):
         self.goals.observe(real.z, real.h)
         given = self._given(starts, real)
         pursuit = Pursuit(self, given)
-        rollout = env.imagine(pursuit, starts)
+        rollout = env.imagine(pursuit, starts, [self.manager.policy.actor, self.worker.policy.actor, self.goals])
         path = imagined_trajectory(rollout, discovery=self.config.discovery)
         pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
         goal = Goal.stack(pursuit.goals)  # (N, S + 1, ...)

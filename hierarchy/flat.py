@@ -59,7 +59,7 @@ class FlatPolicy(Hierarchy):
 
     def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
         config = self.config
-        rollout = env.imagine(self.policy.act, starts)
+        rollout = env.imagine(self.policy.act, starts, [self.policy.actor])
         path = imagined_trajectory(rollout, config.explore, config.discovery)
         returns, advantage = self.policy.targets(path)
         self.policy.scale.update(returns)

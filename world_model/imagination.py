@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
@@ -148,10 +148,10 @@ class ImaginationEnv(EnvBase):
         self._starts = starts
 
     @torch.no_grad()
-    def imagine(self, policy: Policy, starts: Starts) -> Rollout:
-        """Roll `policy` out for `horizon` steps from `starts`."""
+    def imagine(self, policy: Policy, starts: Starts, nets: Iterable[nn.Module] = ()) -> Rollout:
+        """Roll `policy` out for `horizon` steps from `starts`. `nets`: those it asks, laid out for that, too."""
         rest = [part for part in self.model.children() if part is not self.model.dynamics]
-        with self.watch(), self.model.autocast(), packed(rest, self.batch_size[0]):
+        with self.watch(), self.model.autocast(), packed([*rest, *nets], self.batch_size[0]):
             return self._imagine(policy, starts)
 
     def _imagine(self, policy: Policy, starts: Starts) -> Rollout:

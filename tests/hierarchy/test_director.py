@@ -199,7 +199,7 @@ class Steered(TwoStates):
     """Action a leads to state a, whatever the state; nothing is paid and nothing ends."""
 
     @torch.no_grad()
-    def imagine(self, policy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], starts: object = None) -> Any:
+    def imagine(self, policy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], starts: object = None, nets: object = ()) -> Any:
         N, H = self.rollouts, self.horizon
         state, h = torch.arange(N) % 2, torch.zeros(N, WIDTH)
         found = super().imagine(lambda z, h: (torch.zeros(N).long(), torch.zeros(N)))

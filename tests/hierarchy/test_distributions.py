@@ -76,7 +76,7 @@ class Target:
     """A world of one step: the reward falls with the squared distance of both numbers from 0.5 and -0.5, as `imagine` has it."""
 
     @torch.no_grad()
-    def imagine(self, policy, starts: object = None) -> Rollout:
+    def imagine(self, policy, starts: object = None, nets: object = ()) -> Rollout:
         z, h = states(*[0] * 64)
         action, log_prob = policy(z, h)
         reward = -(action.clamp(-1, 1) - torch.tensor([0.5, -0.5])).square().sum(-1)

@@ -39,7 +39,9 @@ class TwoStates:
         self.rollouts, self.horizon = rollouts, horizon
 
     @torch.no_grad()
-    def imagine(self, policy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], starts: object = None) -> Rollout:
+    def imagine(
+        self, policy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], starts: object = None, nets: object = ()
+    ) -> Rollout:
         N = self.rollouts
         state, h = torch.arange(N) % 2, torch.zeros(N, WIDTH)
         zs, actions, log_probs, rewards, conts = [state], [], [], [], []

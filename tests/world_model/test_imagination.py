@@ -13,6 +13,7 @@ from torchrl.envs.utils import check_env_specs
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
 from world_model.imagination import ImaginationEnv, Rollout
 from world_model.model import WorldModel
+from world_model.packing import _available
 from world_model.starts import Starts, choose_starts, previous_history
 
 HORIZON = 5
@@ -49,6 +50,18 @@ def random_policy(z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_it_keeps_torchrls_rules_for_environments(env: ImaginationEnv):
     check_env_specs(env)
+
+
+def test_the_policys_layers_are_laid_out_for_a_rollout_too(model: WorldModel, starts: Starts):
+    net, found = torch.nn.Linear(model.view_width, 4096), []
+
+    def policy(z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        found.append("forward" in vars(net))
+        return net(h).argmax(-1) % 5, torch.zeros(len(z))
+
+    env = ImaginationEnv(model, HORIZON, starts.step.numel())
+    env.imagine(policy, starts, [net])
+    assert found == [_available()] * HORIZON and "forward" not in vars(net)
 
 
 def test_a_torchrl_rollout_goes_in_half_precision():
