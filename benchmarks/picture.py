@@ -1,9 +1,10 @@
-"""A picture of what is among the results: env steps to 0.9 success on the hardest task of each family, a dot for every seed.
+"""Pictures of what is among the results.
 
-    python -m benchmarks.picture [--out docs/results.png]
+    python -m benchmarks.picture [--out docs/results.png] [--novelty docs/novelty.png]
 
-Of each learner and seed the newest run counts, of those without overrides. A run that never got there stands at the end of its
-budget, marked by a cross.
+The first: env steps to 0.9 success on the hardest task of each family, a dot for every seed. Of each learner and seed the newest
+run counts, of those without overrides. A run that never got there stands at the end of its budget, marked by a cross. The second:
+how well changed environments are told from that trained on, by single observations (`benchmarks.ood`).
 """
 
 from __future__ import annotations
@@ -86,11 +87,39 @@ def draw(out: Path, results: Path = RESULTS) -> int:
     return sum(len(found) for _, found in shown)
 
 
+def draw_novelty(out: Path, results: Path = RESULTS) -> int:
+    """Write the ROC of the novelty score, a curve a changed environment, of the newest run; answers how many it shows."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    records = [r for r in Results(results, "ood").load() if not r["overrides"] and not r["error"]]
+    if not records:
+        return 0
+    changed = max(records, key=lambda r: str(r["finished"]))["figures"]["changed"]
+    figure, axes = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="#8a94a0", linewidth=1, linestyle=":")
+    for name, found in changed.items():
+        rates = [0.0, *found["roc"]]  # what is told at no false alarm at all stands on the axis
+        false = [0.0, *(i / (len(rates) - 2) for i in range(len(rates) - 1))]
+        axes.plot(false, rates, label=f"{name.replace('_', ' ')}: {found['auc']:.2f}", linewidth=1.5)
+    axes.set_xlabel("share of usual observations above the threshold", fontsize=9)
+    axes.set_ylabel("share of strange ones above it", fontsize=9)
+    axes.legend(title="changed environment: AUC", fontsize=8, title_fontsize=8, loc="lower right")
+    axes.grid(alpha=0.25)
+    figure.savefig(out, dpi=130)
+    plt.close(figure)
+    return len(changed)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.picture", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.png", help="default: docs/results.png")
-    out = parser.parse_args(argv).out
-    print(f"{draw(out)} runs: {out}")
+    parser.add_argument("--novelty", type=Path, default=ROOT / "docs" / "novelty.png", help="default: docs/novelty.png")
+    given = parser.parse_args(argv)
+    print(f"{draw(given.out)} runs: {given.out}")
+    print(f"{draw_novelty(given.novelty)} changed environments: {given.novelty}")
     return 0
 
 

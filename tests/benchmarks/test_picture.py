@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.picture import ROWS, draw, newest
+from benchmarks.picture import ROWS, draw, draw_novelty, newest
 from benchmarks.store import write_json
 
 
@@ -30,3 +30,13 @@ def test_the_newest_run_of_each_seed_counts_and_what_never_got_there_is_marked(t
     assert draw(tmp_path / "shown.png", tmp_path) == 3
     with Image.open(tmp_path / "shown.png") as picture:
         assert picture.width > 800 and len(set(picture.convert("L").getdata())) > 10
+
+
+def test_the_novelty_of_changed_environments_is_drawn_as_a_roc(tmp_path: Path):
+    assert draw_novelty(tmp_path / "none.png", tmp_path) == 0, "nothing is on record"
+    changed = {"noise": {"auc": 0.8, "roc": [0.2, 0.7, 1.0]}, "lava_gap": {"auc": 1.0, "roc": [1.0, 1.0, 1.0]}}
+    run = {**record("doorkey", 1, 0.8, "2026-01-01"), "figures": {"changed": changed}}
+    write_json(tmp_path / "ood.json", [run])
+    assert draw_novelty(tmp_path / "roc.png", tmp_path) == 2
+    with Image.open(tmp_path / "roc.png") as picture:
+        assert picture.width > 500 and len(set(picture.convert("L").getdata())) > 10
