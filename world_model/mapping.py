@@ -47,10 +47,12 @@ class MapState:
         seen: (..., SIDE * SIDE) int32: `last + 65536 * other` of each place, the last code seen there and the last other one,
             each plus one; 0 for none.
         pose: (..., 3) int64: quarter turns from the view to the map, and the place (row, column) of the view's first cell.
+        places: (..., cells) int64, where the view's cells are by that pose, if it has been worked out.
     """
 
     seen: Tensor
     pose: Tensor
+    places: Tensor | None = None
 
     @classmethod
     def zeros(cls, batch: int, device: torch.device) -> MapState:
@@ -66,6 +68,7 @@ class MapState:
 
 
 Maps = dict[str, MapState]  # by the key of a grid
+Told = tuple[Tensor, Tensor]  # what actions tell of motions, see `GridMap.told`
 Recalled = Mapping[str, Tensor]  # by the key of a grid: (..., cells, 2), what its map holds for each cell of the next view
 
 
@@ -113,7 +116,8 @@ class GridMap(nn.Module):
     turn: Tensor
     where: Tensor
     leap: Tensor
-    turned_shift: Tensor
+    moves: Tensor
+    wrap: Tensor
     turned_places: Tensor
 
     def __init__(self, block: LatentBlock, width: int, action: ActionSpec) -> None:
@@ -124,7 +128,9 @@ class GridMap(nn.Module):
         self.register_buffer("turn", turn, persistent=False)
         self.register_buffer("where", where, persistent=False)
         self.register_buffer("leap", (where == rows * columns).float().mean(-1), persistent=False)  # share taken out of sight
-        self.register_buffer("turned_shift", quarter_turns(shift), persistent=False)
+        moves = torch.cat([turn.expand(4, -1).unsqueeze(-1), quarter_turns(shift)], -1).flatten(0, 1)  # (4 M, 3), of a pose
+        self.register_buffer("moves", moves, persistent=False)
+        self.register_buffer("wrap", torch.tensor([3, SIDE - 1, SIDE - 1]), persistent=False)  # turns and places go round
         self.register_buffer("turned_places", place_numbers(quarter_turns(cells_of(rows, columns))), persistent=False)
         self.action = action
         self.gate = make_action_embedding(action, len(turn))
@@ -146,13 +152,17 @@ class GridMap(nn.Module):
             likely = known >= known.amax(-1, keepdim=True) - RIVALS
             return told, torch.where(likely, known + self.head(h.float()), known - RULED_OUT)
 
-    def _chosen(self, h: Tensor, action: Tensor) -> Tensor:
-        """The second of `motion_logits`, of discrete actions: what an action tells is worked out once for each of them."""
-        with torch.autocast(h.device.type, enabled=False):
-            known = self._usual(HASTE * self.gate(torch.arange(self.action.size, device=h.device)).float())  # (actions, M)
+    @torch.no_grad()
+    def told(self) -> Told | None:
+        """What discrete actions tell of motions by themselves, (actions, M) each: the logits of `motion_logits` of a history that
+        says nothing, and 1 where it has a say. None of other actions, of which there are too many.
+        """
+        if self.action.kind != "discrete":
+            return None
+        with torch.autocast(self.leap.device.type, enabled=False):
+            known = self._usual(HASTE * self.gate(torch.arange(self.action.size, device=self.leap.device)).float())
             likely = known >= known.amax(-1, keepdim=True) - RIVALS
-            ruled = torch.where(likely, known, known - RULED_OUT)
-            return torch.addcmul(F.embedding(action, ruled), F.embedding(action, likely.float()), self.head(h.float()))
+            return torch.where(likely, known, known - RULED_OUT), likely.float()
 
     def _usual(self, told: Tensor) -> Tensor:
         """What the history chooses among: what the action alone tells (..., M), and staying in place, as any action may fail."""
@@ -161,24 +171,32 @@ class GridMap(nn.Module):
         return torch.cat([stay, told[..., 1:]], -1)
 
     @torch.no_grad()
-    def motion(self, h: Tensor, action: Tensor) -> Tensor:
-        """(...,), the likeliest motion; of those as likely the one that leaves most in sight."""
-        logits = self._chosen(h, action) if self.action.kind == "discrete" else self.motion_logits(h, action)[1]
+    def motion(self, h: Tensor, action: Tensor, told: Told | None = None) -> Tensor:
+        """(...,), the likeliest motion; of those as likely the one that leaves most in sight. `told` is what `told` answered."""
+        told = self.told() if told is None else told
+        if told is None:
+            _, logits = self.motion_logits(h, action)
+        else:  # the same, worked out for each action and not for each step
+            known, likely = (F.embedding(action, rows) for rows in told)
+            with torch.autocast(h.device.type, enabled=False):
+                logits = torch.addcmul(known, likely, self.head(h.float()))
         return (logits > logits.amax(-1, keepdim=True) - TIE).int().argmax(-1)
 
     @torch.no_grad()
-    def step(self, state: MapState, codes: Tensor, h: Tensor, action: Tensor, in_place: bool = False) -> tuple[MapState, Tensor]:
+    def step(
+        self, state: MapState, codes: Tensor, h: Tensor, action: Tensor, in_place: bool = False, told: Told | None = None
+    ) -> tuple[MapState, Tensor]:
         """Take in the present view and move as action and history foretell.
 
         Args:
             state: of B maps. codes: (B, cells). h: (B, D), which has seen this view and the action. action: (B, *action shape).
-            in_place: write into the map given, which is not looked at again.
+            in_place: write into the map given, which is not looked at again. told: what `told` answered.
 
         Returns:
             The map before the next view, and what it holds for its cells, (B, cells, 2): the last code seen there and the last
             other one, each plus one; 0 for none.
         """
-        return self._step(state, codes, self.motion(h, action), in_place)
+        return self._step(state, codes, self.motion(h, action, told), in_place)
 
     @torch.no_grad()
     def scan(
@@ -204,17 +222,17 @@ class GridMap(nn.Module):
 
     def _step(self, state: MapState, codes: Tensor, motion: Tensor, in_place: bool = False) -> tuple[MapState, Tensor]:
         turn, at = state.pose[:, 0], state.pose[:, 1:]
-        places = self._places(turn, at)
+        places = self._places(turn, at) if state.places is None else state.places
         old, new = state.seen.gather(1, places), codes.int() + 1
         last = old & 0xFFFF
         same = (last == new) | (codes == UNKNOWN)  # what is not known tells nothing
         write = state.seen.scatter_ if in_place else state.seen.scatter
         seen = write(1, places, torch.where(same, old, (last << 16) | new))
-        at = (at + self.turned_shift[turn, motion]) & (SIDE - 1)
-        turn = (turn + self.turn[motion]) % 4
-        found = seen.gather(1, self._places(turn, at))
+        pose = (state.pose + self.moves.index_select(0, turn * len(self.turn) + motion)) & self.wrap
+        places = self._places(pose[:, 0], pose[:, 1:])
+        found = seen.gather(1, places)
         recalled = torch.stack([found & 0xFFFF, found >> 16], -1).long()
-        return MapState(seen, torch.cat([turn.unsqueeze(-1), at], -1)), recalled
+        return MapState(seen, pose, places), recalled
 
     def _places(self, turn: Tensor, at: Tensor) -> Tensor:
         """Where on the map the cells of a view are, (B, cells)."""
@@ -278,11 +296,22 @@ class GridMaps(nn.Module):
     def zeros(self, batch: int, device: torch.device) -> Maps:
         return {key: MapState.zeros(batch, device) for key in self.names}
 
+    def told(self) -> dict[str, Told | None]:
+        """`GridMap.told` of each."""
+        return {key: self[key].told() for key in self.names}
+
     def step(
-        self, maps: Maps, codes: Mapping[str, Tensor], h: Tensor, action: Tensor, in_place: bool = False
+        self,
+        maps: Maps,
+        codes: Mapping[str, Tensor],
+        h: Tensor,
+        action: Tensor,
+        in_place: bool = False,
+        told: Mapping[str, Told | None] | None = None,
     ) -> tuple[Maps, Recalled]:
         """`GridMap.step` of each."""
-        found = {key: self[key].step(maps[key], codes[key], h, action, in_place) for key in self.names}
+        told = told or {}
+        found = {key: self[key].step(maps[key], codes[key], h, action, in_place, told.get(key)) for key in self.names}
         return {key: state for key, (state, _) in found.items()}, {key: recalled for key, (_, recalled) in found.items()}
 
     def scan(
