@@ -19,13 +19,10 @@ from torch import Tensor, nn
 from envs.spaces.specs import ActionSpec
 from world_model.actions import make_action_embedding
 from world_model.latents import LatentBlock, module_name
+from world_model.lattice import ROW, SIDE, cells_of, motions, place_numbers, quarter_turns
 from world_model.symbols import UNKNOWN
 
-SIDE = 64  # places a side of a map. It is a torus: what lies this far apart shares a place
-ROW = 16  # bits by which a row stands above its column where one number holds both
 LARGEST = SIDE // 2  # cells a side of a view that is mapped
-OVERLAP = 0.3  # share of a view that a motion leaves in sight; a square turned about the middle of an edge leaves a third
-MOTIONS = 300  # told apart at most, those that leave most in sight
 STEPS, CELLS = 8, 64  # of a sequence, and of a view, that an update learns motions from
 WEIGHT = 0.1  # of a cell's match: cells beside each other mostly tell the same, so many count as few
 TIE = 1e-3  # by which motions may differ and count as equally likely: those that look alike must not be told apart by rounding
@@ -70,44 +67,6 @@ class MapState:
 Maps = dict[str, MapState]  # by the key of a grid
 Told = tuple[Tensor, Tensor]  # what actions tell of motions, see `GridMap.told`
 Recalled = Mapping[str, Tensor]  # by the key of a grid: (..., cells, 2), what its map holds for each cell of the next view
-
-
-def quarter_turns(x: Tensor) -> Tensor:
-    """Lattice vectors (..., 2) -> (4, ..., 2): turned by none to three quarters."""
-    row, column = x.unbind(-1)
-    return torch.stack([x, torch.stack([column, -row], -1), -x, torch.stack([-column, row], -1)])
-
-
-def cells_of(rows: int, columns: int) -> Tensor:
-    """(cells, 2), row and column."""
-    return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
-
-
-def place_numbers(x: Tensor) -> Tensor:
-    """Lattice vectors (..., 2) of a torus -> (...,): row and column in one number each, which add up without a carry between."""
-    row, column = (x & (SIDE - 1)).unbind(-1)
-    return (row << ROW) + column
-
-
-def motions(rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The motions of a view that leave enough of it in sight; the first is none at all.
-
-    Returns:
-        turn (M,) and shift (M, 2): the next view's cell x is the present view's cell `x turned + shift`; and where (M, cells),
-        the index of that cell, or `cells` where it was out of sight.
-    """
-    size, turned = torch.tensor([rows, columns]), quarter_turns(cells_of(rows, columns))  # (4, G, 2)
-    low, high = turned.amin(1), turned.amax(1)  # (4, 2)
-    span = torch.arange(-2 * max(rows, columns), 2 * max(rows, columns) + 1)
-    shifts = torch.cartesian_prod(span, span)  # (N, 2)
-    overlap = torch.minimum(high[:, None] + shifts, size - 1) - (low[:, None] + shifts).clamp(min=0) + 1  # (4, N, 2)
-    share = (overlap.clamp(min=0).prod(-1) / (rows * columns)).flatten()
-    order = share.argsort(descending=True, stable=True)[:MOTIONS]
-    order = order[share[order] >= OVERLAP]
-    turn, shift = order // len(shifts), shifts[order % len(shifts)]
-    source = turned[turn] + shift[:, None]  # (M, G, 2)
-    inside = ((source >= 0) & (source < size)).all(-1)
-    return turn, shift, torch.where(inside, source[..., 0] * columns + source[..., 1], rows * columns)
 
 
 class GridMap(nn.Module):
