@@ -42,16 +42,24 @@ def evaluation_tasks(config: RunConfig) -> TaskSpace:
         return tasks
     if config.env.id is not None and tasks.box is None:
         raise UserError(f"eval.also={also} needs a suite to take these tasks from: give env.suite in place of env.id, or env.box")
-    for name in also:
-        if name in tasks.ids:
-            raise UserError(f"eval.also: {name} is trained on already; drop it there, or from env.tasks")
     try:
-        if tasks.box is not None:
-            return TaskSpace((*tasks, *(point_task(config.env, name) for name in also)))
-        return make_task_space(replace(config.env, tasks=[*tasks.ids, *also]))
+        if tasks.box is None:
+            _refuse_twice(also, tasks.ids)
+            return make_task_space(replace(config.env, tasks=[*tasks.ids, *also]))
+        points = [point_task(config.env, name) for name in also]
+        _refuse_twice([point.id for point in points], tasks.ids)
+        return TaskSpace((*tasks, *points))
     except UserError as error:
         said = str(error)
-        raise UserError(f"eval.also: {said}" if tasks.box is not None else said.replace("env.tasks", "eval.also", 1)) from error
+        raise UserError(said if said.startswith("eval.also") else f"eval.also: {said.removeprefix('env.tasks: ')}") from error
+
+
+def _refuse_twice(also: Sequence[str], trained: Sequence[str]) -> None:
+    for i, name in enumerate(also):
+        if name in trained:
+            raise UserError(f"eval.also: {name} is trained on already; drop it there, or from env.tasks")
+        if name in also[:i]:
+            raise UserError(f"eval.also: {name} is given twice; name each task once")
 
 
 def evaluation_env(config: RunConfig) -> EnvConfig:

@@ -107,7 +107,7 @@ def plan(options: Options) -> list[Run]:
         common = [*PROTOCOL, *part.overrides, *(QUICK if options.quick else ()), *ours]
         for curriculum in part.curricula:
             if curriculum == PPO and curriculum in wanted:
-                makers[name, PPO] = _ppo(name, common, peers, installed=not options.arguments.get("report"))
+                makers[name, PPO] = _ppo(name, common, peers, needed=not options.arguments.get("report"))
             elif curriculum in wanted:
                 makers[name, curriculum] = _ours(name, curriculum, common)
     if not makers:
@@ -133,13 +133,13 @@ def _ours(part: str, curriculum: str, common: Sequence[str]) -> Callable[[int], 
     return lambda seed: Run(f"{part}_{curriculum}", seed, config, partial(execute, seed), steps, resumes=True)
 
 
-def _ppo(part: str, common: Sequence[str], peers: Sequence[str], installed: bool) -> Callable[[int], Run]:
+def _ppo(part: str, common: Sequence[str], peers: Sequence[str], needed: bool) -> Callable[[int], Run]:
     """PPO under the sequential curriculum: as many env steps, evaluated when and where ours is.
 
     Raises:
         UserError: a bad override, or Stable-Baselines3 is not installed.
     """
-    if installed:
+    if needed:
         peer_config((), False)  # refuses where it is not installed
     config = with_overrides(under_protocol(composed_config(common)), peers, "peer")
 

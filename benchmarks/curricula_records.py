@@ -44,10 +44,10 @@ def figures_of(folder: Path) -> dict[str, Any]:
         "success": {task: np.round(run.success[:, i], 4).tolist() for i, task in enumerate(run.tasks)},
         "probability_steps": steps,
         "probability": {task: likely[:, i].tolist() for i, task in enumerate(run.trained)} if steps else {},
-        # How well imagined success foretold real success, in each half: episodes, foretold, came, squared error of every tenth.
         # What else the curriculum logged, reach and progress and imagined success among it; of reliability sums that only grow.
         "logged_steps": logged_steps,
         "logged": logged,
+        # How well imagined success foretold real success, in each half: episodes, foretold, came, squared error of every tenth.
         "halves": None if run.halves is None else np.round(run.halves, 4).tolist(),
     }
 

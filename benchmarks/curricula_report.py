@@ -81,7 +81,7 @@ def mixed_code(records: Sequence[Record]) -> list[str]:
     commits = sorted({str(record["commit"])[:7] for record in records})
     dirty = sum(bool(record["dirty"]) for record in records)
     said = [f"The runs are of {len(commits)} versions of the code: {', '.join(commits)}."] if len(commits) > 1 else []
-    return said + ([f"{dirty} of them ran with changes that were not committed."] if dirty else [])
+    return said + ([f"{dirty} runs had changes that were not committed."] if dirty else [])
 
 
 def conclusions(comparison: Comparison) -> list[str]:

@@ -195,7 +195,7 @@ def measure(config: RunConfig, threads: int, context: int, rounds: int) -> dict[
     rssm = make_rssm(model.spec.action.size, transition_parameters(scene))
 
     def transition() -> None:
-        with packed(env.parts(), count):  # as `imagine` does
+        with packed(env.parts(starts.z), count):  # as `imagine` does
             env.begin(starts)
             env._rewind()
             for k in range(scene.horizon):

@@ -17,8 +17,8 @@ class AutomaticDomainRandomization(BoxCurriculum):
 
     OpenAI et al. 2019 (arXiv:1910.07113). A share of the episodes is played with one number at the far end of its range and the
     others drawn from theirs; when `ranges.window` of these are finished, their success moves the end by a step, outwards at
-    `threshold` or more, inwards at `ranges.low` or less. All other episodes draw every number. There, both ends of a range move;
-    here the near one is the easiest there is, so that it stays.
+    `threshold` or more, inwards at `ranges.low` or less. All other episodes draw every number. In the paper both ends of a range
+    move; here the near one is the easiest there is, so it stays.
     """
 
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
@@ -68,5 +68,7 @@ class AutomaticDomainRandomization(BoxCurriculum):
         return {"ends": self.ends.tolist(), "results": [list(results) for results in self.results]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.ends = np.array(state["ends"], float)
-        self.results = [[int(success) for success in results] for results in state["results"]]
+        self.ends, results = np.array(state["ends"], float), state["results"]
+        if self.ends.ndim == 2:  # of a version in which both ends moved
+            self.ends, results = self.ends[:, 1], results[1::2]
+        self.results = [[int(success) for success in own] for own in results]

@@ -44,7 +44,7 @@ class ImaginedSuccessConfig:
 
     every: int = 25  # updates between estimates
     starts: int = 16  # stored starts a task
-    horizon: int = 64  # steps imagined at most; what has not ended by then is a failure
+    horizon: int = 128  # steps imagined at most; what has not ended by then is a failure
 
 
 @dataclass

@@ -87,6 +87,7 @@ def check_settings(config: CurriculumConfig) -> None:
         "alp_gmm.memory": mixture.memory,
         "alp_gmm.components": mixture.components,
         "level_replay.levels": levels.levels,
+        "ranges.window": config.ranges.window,
         "imagined_success.every": imagined.every,
         "imagined_success.starts": imagined.starts,
         "imagined_success.horizon": imagined.horizon,

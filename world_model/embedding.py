@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -79,7 +79,7 @@ class BlockEmbedding(nn.Module):
     def look_up(self, codes: Tensor, rows: Tensor) -> Tensor:
         """Codes (..., groups) -> (..., out), the sum of what they say in their places."""
         places = torch.arange(0, self.groups * self.classes, self.classes, device=codes.device)
-        found = F.embedding_bag((codes + places).view(-1, self.groups), rows, mode="sum")
+        found = F.embedding_bag((codes + places).reshape(-1, self.groups), rows, mode="sum")
         return found.view(*codes.shape[:-1], found.shape[-1])
 
 
@@ -243,6 +243,13 @@ class LatentEmbedding(nn.Module):
             if key not in static and self._table(key).looks_up(z)
         }
         return Lasting({key: self._part(key, codes[key], features or {}, {}) for key in self.keys if key in static}, rows)
+
+    def unlasting(self, z: Tensor) -> Iterator[nn.Module]:
+        """The parts that are asked at every step of a rollout of states like z: not what `lasting` answers for."""
+        static = {block.key for block in self.spec.blocks if block.static and not block.presence}
+        asked = [key for key in self.keys if key not in static and not self._table(key).looks_up(z)]
+        yield from (self._project(key) for key in asked)
+        yield from (part for name, part in self.named_children() if name not in ("tables", "project"))
 
     def _part(
         self, key: str, codes: Tensor, features: TextRows, there: Mapping[str, Tensor], rows: Tensor | None = None

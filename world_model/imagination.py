@@ -150,14 +150,14 @@ class ImaginationEnv(EnvBase):
     @torch.no_grad()
     def imagine(self, policy: Policy, starts: Starts, nets: Iterable[nn.Module] = ()) -> Rollout:
         """Roll `policy` out for `horizon` steps from `starts`. `nets`: those it asks, laid out for that, too."""
-        with self.watch(), self.model.autocast(), packed([*self.parts(), *nets], self.batch_size[0]):
+        with self.watch(), self.model.autocast(), packed([*self.parts(starts.z), *nets], self.batch_size[0]):
             return self._imagine(policy, starts)
 
-    def parts(self) -> Iterator[nn.Module]:
+    def parts(self, z: Tensor) -> Iterator[nn.Module]:
         """Of the model, what a rollout asks at every step: not the decoder, which has a plan, nor what `lasting` answers for."""
         for part in self.model.children():
             if part is self.model.embed_latent:
-                yield from (own for name, own in part.named_children() if name not in ("tables", "project"))
+                yield from part.unlasting(z)
             elif part is not self.model.dynamics:
                 yield part
 
@@ -198,7 +198,7 @@ class ImaginationEnv(EnvBase):
         dynamics = self.model.dynamics
         self._decoder = RolloutDecoder(dynamics, starts.positions, self._memory.mask) if packable(dynamics) else None
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
-        self._lasting, self._told, self._recalled = self.model.lasting(self._z), self.model.maps.told(), NOTHING
+        self._lasting, self._by_action, self._recalled = self.model.lasting(self._z), self.model.maps.by_action(), NOTHING
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.noise_width)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)
@@ -212,7 +212,7 @@ class ImaginationEnv(EnvBase):
         tokens = self.model.embed(self._z, action, self._lasting).unflatten(0, shape)  # (B, S, D)
         h = self._decode(tokens).flatten(0, 1).float()
         codes = self.model.latents.split(self._z)
-        self._maps, self._recalled = self.model.maps.step(self._maps, codes, h, action, in_place=True, told=self._told)
+        self._maps, self._recalled = self.model.maps.step(self._maps, codes, h, action, in_place=True, by_action=self._by_action)
         self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index], self._recalled)
         self._h = h
         self._step_index += 1

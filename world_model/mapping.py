@@ -65,7 +65,7 @@ class MapState:
 
 
 Maps = dict[str, MapState]  # by the key of a grid
-Told = tuple[Tensor, Tensor]  # what actions tell of motions, see `GridMap.told`
+ByAction = tuple[Tensor, Tensor]  # what actions tell of motions, see `GridMap.by_action`
 Recalled = Mapping[str, Tensor]  # by the key of a grid: (..., cells, 2), what its map holds for each cell of the next view
 
 
@@ -112,9 +112,9 @@ class GridMap(nn.Module):
             return told, torch.where(likely, known + self.head(h.float()), known - RULED_OUT)
 
     @torch.no_grad()
-    def told(self) -> Told | None:
+    def by_action(self) -> ByAction | None:
         """What discrete actions tell of motions by themselves, (actions, M) each: the logits of `motion_logits` of a history that
-        says nothing, and 1 where it has a say. None of other actions, of which there are too many.
+        says nothing, and 1 where it has a say. Nothing where actions are not discrete.
         """
         if self.action.kind != "discrete":
             return None
@@ -130,32 +130,32 @@ class GridMap(nn.Module):
         return torch.cat([stay, told[..., 1:]], -1)
 
     @torch.no_grad()
-    def motion(self, h: Tensor, action: Tensor, told: Told | None = None) -> Tensor:
-        """(...,), the likeliest motion; of those as likely the one that leaves most in sight. `told` is what `told` answered."""
-        told = self.told() if told is None else told
-        if told is None:
+    def motion(self, h: Tensor, action: Tensor, by_action: ByAction | None = None) -> Tensor:
+        """(...,), the likeliest motion; of those as likely the one that leaves most in sight. `by_action`: what it answered."""
+        by_action = self.by_action() if by_action is None else by_action
+        if by_action is None:
             _, logits = self.motion_logits(h, action)
         else:  # the same, worked out for each action and not for each step
-            known, likely = (F.embedding(action, rows) for rows in told)
+            known, likely = (F.embedding(action, rows) for rows in by_action)
             with torch.autocast(h.device.type, enabled=False):
                 logits = torch.addcmul(known, likely, self.head(h.float()))
         return (logits > logits.amax(-1, keepdim=True) - TIE).int().argmax(-1)
 
     @torch.no_grad()
     def step(
-        self, state: MapState, codes: Tensor, h: Tensor, action: Tensor, in_place: bool = False, told: Told | None = None
+        self, state: MapState, codes: Tensor, h: Tensor, action: Tensor, in_place: bool = False, by_action: ByAction | None = None
     ) -> tuple[MapState, Tensor]:
         """Take in the present view and move as action and history foretell.
 
         Args:
             state: of B maps. codes: (B, cells). h: (B, D), which has seen this view and the action. action: (B, *action shape).
-            in_place: write into the map given, which is not looked at again. told: what `told` answered.
+            in_place: write into the map given, which is not looked at again. by_action: what it answered, if it was asked.
 
         Returns:
             The map before the next view, and what it holds for its cells, (B, cells, 2): the last code seen there and the last
             other one, each plus one; 0 for none.
         """
-        return self._step(state, codes, self.motion(h, action, told), in_place)
+        return self._step(state, codes, self.motion(h, action, by_action), in_place)
 
     @torch.no_grad()
     def scan(
@@ -255,9 +255,9 @@ class GridMaps(nn.Module):
     def zeros(self, batch: int, device: torch.device) -> Maps:
         return {key: MapState.zeros(batch, device) for key in self.names}
 
-    def told(self) -> dict[str, Told | None]:
-        """`GridMap.told` of each."""
-        return {key: self[key].told() for key in self.names}
+    def by_action(self) -> dict[str, ByAction | None]:
+        """`GridMap.by_action` of each."""
+        return {key: self[key].by_action() for key in self.names}
 
     def step(
         self,
@@ -266,11 +266,11 @@ class GridMaps(nn.Module):
         h: Tensor,
         action: Tensor,
         in_place: bool = False,
-        told: Mapping[str, Told | None] | None = None,
+        by_action: Mapping[str, ByAction | None] | None = None,
     ) -> tuple[Maps, Recalled]:
         """`GridMap.step` of each."""
-        told = told or {}
-        found = {key: self[key].step(maps[key], codes[key], h, action, in_place, told.get(key)) for key in self.names}
+        known = by_action or {}
+        found = {key: self[key].step(maps[key], codes[key], h, action, in_place, known.get(key)) for key in self.names}
         return {key: state for key, (state, _) in found.items()}, {key: recalled for key, (_, recalled) in found.items()}
 
     def scan(

@@ -29,7 +29,7 @@ def packed(parts: Iterable[nn.Module], rows: int) -> Iterator[None]:
     for layer in [layer for part in parts if packable(part) for layer in part.modules()]:
         if type(layer) is nn.Linear and layer.weight.numel() >= SMALLEST:
             changed[layer] = packed_linear(layer.weight, rows, layer.bias)
-        elif type(layer) is nn.RMSNorm:
+        elif type(layer) is nn.RMSNorm and layer.elementwise_affine:
             changed[layer] = _norm(layer)
     try:
         for layer, forward in changed.items():

@@ -62,7 +62,7 @@ def reached_figure(comparison: Comparison) -> Figure:
         there = [f"{steps:,.0f}" for steps in sorted(steps for steps in arm.reached if steps is not None)]
         said.append(f"{arm.name} in {len(there)} of {len(arm.runs)} runs" + (f" at {', '.join(there)}" if there else ""))
     alt = f"Step chart of the share of runs that reached the threshold on {comparison.trained[-1]}: {'; '.join(said)}."
-    caption = "Training success over the last 100 episodes. A run that never got there is censored at its end, not dropped."
+    caption = "By evaluation on held-out layouts. A run that never got there is censored at its end, not dropped."
     return draw(paint, alt, caption, f"Reached the threshold on {comparison.trained[-1]}")
 
 

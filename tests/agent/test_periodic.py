@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from agent import jobs
 from agent.config import RunConfig
-from agent.evaluation import evaluation_tasks
+from agent.evaluation import evaluation_env, evaluation_tasks
 from agent.metrics_file import read_metrics
 from agent.periodic import PeriodicEvaluation
 from agent.trainer import Trainer
@@ -95,6 +95,8 @@ def test_the_tasks_are_those_trained_on_and_the_harder_ones_after_them():
         "DoorKey-5x5", "DoorKey-8x8", "DoorKey-16x16",
     )  # fmt: skip
     assert evaluation_tasks(evaluating()).ids == ("DoorKey-5x5",)
+    assert evaluation_env(evaluating(num_envs=5)).num_envs == 5
+    assert evaluation_env(evaluating()).num_envs == evaluating().env.num_envs
     boxed = evaluation_tasks(evaluating(BOX, also=["density0.35_size14"]))
     assert len(boxed) == 10 and boxed.hardest.params["numbers"] == {"density": 0.35, "size": 14.0}
 
@@ -108,6 +110,9 @@ def test_the_tasks_are_those_trained_on_and_the_harder_ones_after_them():
         (evaluating(BOX, also=["density0.35"]), "eval.also: density0.35 is no task of env.box; name all of its numbers"),
         (evaluating(BOX, also=["density0.35_size140"]), r"eval.also: .*size is beyond what .* takes"),
         (evaluating(num_envs=0), "eval.num_envs=0 is too few"),
+        (evaluating(also=["DoorKey-6x6", "DoorKey-6x6"]), "eval.also: DoorKey-6x6 is given twice"),
+        (evaluating(BOX, also=["density0.35_size14", "density0.350_size14"]), "eval.also: density0.35_size14 is given twice"),
+        (evaluating(BOX, also=["density0.050_size6.167"]), "eval.also: density0.05_size6.167 is trained on already"),
         (evaluating(every=-1), "eval.every=-1 is too few"),
         (evaluating(every_episodes=0), "eval.every_episodes=0 is too few"),
     ],

@@ -107,7 +107,7 @@ def test_a_report_says_where_its_runs_are_of_different_code():
     assert mixed_code(same) == []
     assert mixed_code([*same, {"commit": "b" * 40, "dirty": True}]) == [
         "The runs are of 2 versions of the code: aaaaaaa, bbbbbbb.",
-        "1 of them ran with changes that were not committed.",
+        "1 runs had changes that were not committed.",
     ]
 
 
@@ -142,6 +142,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_the_report_says_what_the_numbers_carry(composed: None, records: list[dict[str, Any]], tmp_path: Path):
+    logged = records[1]["figures"]["logged"]
+    assert logged["reliability/0.8/came"] == [3.0, 6.0] and len(records[1]["figures"]["logged_steps"]) == 2
     failed = {"variant": "doorkey_adr", "seed": 9, "error": "it broke", "figures": None}
     result = summarise(Options(arguments={"out": tmp_path}), [*records, failed])
     json.dumps(result, allow_nan=False)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from curriculum import CurriculumConfig
-from curriculum.config import ReachabilityConfig
+from curriculum.config import ImaginedSuccessConfig, ReachabilityConfig
 from curriculum.imagined_success import ImaginedSuccess
 from curriculum.reachability import Reachability
 from tests.curriculum.test_schedulers import TASKS, outcomes
@@ -28,6 +28,13 @@ def test_its_estimates_are_compared_with_what_came():
     metrics = scheduler.metrics()
     assert metrics["brier"] == pytest.approx((0.04 + 0.64) / 2) and metrics["bias"] == pytest.approx(0.3)
     assert metrics["imagined/easy"] == 0.8 and "imagined/hard" not in metrics
+
+
+def test_success_that_takes_longer_than_a_rollout_is_none_to_it():
+    scheduler = ImaginedSuccess(TASKS, CurriculumConfig(imagined_success=ImaginedSuccessConfig(horizon=9)))
+    scheduler.observe({"easy": {"imagined_success": 0.25}})
+    scheduler.update(outcomes("easy", 1, 1))  # ten steps each
+    assert scheduler.metrics()["brier"] == 0.0625 and scheduler.tallies[2].tolist() == [2, 0.5, 0, 0.125]
 
 
 def test_what_a_reliability_curve_takes_is_tallied_in_tenths_and_kept_over_a_resume():

@@ -16,7 +16,7 @@ from hierarchy import HierarchyConfig, make_hierarchy
 from hierarchy.base import Learning
 from hierarchy.checks import check_director
 from hierarchy.config import GoalConfig, ManagerConfig, WorkerConfig
-from hierarchy.director import DirectorHierarchy
+from hierarchy.director import DirectorHierarchy, Given
 from hierarchy.goals import NO_GOAL
 from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, states, trajectory
@@ -113,6 +113,15 @@ def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_the_manager_lea
     learn(hierarchy)
     assert not asked[0][given.where, 0].any() and asked[0][~given.where, 0].all()
     assert director(worker=WorkerConfig(hindsight=0.0))._given(STARTS, path) is None  # type: ignore[arg-type]
+
+
+def test_how_often_goals_are_reached_is_told_of_the_managers_own():
+    hierarchy = director(horizon=4, period=4, worker=WorkerConfig(hindsight=1.0))
+    where = torch.arange(32) % 2 == 0
+    hierarchy._given = lambda starts, real: Given(torch.zeros(32, hierarchy.config.goals.groups).long(), where)  # type: ignore
+    learn(hierarchy)
+    reach = hierarchy.told["reach"]
+    assert reach.shape == (32,) and reach[where].isnan().all() and reach[~where].isfinite().any()
 
 
 def test_ending_an_episode_does_not_cost_what_was_still_to_be_had_of_the_goal():

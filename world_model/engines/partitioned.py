@@ -43,8 +43,8 @@ class PartitionedEngine(DeepSpeedEngine):
         self._find_parameters()
 
     def _find_parameters(self) -> None:
-        """Have modules that use a parameter of another module (the last layer of attention) gather it in every pass, not only in
-        those that DeepSpeed starts."""
+        """Have modules that use a parameter of another module, as of attention's projections, gather it in every pass, not only
+        in those that DeepSpeed starts."""
         if self.whole is None:
             for module in self.model.modules():
                 module._parameters._in_forward = True  # type: ignore[attr-defined]
