@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.compare.runs import BrokenRunError, dotted, load_run
 from agent.compare.runs import Run as ComparedRun
+from agent.config import CompareConfig
 from agent.metrics_file import read_metrics
 from benchmarks.store import Record
 from benchmarks.training import RunError
@@ -34,6 +35,7 @@ def figures_of(folder: Path) -> dict[str, Any]:
     return {
         "curriculum": run.curriculum,
         "learner": run.learner,
+        "reached": run.reached(CompareConfig().threshold),
         "env_steps": run.env_steps,
         "updates": run.updates,
         "wall_seconds": round(run.wall_seconds, 1),

@@ -1,6 +1,6 @@
 """The decoder's cached steps in an imagined rollout on a CPU, with all that does not change meanwhile worked out beforehand.
 
-The same function as `Dynamics` with a cache, up to rounding. There a step of a small decoder spends most of its time between its
+The same function as `Dynamics` with a cache, up to rounding. There a step of a small decoder spends much of its time between its
 matrix products: on rotations and masks that every step asks for anew, on projections one by one, on the gains of norms.
 """
 

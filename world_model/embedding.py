@@ -60,8 +60,8 @@ class BlockEmbedding(nn.Module):
     def looks_up(self, z: Tensor) -> bool:
         """Whether `by_place` is of use for states like z: where many places share a small table, on a CPU in full precision.
 
-        To add up rows costs a fraction of the matrix product there, and far less backward. Not of weights that are partitioned,
-        which are gathered for the time of their own layer.
+        To add up rows costs less than the matrix product there. Not of weights that are partitioned, which are gathered for the
+        time of their own layer.
         """
         usual = self.shared and z.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
         return usual and not any(hasattr(weight, "ds_id") for weight in self.table.parameters())
@@ -143,7 +143,7 @@ class CrossModalAttention(nn.Module):
         return self.attend(rows, rows, rows, need_weights=False)[0].mean(-2).view(*tokens.shape[:-2], -1)
 
     def _by_pairs(self, tokens: Tensor) -> Tensor:
-        """The same, three times as fast as matrix products of a few rows; every pair of modalities takes memory of its own."""
+        """The same, faster than matrix products of a few rows; every pair of modalities takes memory of its own."""
         found = F.linear(tokens, self.attend.in_proj_weight, self.attend.in_proj_bias)
         query, key, value = found.unflatten(-1, (3, self.heads, -1)).unbind(-3)  # (..., M, heads, narrow / heads)
         likeness = (query.unsqueeze(-3) * key.unsqueeze(-4)).sum(-1) / math.sqrt(query.shape[-1])  # (..., M looks, M seen, heads)
@@ -197,6 +197,7 @@ class LatentEmbedding(nn.Module):
         self.spec = spec
         blocks = [block for block in spec.blocks if not block.silent]
         self.keys = tuple(block.key for block in blocks)
+        self.static = {block.key for block in blocks if block.static and not block.presence}  # constant over an episode
         self.tables = nn.ModuleDict({module_name(block.key): BlockEmbedding(block, symbol_width) for block in blocks})
         self.project = nn.ModuleDict({module_name(block.key): nn.Linear(block.groups * symbol_width, out) for block in blocks})
         self.absent = nn.ParameterDict({module_name(key): torch.zeros(out) for key in spec.presence})
@@ -235,19 +236,14 @@ class LatentEmbedding(nn.Module):
 
     def lasting(self, z: Tensor, features: TextRows | None = None) -> Lasting:
         """What stays as it is while episodes go on from z (..., G) and no weight changes."""
-        static = {block.key for block in self.spec.blocks if block.static and not block.presence}
         codes = self.spec.split(z)
-        rows = {
-            key: self._table(key).by_place(self._project(key))
-            for key in self.keys
-            if key not in static and self._table(key).looks_up(z)
-        }
-        return Lasting({key: self._part(key, codes[key], features or {}, {}) for key in self.keys if key in static}, rows)
+        parts = {key: self._part(key, codes[key], features or {}, {}) for key in self.keys if key in self.static}
+        changing = {key: self._table(key) for key in self.keys if key not in self.static}
+        return Lasting(parts, {key: x.by_place(self._project(key)) for key, x in changing.items() if x.looks_up(z)})
 
     def unlasting(self, z: Tensor) -> Iterator[nn.Module]:
         """The parts that are asked at every step of a rollout of states like z: not what `lasting` answers for."""
-        static = {block.key for block in self.spec.blocks if block.static and not block.presence}
-        asked = [key for key in self.keys if key not in static and not self._table(key).looks_up(z)]
+        asked = [key for key in self.keys if key not in self.static and not self._table(key).looks_up(z)]
         yield from (self._project(key) for key in asked)
         yield from (part for name, part in self.named_children() if name not in ("tables", "project"))
 
@@ -298,6 +294,6 @@ class LatentEmbedding(nn.Module):
         return found
 
     def _symbols(self, z: Tensor) -> dict[str, Tensor]:
-        """{block key: (..., groups, symbol width)}."""
+        """{block key: (..., groups, symbol width)} of the texts and grids that are paired."""
         codes = self.spec.split(z)
-        return {key: self._table(key)(codes[key]) for key in self.keys}
+        return {key: self._table(key)(codes[key]) for key in {key for pair in self.pairs for key in pair}}

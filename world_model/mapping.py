@@ -107,8 +107,7 @@ class GridMap(nn.Module):
         """
         with torch.autocast(h.device.type, enabled=False):  # so that all passes move alike
             told = HASTE * self.gate(action).float()
-            known = self._usual(told)
-            likely = known >= known.amax(-1, keepdim=True) - RIVALS
+            known, likely = self._usual(told)
             return told, torch.where(likely, known + self.head(h.float()), known - RULED_OUT)
 
     @torch.no_grad()
@@ -119,15 +118,16 @@ class GridMap(nn.Module):
         if self.action.kind != "discrete":
             return None
         with torch.autocast(self.leap.device.type, enabled=False):
-            known = self._usual(HASTE * self.gate(torch.arange(self.action.size, device=self.leap.device)).float())
-            likely = known >= known.amax(-1, keepdim=True) - RIVALS
+            known, likely = self._usual(HASTE * self.gate(torch.arange(self.action.size, device=self.leap.device)).float())
             return torch.where(likely, known, known - RULED_OUT), likely.float()
 
-    def _usual(self, told: Tensor) -> Tensor:
-        """What the history chooses among: what the action alone tells (..., M), and staying in place, as any action may fail."""
+    def _usual(self, told: Tensor) -> tuple[Tensor, Tensor]:
+        """What the history chooses among: what the action alone tells (..., M), and staying in place, as any action may fail; and
+        which of these it may choose."""
         told = told.detach()
         stay = torch.maximum(told[..., :1], told.amax(-1, keepdim=True) - FAILING)
-        return torch.cat([stay, told[..., 1:]], -1)
+        known = torch.cat([stay, told[..., 1:]], -1)
+        return known, known >= known.amax(-1, keepdim=True) - RIVALS
 
     @torch.no_grad()
     def motion(self, h: Tensor, action: Tensor, by_action: ByAction | None = None) -> Tensor:
@@ -231,7 +231,7 @@ class GridMap(nn.Module):
         leap = (self.leap - self.leap[best]).clamp(min=0)  # (B, steps, M)
         settled = match - INERTIA * leap * (known > SETTLED)
         settled = settled - settled.amax(-1, keepdim=True)
-        usual = self._usual(logits[0]).log_softmax(-1)
+        usual = self._usual(logits[0])[0].log_softmax(-1)
         by_history = (chosen.exp() * (STUBBORN * (chosen - usual) - match)).sum(-1)
         nats = 0.5 * (by_history - (told + settled).logsumexp(-1))
         found = torch.zeros(valid.shape, device=h.device)

@@ -87,9 +87,7 @@ class Arm:
     @property
     def reached(self) -> list[float | None]:
         """Env steps of each run's first evaluation with success of the threshold or more on the hardest task trained on."""
-        hardest = self.success[:, :, len(self.runs[0].trained) - 1]  # (runs, points)
-        there = [np.flatnonzero(success >= self.threshold - 1e-9) for success in hardest]
-        return [float(self.steps[at[0]]) if len(at) else None for at in there]
+        return [run.reached(self.threshold) for run in self.runs]
 
     @property
     def ended(self) -> list[float]:

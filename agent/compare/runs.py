@@ -64,6 +64,11 @@ class Run:
     halves: Floats | None = None
     learner: str = ""
 
+    def reached(self, threshold: float) -> float | None:
+        """Env steps of the first evaluation with such success on the hardest task trained on."""
+        there = np.flatnonzero(self.success[:, len(self.trained) - 1] >= threshold - 1e-9)
+        return float(self.steps[there[0]]) if len(there) else None
+
 
 class BrokenRunError(ValueError):
     """What is wrong with a run folder, as the end of a sentence that begins with its name."""

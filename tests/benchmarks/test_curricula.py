@@ -120,7 +120,7 @@ def test_a_record_holds_all_that_a_comparison_shows_of_a_run(tmp_path: Path):
     assert again.steps.tolist() == run.steps.tolist() and again.success.tolist() == run.success.tolist()
     assert again.probability.tolist() == run.probability.tolist() and again.settings == {"a.b": 1}
     assert str(again.folder) == "v_seed3", "no path of the machine it ran on"
-    assert kept["figures"]["logged"] == {}
+    assert kept["figures"]["logged"] == {} and kept["figures"]["reached"] == 300
     (run.folder / "summary.json").unlink()
     with pytest.raises(RunError, match=r"no summary\.json"):
         figures_of(run.folder)

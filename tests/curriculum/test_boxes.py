@@ -81,6 +81,8 @@ def test_adr_moves_the_end_of_the_range_that_was_played():
     scheduler.update([played((0.3, 0.25), 0), played((0.2, 0.25), 0), played((0.0, 0.1), 0), played((0.0, 0.1), 0)])
     assert scheduler.ends.tolist() == [0.75, 0.25], "a step is left at the easy end, which is never moved"
     check_frequencies(scheduler)
+    scheduler.load_state_dict({"ends": [[0.25, 0.75], [0.0, 0.5]], "results": [[1], [0], [], [1, 1]]})
+    assert scheduler.ends.tolist() == [0.75, 0.5] and scheduler.results == [[0], [1, 1]], "of a version in which both ends moved"
 
 
 def test_adrs_distribution_by_hand():
