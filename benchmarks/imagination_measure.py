@@ -23,10 +23,9 @@ from benchmarks.phases_measure import run_config
 from benchmarks.store import write_json
 from envs import make_envs, make_task_space
 from hierarchy.flat import FlatPolicy
-from world_model.decoding import RolloutDecoder
 from world_model.dynamics import RecordingCache, segment_mask
-from world_model.imagination import ImaginationCache, ImaginationEnv
-from world_model.packing import packable, packed
+from world_model.imagination import ImaginationCache, ImaginationEnv, cached_steps
+from world_model.packing import packed
 from world_model.starts import Starts, starts_at
 
 CATEGORICALS, CLASSES, BLOCKS = 32, 16, 8  # of the RSSM: DreamerV3's smaller sizes
@@ -84,16 +83,8 @@ def record_scene(config: RunConfig, context: int) -> Scene:
 def decoder_cached(scene: Scene, starts: Starts, tokens: Tensor) -> Tensor:
     """tokens (H, B, S, D) -> h (N, H, D), one token a step."""
     model = scene.agent.model
-    cache, found = ImaginationCache(starts, scene.horizon, model.config.window), []
-    decoder = RolloutDecoder(model.dynamics, starts.positions, cache.mask) if packable(model.dynamics) else None
-    for k in range(scene.horizon):
-        if decoder is None:
-            h = model.dynamics(tokens[k], cache.mask_at(k), starts.positions + k, cache)
-        else:
-            h = decoder.step(k, tokens[k], cache)
-        found.append(h.flatten(0, 1))
-        cache.advance()
-    return torch.stack(found, 1)
+    step = cached_steps(model.dynamics, starts, ImaginationCache(starts, scene.horizon, model.config.window))
+    return torch.stack([step(k, tokens[k]).flatten(0, 1) for k in range(scene.horizon)], 1)
 
 
 def decoder_whole(scene: Scene, context: Tensor, tokens: Tensor) -> Tensor:

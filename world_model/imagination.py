@@ -15,7 +15,7 @@ from torchrl.envs import EnvBase
 
 from envs.spaces.specs import ActionSpec
 from world_model.decoding import RolloutDecoder
-from world_model.dynamics import KeyValueCache
+from world_model.dynamics import Dynamics, KeyValueCache
 from world_model.model import NOTHING, WorldModel
 from world_model.packing import packable, packed
 from world_model.starts import Starts
@@ -46,6 +46,21 @@ class ImaginationCache(KeyValueCache):
     def mask_at(self, step: int) -> Tensor:
         """(B, 1, S, keys so far and of this step)."""
         return self.mask[step, ..., : self.filled + self.count]
+
+
+def cached_steps(dynamics: Dynamics, starts: Starts, cache: ImaginationCache) -> Callable[[int, Tensor], Tensor]:
+    """The decoder's steps of a rollout, one after the other: number k and tokens (B, S, D) -> h (B, S, D)."""
+    plan = RolloutDecoder(dynamics, starts.positions, cache.mask) if packable(dynamics) else None
+
+    def step(k: int, tokens: Tensor) -> Tensor:
+        if plan is None:
+            h = dynamics(tokens, cache.mask_at(k), starts.positions + k, cache)
+        else:
+            h = plan.step(k, tokens, cache)
+        cache.advance()
+        return h
+
+    return step
 
 
 def _extend(x: Tensor, extra: int) -> Tensor:
@@ -195,8 +210,7 @@ class ImaginationEnv(EnvBase):
         self._step_index = 0
         self._memory = ImaginationCache(starts, self.horizon, self.model.config.window)
         self._maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
-        dynamics = self.model.dynamics
-        self._decoder = RolloutDecoder(dynamics, starts.positions, self._memory.mask) if packable(dynamics) else None
+        self._decode = cached_steps(self.model.dynamics, starts, self._memory)
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
         self._lasting, self._by_action, self._recalled = self.model.lasting(self._z), self.model.maps.by_action(), NOTHING
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
@@ -210,23 +224,12 @@ class ImaginationEnv(EnvBase):
         assert self._starts is not None
         shape = self._starts.step.shape
         tokens = self.model.embed(self._z, action, self._lasting).unflatten(0, shape)  # (B, S, D)
-        h = self._decode(tokens).flatten(0, 1).float()
+        h = self._decode(self._step_index, tokens).flatten(0, 1).float()
         codes = self.model.latents.split(self._z)
         self._maps, self._recalled = self.model.maps.step(self._maps, codes, h, action, in_place=True, by_action=self._by_action)
         self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index], self._recalled)
         self._h = h
         self._step_index += 1
-
-    def _decode(self, tokens: Tensor) -> Tensor:
-        """(B, S, D) -> (B, S, D)."""
-        assert self._starts is not None
-        if self._decoder is not None:
-            h = self._decoder.step(self._step_index, tokens, self._memory)
-        else:
-            mask, positions = self._memory.mask_at(self._step_index), self._starts.positions + self._step_index
-            h = self.model.dynamics(tokens, mask, positions, self._memory)
-        self._memory.advance()
-        return h
 
     def _full_precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self._z.device.type, enabled=False)

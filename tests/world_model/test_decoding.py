@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -64,12 +66,19 @@ def test_rollouts_go_by_it_and_are_those_of_the_decoder_itself(monkeypatch):
         return z.sum(-1) % 5, torch.zeros(len(z))
 
     env.set_seed(3)
+    made: list[RolloutDecoder] = []
+
+    def make(*given: Any) -> RolloutDecoder:
+        made.append(RolloutDecoder(*given))
+        return made[-1]
+
+    monkeypatch.setattr(imagination, "RolloutDecoder", make)
     rollout = env.imagine(policy, starts)
-    assert env._decoder is not None
+    assert len(made) == 1
     monkeypatch.setattr(imagination, "packable", lambda part: False)
     env.set_seed(3)
     plain = env.imagine(policy, starts)
-    assert vars(env)["_decoder"] is None
+    assert len(made) == 1, "none was made for this one"
     assert torch.equal(rollout.z, plain.z) and off(rollout.h, plain.h) < 1e-4
 
 
