@@ -140,7 +140,8 @@ class DirectorHierarchy(Hierarchy):
         z, h = worker.view(segments.z, segments.h, own.rows().each())
         reward = GOAL_REWARDS[self.config.worker.reward](seen)
         with torch.no_grad():  # who ends an episode does not lose what was still to be had of the goal
-            forgiven = (1 - segments.cont) * worker.learner("goal").target(z[:, :-1], h[:, :-1])
+            value = worker.learner("goal").target(z, h)
+            forgiven = (1 - segments.cont) * value[:, :-1]
         parts = replace(segments, z=z, h=h, reward=reward + self.config.actor_critic.gamma * forgiven)
         last_z, last_h = worker.view(path.z[:, -1:], path.h[:, -1:], goal.at(slice(-1, None)))
         whole = replace(
@@ -150,7 +151,7 @@ class DirectorHierarchy(Hierarchy):
         )
         extrinsic = worker.assess("extrinsic", whole)
         assessed = {
-            "goal": worker.assess("goal", parts),
+            "goal": worker.assess("goal", parts, value),
             "extrinsic": Assessment(split(extrinsic.returns, K), split(extrinsic.advantage, K)),
         }
         weights = worker.weights(int(self.updates))

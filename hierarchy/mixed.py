@@ -60,10 +60,10 @@ class MixedPolicy(nn.Module):
         assert isinstance(found, ValueLearner)
         return found
 
-    def assess(self, reward: str, path: LatentTrajectory) -> Assessment:
-        """Returns and scaled advantages of a path that holds this reward; its scale takes the returns in."""
+    def assess(self, reward: str, path: LatentTrajectory, value: Tensor | None = None) -> Assessment:
+        """Returns and scaled advantages of a path that holds this reward; its scale takes them in. `value`: see `targets`."""
         learner = self.learner(reward)
-        returns, advantage = learner.targets(path)
+        returns, advantage = learner.targets(path, value)
         learner.scale.update(returns)
         return Assessment(returns, advantage / learner.scale())
 

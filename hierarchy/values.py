@@ -27,9 +27,10 @@ class ValueLearner(nn.Module):
         self.scale = ReturnScale(config.return_decay, config.return_floor)
 
     @torch.no_grad()
-    def targets(self, path: LatentTrajectory) -> tuple[Tensor, Tensor]:
-        """Lambda-returns and advantages (N, H), before scaling."""
-        value = self.target(path.z, path.h)  # (N, H+1)
+    def targets(self, path: LatentTrajectory, value: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Lambda-returns and advantages (N, H), before scaling; `value` (N, H+1) is what `target` says of the path, if known."""
+        if value is None:
+            value = self.target(path.z, path.h)
         returns = lambda_returns(path.reward, path.cont, value, path.boundary, self.config.gamma, self.config.lmbda)
         return returns, returns - value[:, :-1]
 

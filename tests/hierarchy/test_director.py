@@ -130,7 +130,7 @@ def test_ending_an_episode_does_not_cost_what_was_still_to_be_had_of_the_goal():
     with torch.no_grad():
         target.net[-1].bias[-1] += 10.0  # type: ignore[index,operator]  # much is still to be had, by the critic
     assess = hierarchy.worker.assess
-    hierarchy.worker.assess = lambda name, path: (found.append((name, path)), assess(name, path))[1]  # type: ignore
+    hierarchy.worker.assess = lambda name, path, *value: (found.append((name, path)), assess(name, path, *value))[1]  # type: ignore
     lessons = hierarchy.learn(TwoStates(), STARTS, real())  # type: ignore[arg-type]
     next(lessons)
     name, parts = next(pair for pair in found if pair[0] == "goal")
