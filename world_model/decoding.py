@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from world_model.dynamics import Dynamics, KeyValueCache
-from world_model.packing import Product, direction, packed_linear
+from world_model.packing import Product, direction, least_length, packed_linear
 
 
 class Layer(NamedTuple):
@@ -46,7 +46,9 @@ class RolloutDecoder:
         horizon, batch, _, count, _ = mask.shape
         self.heads, self.head_width, self.rows = dynamics.heads, dynamics.head_dim, batch * count
         decoder = dynamics.decoder
-        self.epsilon: float = decoder.config.rms_norm_eps
+        self.least, self.least_of_head = (
+            least_length(width, decoder.config.rms_norm_eps) for width in (decoder.norm.weight.numel(), self.head_width)
+        )
         steps = positions + torch.arange(horizon, device=positions.device)[:, None, None]  # (H, B, S)
         rotation = decoder.rotary_emb(decoder.norm.weight, steps.flatten(0, 1))
         self.cos, self.sin = (x.view(horizon, batch, count, 1, 1, self.head_width) for x in rotation)
@@ -57,7 +59,7 @@ class RolloutDecoder:
     def _layer(self, layer: Qwen3DecoderLayer) -> Layer:
         attention, mlp, half = layer.self_attn, layer.mlp, self.head_width // 2
         projections = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
-        root = projections.shape[1] ** 0.5  # of vectors of unit length, which `_direction` makes, to those of unit mean square
+        root = projections.shape[1] ** 0.5  # of vectors of unit length, which `direction` makes, to those of unit mean square
         gains = torch.stack([attention.scaling * attention.q_norm.weight, attention.k_norm.weight]) * self.head_width**0.5
         gains = gains.unsqueeze(1)  # (2, 1, width): of queries and of keys
         sign = torch.ones(self.head_width, device=gains.device)
@@ -77,16 +79,13 @@ class RolloutDecoder:
         batch, count, _ = tokens.shape
         x = tokens
         for number, layer in enumerate(self.layers):
-            both, value = layer.project(self._direction(x)).tensor_split([2 * self.heads * self.head_width], -1)
-            both = self._direction(both.unflatten(-1, (2, self.heads, self.head_width)))
+            both, value = layer.project(direction(x, self.least)).tensor_split([2 * self.heads * self.head_width], -1)
+            both = direction(both.unflatten(-1, (2, self.heads, self.head_width)), self.least_of_head)
             turned = both.roll(self.head_width // 2, -1).mul_(layer.sin[index])
             query, key = both.mul_(layer.cos[index]).add_(turned).movedim(1, 3).unbind(1)  # (B, heads, S, width)
             keys, values = cache.update(key, value.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2), number)
             weight = (query @ keys.mT).add_(self.mask[index, ..., : keys.shape[2]]).softmax(-1)
             x = x + layer.out((weight @ values).transpose(1, 2).reshape(batch, count, -1))
-            gate, up = layer.widen(self._direction(x)).chunk(2, -1)
+            gate, up = layer.widen(direction(x, self.least)).chunk(2, -1)
             x = x + layer.narrow(F.silu(gate).mul_(up))
-        return self._direction(x) * self.gain
-
-    def _direction(self, x: Tensor) -> Tensor:
-        return direction(x, self.epsilon)
+        return direction(x, self.least) * self.gain

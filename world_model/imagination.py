@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from torchrl.envs import EnvBase
 from envs.spaces.specs import ActionSpec
 from world_model.decoding import RolloutDecoder
 from world_model.dynamics import Dynamics, KeyValueCache
+from world_model.mapping import Recalled
 from world_model.model import NOTHING, WorldModel
 from world_model.packing import packable, packed
 from world_model.starts import Starts
@@ -98,7 +99,10 @@ def _action_spec(action: ActionSpec, n: int, device: torch.device) -> TensorSpec
 
 
 class Policy(Protocol):
-    """Chooses actions in imagination: z (N, G), h (N, V) -> action (N, *action shape), log-probability (N,)."""
+    """Chooses actions in imagination: z (N, G), h (N, V) -> action (N, *action shape), log-probability (N,).
+
+    Called in PyTorch's inference mode: to learn from a tensor made there takes a copy of it made outside.
+    """
 
     def __call__(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -122,6 +126,17 @@ class Rollout:
     cont: Tensor
     disagreement: Tensor
     discovered: Tensor
+
+
+@dataclass
+class _Steps:
+    """A rollout on its way: H + 1 states and views, H actions, their log-probabilities, and what the maps held."""
+
+    states: list[Tensor]
+    views: list[Tensor]
+    actions: list[Tensor] = field(default_factory=list)
+    log_probs: list[Tensor] = field(default_factory=list)
+    recalled: list[Recalled] = field(default_factory=list)
 
 
 class ImaginationEnv(EnvBase):
@@ -166,7 +181,10 @@ class ImaginationEnv(EnvBase):
     def imagine(self, policy: Policy, starts: Starts, nets: Iterable[nn.Module] = ()) -> Rollout:
         """Roll `policy` out for `horizon` steps from `starts`. `nets`: those it asks, laid out for that, too."""
         with self.watch(), self.model.autocast(), packed([*self.parts(starts.z), *nets], self.batch_size[0]):
-            return self._imagine(policy, starts)
+            # Small operations cost less in it. Not with weights that are partitioned: they would be gathered as its tensors.
+            with torch.inference_mode(packable(self.model)):
+                steps = self._imagine(policy, starts)
+            return self._predicted(steps)
 
     def parts(self, z: Tensor) -> Iterator[nn.Module]:
         """Of the model, what a rollout asks at every step: not the decoder, which has a plan, nor what `lasting` answers for."""
@@ -176,27 +194,31 @@ class ImaginationEnv(EnvBase):
             elif part is not self.model.dynamics:
                 yield part
 
-    def _imagine(self, policy: Policy, starts: Starts) -> Rollout:
+    def _imagine(self, policy: Policy, starts: Starts) -> _Steps:
         self.begin(starts)
         self._rewind()
-        states, views, actions, log_probs, recalled = [self._z], [self._view()], [], [], []
+        steps = _Steps([self._z], [self._view()])
         for _ in range(self.horizon):
             with self._full_precision():  # as the learner will weigh these actions
-                action, log_prob = policy(states[-1], views[-1])
+                action, log_prob = policy(self._z, steps.views[-1])
             self._advance(action)
-            states.append(self._z)
-            views.append(self._view())
-            actions.append(action)
-            log_probs.append(log_prob)
-            recalled.append(self._recalled)
-        z, seen = torch.stack(states, 1), torch.stack(views, 1)  # (N, H+1, G), (N, H+1, V)
-        held = {key: torch.stack([maps[key] for maps in recalled], 1) for key in recalled[0]}
+            steps.states.append(self._z)
+            steps.views.append(self._view())
+            steps.actions.append(action)
+            steps.log_probs.append(log_prob)
+            steps.recalled.append(self._recalled)
+        return steps
+
+    def _predicted(self, steps: _Steps) -> Rollout:
+        """The rollout, with what both heads say of all of its steps at once."""
+        z, seen = torch.stack(steps.states, 1), torch.stack(steps.views, 1)  # (N, H+1, G), (N, H+1, V)
+        held = {key: torch.stack([maps[key] for maps in steps.recalled], 1) for key in steps.recalled[0]}
         h = seen[..., : self.model.config.width]
         return Rollout(
             z=z,
             h=seen,
-            action=torch.stack(actions, 1),
-            log_prob=torch.stack(log_probs, 1),
+            action=torch.stack(steps.actions, 1),
+            log_prob=torch.stack(steps.log_probs, 1),
             reward=self.model.reward(h[:, 1:]),
             cont=self.model.cont(h[:, 1:]),
             disagreement=self.model.disagreement(h[:, 1:]).float(),

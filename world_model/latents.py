@@ -84,7 +84,7 @@ class LatentSpec:
 
     def split(self, z: Tensor) -> dict[str, Tensor]:
         """z (..., G) -> {key: (..., groups of that block)}."""
-        return {key: z[..., part] for key, part in self.slices.items()}
+        return dict(zip(self.slices, z.split([block.groups for block in self.blocks], -1), strict=True))
 
     def present(self, z: Tensor) -> dict[str, Tensor]:
         """z (..., G) -> {key: (...,) bool}, of the blocks that may be absent."""

@@ -262,7 +262,7 @@ class WorldModel(nn.Module):
         if noise is None:
             chosen = {key: values.argmax(-1) for key, values in logits.items()}
         else:
-            noises = self.latents.split(noise)
+            noises = self.latents.split(noise[..., :groups])
             chosen = {key: sample_codes(values.float(), noises[key]) for key, values in logits.items()}
         return self.latents.hide(torch.cat([chosen.get(key, part) for key, part in parts.items()], -1))
 

@@ -67,16 +67,23 @@ def packed_linear(weight: Tensor, rows: int, bias: Tensor | None = None) -> Prod
     return product
 
 
-def direction(x: Tensor, epsilon: float) -> Tensor:
-    """x (..., D) over the root of its sum of squares, so that RMSNorm is this times its gain times the root of D."""
-    squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
-    return x * squares.add_(x.shape[-1] * epsilon).rsqrt_()
+def direction(x: Tensor, least: Tensor) -> Tensor:
+    """x (..., D) over the root of its sum of squares, so that RMSNorm is this times its gain times the root of D.
+
+    `least` (see `least_length`) keeps what is nearly zero small.
+    """
+    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(least)
+
+
+def least_length(width: int, epsilon: float) -> Tensor:
+    """(), which `direction` takes for an RMSNorm over `width` numbers with this epsilon."""
+    return torch.tensor((width * epsilon) ** 0.5)
 
 
 def _norm(layer: nn.RMSNorm) -> Product:
     gain = layer.weight * layer.weight.numel() ** 0.5
-    epsilon = torch.finfo(gain.dtype).eps if layer.eps is None else layer.eps
-    return lambda x: direction(x, epsilon).mul_(gain)
+    least = least_length(layer.weight.numel(), torch.finfo(gain.dtype).eps if layer.eps is None else layer.eps)
+    return lambda x: direction(x, least).mul_(gain)
 
 
 def _available() -> bool:
