@@ -56,6 +56,12 @@ class ActorCritic(ValueLearner):
         """z (N, G), h (N, V) -> action (N, *action shape), its log-probability (N,)."""
         return self.actor.head.draw(self.actor(z, h), greedy)
 
+    @torch.no_grad()
+    def log_prob(self, z: Tensor, h: Tensor, action: Tensor) -> Tensor:
+        """Log-probability (N,) of actions (N, *action shape) in states z (N, G), h (N, V)."""
+        found: Tensor = self.actor.head.distribution(self.actor(z, h)).log_prob(action)
+        return found
+
     def policy_loss(self, path: LatentTrajectory, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """TorchRL's objective with entropy bonus, weighted by the trajectory's weights."""
         n = path.log_prob.numel()

@@ -47,9 +47,11 @@ class Pursuit:
 
     def choose(self, z: Tensor, h: Tensor) -> None:
         """The manager's next goal; the first one may be given."""
-        code, log_prob = self.hierarchy.manager.policy.act(z, h)
+        policy = self.hierarchy.manager.policy
+        code, log_prob = policy.act(z, h)
         if self.given is not None and not self.goals:
             code = torch.where(self.given.where.unsqueeze(-1), self.given.code, code)
+            log_prob = policy.log_prob(z, h, code)
         self.goals.append(self.hierarchy.goals.decode(code))
         self.log_probs.append(log_prob)
 

@@ -115,6 +115,14 @@ def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_the_manager_lea
     assert director(worker=WorkerConfig(hindsight=0.0))._given(STARTS, path) is None  # type: ignore[arg-type]
 
 
+def test_goals_that_were_given_are_as_likely_as_the_manager_holds_them_for():
+    hierarchy = director(horizon=4, period=4, worker=WorkerConfig(hindsight=1.0), actor_critic=actor_critic(minibatches=1))
+    code = hierarchy.goals.prior(32)
+    hierarchy._given = lambda starts, real: Given(code, torch.ones(32, dtype=torch.bool))  # type: ignore[method-assign]
+    lessons = [lesson for lesson in learn(hierarchy) if "manager/kl_approx" in lesson.metrics]
+    assert len(lessons) == 1 and lessons[0].metrics["manager/kl_approx"].abs() < 1e-5
+
+
 def test_how_often_goals_are_reached_is_told_of_the_managers_own():
     hierarchy = director(horizon=4, period=4, worker=WorkerConfig(hindsight=1.0))
     where = torch.arange(32) % 2 == 0
