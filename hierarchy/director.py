@@ -17,7 +17,7 @@ from hierarchy.base import Hierarchy, Learning, PolicyState
 from hierarchy.config import HierarchyConfig
 from hierarchy.diagnostics import arrived, code_perplexity, reach
 from hierarchy.flat import imagined_trajectory
-from hierarchy.goal_rewards import GOAL_REWARDS
+from hierarchy.goal_rewards import GOAL_REWARDS, forgiving
 from hierarchy.goals import Goal, GoalSpace
 from hierarchy.manager import Manager
 from hierarchy.mixed import Assessment, Replayed
@@ -141,10 +141,10 @@ class DirectorHierarchy(Hierarchy):
         other = self.goals.view(segments.z, segments.h, own.shifted().rows(), segments.cont)
         z, h = worker.view(segments.z, segments.h, own.rows().each())
         reward = GOAL_REWARDS[self.config.worker.reward](seen)
-        with torch.no_grad():  # who ends an episode does not lose what was still to be had of the goal
+        with torch.no_grad():
             value = worker.learner("goal").target(z, h)
-            forgiven = (1 - segments.cont) * value[:, :-1]
-        parts = replace(segments, z=z, h=h, reward=reward + self.config.actor_critic.gamma * forgiven)
+            reward = forgiving(reward, self.config.actor_critic.gamma * value[:, :-1], segments.cont)
+        parts = replace(segments, z=z, h=h, reward=reward)
         last_z, last_h = worker.view(path.z[:, -1:], path.h[:, -1:], goal.at(slice(-1, None)))
         whole = replace(
             path,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hierarchy.goal_rewards import GOAL_REWARDS, GoalView, best, cosine, max_cosine, progress, similarity
+from hierarchy.goal_rewards import GOAL_REWARDS, GoalView, best, cosine, forgiving, max_cosine, progress, similarity
 
 G, C = 40, 8
 # Walls: 36 of 40 groups are nearly always 0, as most of a grid is. The other 4 may be anything.
@@ -136,3 +136,18 @@ def test_every_goal_reward_is_finite_where_nothing_is_there_at_all():
     nothing = replace(view(codes, goal), there=torch.zeros(codes.shape, dtype=torch.bool))
     for reward in GOAL_REWARDS.values():
         assert torch.isfinite(reward(nothing)).all() and reward(nothing).shape == (4, 2)
+
+
+def test_the_end_of_an_episode_is_worth_the_better_of_its_last_step_and_of_what_was_still_to_be_had():
+    reward, cont = torch.tensor([[0.2, 0.2, -0.1, 0.2]]), torch.tensor([[1.0, 0.0, 0.0, 0.5]])
+    left = torch.tensor([[0.9, 0.5, 0.5, 0.6]])
+    assert forgiving(reward, left, cont)[0].tolist() == pytest.approx([0.2, 0.5, 0.4, 0.4])
+    assert forgiving(reward, torch.zeros(1, 4), cont).tolist() == reward.tolist()
+
+
+def test_what_is_to_be_had_at_the_end_of_episodes_does_not_grow_by_being_had():
+    """A state that every step ends, and that half of the steps leave a little nearer to the goal."""
+    reward, cont, value = torch.tensor([[0.1], [0.0]]), torch.zeros(2, 1), torch.zeros(())
+    for _ in range(1000):
+        value = forgiving(reward, 0.985 * value.expand(2, 1), cont).mean()
+    assert value <= 0.1
