@@ -108,13 +108,15 @@ def _increase(x: Tensor, cont: Tensor) -> Tensor:
 
 
 def forgiving(reward: Tensor, left: Tensor, cont: Tensor) -> Tensor:
-    """Rewards (N, K) under which ending an episode costs nothing of its goal: it is worth the better of what its last step brought
-    and of what was still to be had, `left` (N, K), the discounted value of the state that it ended in.
+    """Rewards (N, K) under which ending an episode costs nothing of its goal.
+
+    The end is worth the better of what its step brought and of what was still to be had: `left` (N, K), the discounted value of
+    the state that it ended in.
 
     Not both: a last step that now and then brings something, on top of a value that counts it in, would be paid for again and
     again, up to 1 / (1 - gamma) times. Workers then end episodes and hear no goal.
     """
-    return reward + (1 - cont) * (left - reward.clamp(min=0)).clamp(min=0)
+    return reward + (1 - cont) * (left - reward).clamp(min=0)
 
 
 GOAL_REWARDS: dict[str, Callable[[GoalView], Tensor]] = {

@@ -141,8 +141,8 @@ def test_every_goal_reward_is_finite_where_nothing_is_there_at_all():
 def test_the_end_of_an_episode_is_worth_the_better_of_its_last_step_and_of_what_was_still_to_be_had():
     reward, cont = torch.tensor([[0.2, 0.2, -0.1, 0.2]]), torch.tensor([[1.0, 0.0, 0.0, 0.5]])
     left = torch.tensor([[0.9, 0.5, 0.5, 0.6]])
-    assert forgiving(reward, left, cont)[0].tolist() == pytest.approx([0.2, 0.5, 0.4, 0.4])
-    assert forgiving(reward, torch.zeros(1, 4), cont).tolist() == reward.tolist()
+    assert forgiving(reward, left, cont)[0].tolist() == pytest.approx([0.2, 0.5, 0.5, 0.4])
+    assert forgiving(reward, torch.full((1, 4), -1.0), cont).tolist() == reward.tolist()
 
 
 def test_what_is_to_be_had_at_the_end_of_episodes_does_not_grow_by_being_had():
