@@ -46,5 +46,5 @@ def amount(leaf: ModalitySpec, wrong: Array) -> str:
     """How much of one imagined picture is wrong, in words."""
     count, part = int(wrong.sum()), "cell" if leaf.kind == "grid" else "patch"
     if not count:
-        return "right"
+        return "all right"
     return f"{count} {part}{'' if count == 1 else 's' if part == 'cell' else 'es'} wrong"

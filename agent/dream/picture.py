@@ -51,8 +51,14 @@ def draw_dream(dream: Dream, spec: EnvSpec, patch: int, path: Path, number: int 
                 for column, step in enumerate(columns):
                     axes = figure.add_subplot(layout[p * (1 + futures) + row, column])
                     _strip_cell(axes, dream, leaf, row, step, patch)
+                    name = f"{leaf.key}\n{_row_name(row)}"
                     if column == 0:
-                        axes.set_ylabel(f"{leaf.key}\n{_row_name(row)}", fontsize=8)
+                        axes.set_ylabel(name, fontsize=8)
+                    elif row and step == 0:  # beside the first that is drawn, where there is room
+                        text = axes.text(
+                            -0.05, 0.5, name, fontsize=8, rotation=90, ha="right", va="center", transform=axes.transAxes
+                        )
+                        text.set_in_layout(False)
                     if row == 0:
                         axes.set_title("start" if step == 0 else f"{step:+d}", fontsize=9)
         row = len(pictures) * (1 + futures)

@@ -89,7 +89,7 @@ def test_patches_at_the_edge_of_an_image_are_framed_too():
 
 @pytest.mark.parametrize(
     ("count", "leaf", "said"),
-    [(0, GRID, "right"), (1, GRID, "1 cell wrong"), (2, GRID, "2 cells wrong"), (2, PIXELS, "2 patches wrong")],
+    [(0, GRID, "all right"), (1, GRID, "1 cell wrong"), (2, GRID, "2 cells wrong"), (2, PIXELS, "2 patches wrong")],
 )
 def test_how_much_is_wrong_is_said_in_words(count: int, leaf: ModalitySpec, said: str):
     assert amount(leaf, np.arange(4).reshape(2, 2) < count) == said
