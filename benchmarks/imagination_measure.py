@@ -186,7 +186,7 @@ def measure(config: RunConfig, threads: int, context: int, rounds: int) -> dict[
     rssm = make_rssm(model.spec.action.size, transition_parameters(scene))
 
     def transition() -> None:
-        with packed(env.parts(starts.z), count), torch.inference_mode():  # as `imagine` does
+        with packed(env.parts(starts.z), count):  # as `imagine` does
             env.begin(starts)
             env._rewind()
             for k in range(scene.horizon):
@@ -207,11 +207,12 @@ def measure(config: RunConfig, threads: int, context: int, rounds: int) -> dict[
         "rollout": lambda: env.imagine(policy.policy.act, starts, [policy.policy.actor]),
         "rollout, no cache": lambda: whole(lambda: rollout_whole(scene, starts, seen, noise)),
         "transition": transition,
-        "RSSM's transition": torch.inference_mode()(lambda: rssm_rollout(rssm, count, scene.horizon, one_hot)),
+        "RSSM's transition": lambda: rssm_rollout(rssm, count, scene.horizon, one_hot),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
+            way = torch.inference_mode()(way)  # all of them, as `imagine` does
             if "no cache" not in name:  # which are long: what another way has left of caches and memory is nothing to them
                 way()
             start = clock()

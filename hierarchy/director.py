@@ -143,8 +143,8 @@ class DirectorHierarchy(Hierarchy):
         reward = GOAL_REWARDS[self.config.worker.reward](seen)
         with torch.no_grad():
             value = worker.learner("goal").target(z, h)
-            reward = forgiving(reward, self.config.actor_critic.gamma * value[:, :-1], segments.cont)
-        parts = replace(segments, z=z, h=h, reward=reward)
+            paid = forgiving(reward, self.config.actor_critic.gamma * value[:, :-1], segments.cont)
+        parts = replace(segments, z=z, h=h, reward=paid)
         last_z, last_h = worker.view(path.z[:, -1:], path.h[:, -1:], goal.at(slice(-1, None)))
         whole = replace(
             path,

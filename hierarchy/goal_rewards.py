@@ -111,7 +111,7 @@ def forgiving(reward: Tensor, left: Tensor, cont: Tensor) -> Tensor:
     """Rewards (N, K) under which ending an episode costs nothing of its goal.
 
     The end is worth the better of what its step brought and of what was still to be had: `left` (N, K), the discounted value of
-    the state that it ended in.
+    the state that the step was taken in.
 
     Not both: a last step that now and then brings something, on top of a value that counts it in, would be paid for again and
     again, up to 1 / (1 - gamma) times. Workers then end episodes and hear no goal.

@@ -101,7 +101,7 @@ def _action_spec(action: ActionSpec, n: int, device: torch.device) -> TensorSpec
 class Policy(Protocol):
     """Chooses actions in imagination: z (N, G), h (N, V) -> action (N, *action shape), log-probability (N,).
 
-    Called in PyTorch's inference mode: to learn from a tensor made there takes a copy of it made outside.
+    It may be called in PyTorch's inference mode, as it is on a CPU: to learn from a tensor made there takes a copy made outside.
     """
 
     def __call__(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]: ...
@@ -182,7 +182,7 @@ class ImaginationEnv(EnvBase):
         """Roll `policy` out for `horizon` steps from `starts`. `nets`: those it asks, laid out for that, too."""
         with self.watch(), self.model.autocast(), packed([*self.parts(starts.z), *nets], self.batch_size[0]):
             # Small operations cost less in it. Not with weights that are partitioned: they would be gathered as its tensors.
-            with torch.inference_mode(packable(self.model)):
+            with torch.inference_mode() if packable(self.model) else nullcontext():
                 steps = self._imagine(policy, starts)
             return self._predicted(steps)
 

@@ -117,6 +117,7 @@ def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_the_manager_lea
 
 def test_goals_that_were_given_are_as_likely_as_the_manager_holds_them_for():
     hierarchy = director(horizon=4, period=4, worker=WorkerConfig(hindsight=1.0), actor_critic=actor_critic(minibatches=1))
+    torch.nn.init.normal_(hierarchy.manager.policy.actor.net[-1].weight)  # type: ignore[arg-type]  # it has its likes
     code = hierarchy.goals.prior(32)
     hierarchy._given = lambda starts, real: Given(code, torch.ones(32, dtype=torch.bool))  # type: ignore[method-assign]
     lessons = [lesson for lesson in learn(hierarchy) if "manager/kl_approx" in lesson.metrics]
@@ -146,7 +147,7 @@ def test_ending_an_episode_does_not_cost_what_was_still_to_be_had_of_the_goal():
     value = target(parts.z[:, :-1], parts.h[:, :-1])
     assert ends.any() and name == "goal" and (value > 10.0).all()
     seen = parts.reward[ends] - hierarchy.config.actor_critic.gamma * value[ends]
-    assert (seen.abs() <= 1.0 + 1e-5).all(), "what is left is progress"
+    assert seen.abs().max() < 1e-4, "that, and not its last step besides"
 
 
 def test_the_worker_sees_its_goal_where_it_agrees_with_the_state_and_nothing_of_none():

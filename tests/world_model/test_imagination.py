@@ -11,6 +11,7 @@ from torch import Tensor
 from torchrl.envs.utils import check_env_specs
 
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
+from world_model import imagination
 from world_model.imagination import ImaginationEnv, Rollout
 from world_model.model import WorldModel
 from world_model.packing import _available
@@ -151,6 +152,22 @@ def test_the_same_seed_dreams_the_same_and_another_does_not(env: ImaginationEnv,
 def test_no_gradient_leads_from_imagination_into_the_model(env: ImaginationEnv, starts: Starts):
     rollout = env.imagine(random_policy, starts)
     assert not any(part.requires_grad for part in (rollout.h, rollout.reward, rollout.cont))
+
+
+@pytest.mark.parametrize("packable", [True, False])
+def test_policies_are_asked_without_a_graph_whatever_the_weights_are(
+    env: ImaginationEnv, starts: Starts, packable: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if not packable:
+        monkeypatch.setattr(imagination, "packable", lambda part: False)
+
+    def policy(z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        assert not torch.is_grad_enabled() and not h.requires_grad
+        assert torch.is_inference_mode_enabled() == (packable and _available())
+        return random_policy(z, h)
+
+    rollout = env.imagine(policy, starts)
+    assert not rollout.h.is_inference() and not rollout.z.is_inference() and not rollout.log_prob.is_inference()
 
 
 def test_a_terminated_state_is_drawn_from_the_predicted_continuation(env: ImaginationEnv, starts: Starts):
