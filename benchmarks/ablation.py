@@ -31,7 +31,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     UNMAPPED: (NO_MAPS,),  # and nothing that is news to them
     PLAIN: (NO_MAPS, "model.attention_heads=0"),
     "learned": ("model.learned=[image]", "train.env_steps=25000"),  # it is slow, and 25,000 is twice what the default takes
-    "shared": ("model.shared_groups=1", "model.shared_classes=32"),
     "ensemble": ("model.ensemble=5", "hierarchy.explore=0.1"),
 }
 BASE = {UNMAPPED: UNREWARDED, PLAIN: UNMAPPED}  # what these are compared with; all others with the default

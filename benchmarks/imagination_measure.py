@@ -125,8 +125,8 @@ def rollout_whole(scene: Scene, starts: Starts, context: Tensor, noise: Tensor) 
 
 def transition_parameters(scene: Scene) -> int:
     model = scene.agent.model
-    parts = (model.embed_latent, model.embed_action, model.embed_step, model.dynamics, model.priors, model.maps, model.shared)
-    return sum(parameter.numel() for part in parts if part for parameter in part.parameters())
+    parts = (model.embed_latent, model.embed_action, model.embed_step, model.dynamics, model.priors, model.maps)
+    return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
 def make_rssm(actions: int, parameters: int) -> RSSMPriorV3:
@@ -180,7 +180,7 @@ def measure(config: RunConfig, threads: int, context: int, rounds: int) -> dict[
     tokens = torch.randn(scene.horizon, *starts.step.shape, config.model.width)
     z, _ = model.posterior(scene.obs)
     seen = model.embed(z, scene.action)[:, :-1].repeat_interleave(scene.per_sequence, 0)  # (N, T - 1, D)
-    noise = torch.rand(scene.horizon, count, model.noise_width)
+    noise = torch.rand(scene.horizon, count, model.latents.groups)
     chosen = torch.randint(model.spec.action.size, (scene.horizon, count))
     one_hot = torch.nn.functional.one_hot(chosen, model.spec.action.size).float()
     rssm = make_rssm(model.spec.action.size, transition_parameters(scene))

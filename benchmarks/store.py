@@ -15,13 +15,27 @@ from envs.errors import UserError
 
 Record = dict[str, Any]
 
+BEFORE: dict[str, Any] = {"model.maps": False, "hierarchy.discovery": 0.0}
+"""What a run did before there was a key, where the key's default is another."""
+
+GONE: dict[str, Any] = {
+    "model.shared_groups": 0,
+    "model.shared_classes": 16,
+    "model.shared_rep": 0.1,
+    "model.shared_free": 1.0,
+    "model.losses.shared": 1.0,
+    "curriculum.model_progress.fast": 0.02,
+    "curriculum.model_progress.slow": 0.005,
+}
+"""Keys that are no more, with the values under which they changed nothing (a scheduler that uses them is of another config)."""
+
 
 class Results:
     """The finished runs of one benchmark, `FOLDER/NAME.json`.
 
     A run is known by its variant, seed and config. Config keys that are newer than a record do not matter, as their defaults
-    change nothing, unless an override sets them. A later record of the same run takes the place of the earlier one, except that
-    an error never takes the place of a finished run.
+    change nothing (but see `BEFORE`), unless an override sets them; neither do those that are `GONE`. A later record of the same
+    run takes the place of the earlier one, except that an error never takes the place of a finished run.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -67,13 +81,44 @@ def holds_for(known: Any, config: Any) -> bool:
     return bool(json.dumps(known, sort_keys=True, default=str) == json.dumps(config, sort_keys=True, default=str))
 
 
+def brought_up(config: Any) -> Any:
+    """The config of a record as it would be written today: with the keys of `BEFORE`, without those that are `GONE`.
+
+    Whole configs alone, at any depth; a list of overrides stays as it is.
+    """
+    if not isinstance(config, Mapping):
+        return config
+    found = {key: brought_up(value) for key, value in config.items()}
+    if isinstance(found.get("model"), Mapping) and "width" in found["model"]:
+        for path, value in BEFORE.items():
+            part, _, key = path.rpartition(".")
+            _part(found, part).setdefault(key, value)
+        for path, value in GONE.items():
+            part, _, key = path.rpartition(".")
+            held = _part(found, part)
+            if key in held and held[key] == value:
+                del held[key]
+    return found
+
+
+def _part(config: dict[str, Any], path: str) -> dict[str, Any]:
+    """The mapping at a path of keys, an empty one where there is none."""
+    for key in path.split("."):
+        inner = config.get(key)
+        if not isinstance(inner, dict):
+            return {}
+        config = inner
+    return config
+
+
 def _is_of(known: Record, asked: Record) -> bool:
     """Whether a record is of the run that is asked for."""
     if any(known.get(key) != asked.get(key) for key in ("variant", "seed")):
         return False
     set_here = {word.partition("=")[0].lstrip("+~").rpartition(".")[2] for word in asked.get("overrides") or ()}
-    newer = _names(asked.get("config")) - _names(known.get("config"))
-    return not set_here & newer and holds_for(known.get("config"), asked.get("config"))
+    config = brought_up(known.get("config"))
+    newer = _names(asked.get("config")) - _names(config)
+    return not set_here & newer and holds_for(config, asked.get("config"))
 
 
 def _names(config: Any) -> set[str]:

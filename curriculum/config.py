@@ -17,10 +17,9 @@ class LearningProgressConfig:
 
 @dataclass
 class ModelProgressConfig:
-    """Two averages of the world model's loss on a task, and how far apart they have to be."""
+    """The world model's newest losses on a task beside those before them, and how far apart they have to be."""
 
-    fast: float = 0.02  # share of every new update in the fast average of the loss
-    slow: float = 0.005  # ... and in the slow one
+    window: int = 100  # losses in either
     certainty: float = 2.0  # standard errors of chance that a difference has to exceed to count as progress
 
 

@@ -54,12 +54,10 @@ def check_settings(config: CurriculumConfig) -> None:
     Raises:
         UserError: the first of them.
     """
-    progress, model = config.learning_progress, config.model_progress
+    progress = config.learning_progress
     rates = {
         "learning_progress.fast": progress.fast,
         "learning_progress.slow": progress.slow,
-        "model_progress.fast": model.fast,
-        "model_progress.slow": model.slow,
         "reachability.rate": config.reachability.rate,
     }
     for key, rate in rates.items():
@@ -81,6 +79,7 @@ def check_settings(config: CurriculumConfig) -> None:
             raise UserError(f"curriculum.{key}={share} is no share: give 0 to 1")
     mixture = config.alp_gmm
     counts = {
+        "model_progress.window": config.model_progress.window,
         "alp_gmm.first": mixture.first,
         "alp_gmm.every": mixture.every,
         "alp_gmm.fitted": mixture.fitted,

@@ -18,7 +18,6 @@ class LossScales:
     reward: float = 1.0
     cont: float = 1.0
     ensemble: float = 1.0
-    shared: float = 1.0
 
 
 @dataclass
@@ -65,10 +64,6 @@ class ModelConfig:
     lr: float = 1e-3
     weight_decay: float = 0.0
     grad_clip: float = 10.0
-    shared_groups: int = 0  # of a discrete variable of every transition that the next codes have in common; 0: none
-    shared_classes: int = 16
-    shared_rep: float = 0.1  # weight of what draws its posterior to its prior
-    shared_free: float = 1.0  # nats a step that cost the posterior nothing
     ensemble: int = 0  # heads whose disagreement tells what the model does not know; 0: none
     precision: str = "fp32"  # fp32 | bf16, of training, acting and imagination; weights, losses and policies stay in fp32
     compile: str | None = None  # a backend of torch.compile, as inductor; None: none

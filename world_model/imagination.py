@@ -236,7 +236,7 @@ class ImaginationEnv(EnvBase):
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
         self._lasting, self._by_action, self._recalled = self.model.lasting(self._z), self.model.maps.by_action(), NOTHING
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
-        shape = (self.horizon, len(self._z), self.model.noise_width)
+        shape = (self.horizon, len(self._z), self.model.latents.groups)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)
 
     def _advance(self, action: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -31,11 +30,9 @@ from world_model.modalities.base import Modality
 from world_model.networks import mlp
 from world_model.pretrained.build import make_readers
 from world_model.pretrained.text import TextFeatures
-from world_model.shared import make_shared
 from world_model.symbols import UNKNOWN
 
 NOTHING: Recalled = {}  # of a model without maps
-DRAWS = 8  # of the shared groups, for what codes are worth without knowing them
 
 
 @dataclass
@@ -122,7 +119,6 @@ class WorldModel(nn.Module):
         self.predicted = [block for block in self.latents.blocks if not block.static]
         self.priors = nn.ModuleDict({module_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
         self.maps = GridMaps([b for b in self.predicted if config.maps and is_mapped(b)], config.width, spec.action)
-        self.shared = make_shared(config, config.hidden)
         self.reward_head = TwoHotHead(config.width, config)
         self.continue_head = mlp([config.width, config.hidden, 1], zero_last=True)
         self.ensemble = Ensemble(config.ensemble, config.width, config.hidden, config.hidden) if config.ensemble else None
@@ -219,14 +215,11 @@ class WorldModel(nn.Module):
 
     # -- predictions out -------------------------------------------------------------------------------------------------
 
-    def prior_logits(self, h: Tensor, z: Tensor, recalled: Recalled = NOTHING, shared: Tensor | None = None) -> dict[str, Tensor]:
+    def prior_logits(self, h: Tensor, z: Tensor, recalled: Recalled = NOTHING) -> dict[str, Tensor]:
         """h (..., D) after (z, a) -> {key: logits (..., groups, C)} of the next codes, static blocks left out.
 
-        `recalled` is what the maps hold for the next views, of every grid that has one. `shared` (..., D) is what the next codes
-        have in common, where the model has shared groups; by default the likeliest.
+        `recalled` is what the maps hold for the next views, of every grid that has one.
         """
-        if self.shared is not None:
-            h = h + (self.shared.imagine(h) if shared is None else shared)
         missing = [key for key in self.maps.names if key not in recalled]
         if missing:
             raise ValueError(f"the prior of '{missing[0]}' reads its map: give what it holds for the next view (recalled)")
@@ -237,32 +230,17 @@ class WorldModel(nn.Module):
         }
 
     def surprise(self, h: Tensor, z: Tensor, after: Tensor, recalled: Recalled = NOTHING) -> dict[str, Tensor]:
-        """{key: (...,)}, negative log-likelihood in nats of the next codes `after` (..., G), which follow h (..., D) and z.
-
-        Shared groups are drawn from their prior, a few times, as in imagination; never looked up from what came.
-        """
+        """{key: (...,)}, negative log-likelihood in nats of the next codes `after` (..., G), which follow h (..., D) and z."""
         codes = self.latents.split(after)
-        shared = [None] if self.shared is None else self.shared.draws(h, DRAWS)
-        found = [{key: code_error(x, codes[key]) for key, x in self.prior_logits(h, z, recalled, c).items()} for c in shared]
-        if len(found) == 1:
-            return found[0]
-        return {key: math.log(DRAWS) - torch.stack([-draw[key] for draw in found]).logsumexp(0) for key in found[0]}
-
-    @property
-    def noise_width(self) -> int:
-        """How many random numbers a drawn step takes."""
-        return self.latents.groups + (0 if self.shared is None else self.shared.groups)
+        return {key: code_error(x, codes[key]) for key, x in self.prior_logits(h, z, recalled).items()}
 
     def sample_next(self, h: Tensor, z: Tensor, noise: Tensor | None, recalled: Recalled = NOTHING) -> Tensor:
-        """Next codes (..., G), drawn from the prior by `noise` (..., noise_width) in [0, 1), or the likeliest; static ones are
-        carried."""
-        groups = self.latents.groups
-        shared = None if self.shared is None or noise is None else self.shared.imagine(h, noise[..., groups:])
-        logits, parts = self.prior_logits(h, z, recalled, shared), self.latents.split(z)
+        """Next codes (..., G), drawn from the prior by `noise` (..., G) in [0, 1), or the likeliest; static ones are carried."""
+        logits, parts = self.prior_logits(h, z, recalled), self.latents.split(z)
         if noise is None:
             chosen = {key: values.argmax(-1) for key, values in logits.items()}
         else:
-            noises = self.latents.split(noise[..., :groups])
+            noises = self.latents.split(noise)
             chosen = {key: sample_codes(values.float(), noises[key]) for key, values in logits.items()}
         return self.latents.hide(torch.cat([chosen.get(key, part) for key, part in parts.items()], -1))
 
@@ -341,25 +319,14 @@ class WorldModel(nn.Module):
         there = self.latents.present(z)
         now, after = self.latents.split(z[:, :-1]), self.latents.split(z[:, 1:])
         past = h[:, :-1], seen[:, :-1], {key: x[:, :-1] for key, x in context.recalled.items()}
-        if self.shared is None:
-            guessed = told = self.prior_logits(*past)
-        else:
-            with torch.no_grad():  # the posterior reads what the embedding makes of the next codes, as the ensemble does
-                come = self.embed_latent(z[:, 1:], self._features(z[:, 1:]))
-            shared, divergence, nats = self.shared.learn(come, past[0])
-            losses["shared"], metrics["shared_nats"] = mean(divergence), mean(nats)
-            rows = -(-len(z) // 4) if self.training else len(z)  # of training, a quarter tells accuracies well enough for a log
-            with torch.no_grad():  # accuracies and held-out losses are those of imagination, which does not know what comes
-                guessed = self.prior_logits(past[0][:rows], past[1][:rows], {key: x[:rows] for key, x in past[2].items()})
-            told = self.prior_logits(*past, shared) if self.training else {}
-        errors = {key: code_error(x, after[key]) for key, x in told.items()} or self.surprise(*past[:2], z[:, 1:], past[2])
-        for key, logits in guessed.items():
-            losses[f"prior/{key}"] = mean(errors[key] * there[key][:, 1:] if key in there else errors[key])
+        for key, logits in self.prior_logits(*past).items():
+            error = code_error(logits, after[key])
+            losses[f"prior/{key}"] = mean(error * there[key][:, 1:] if key in there else error)
             with torch.no_grad():
                 changed = (after[key] != now[key]) & valid.unsqueeze(-1)
                 if key in there:
                     changed &= (there[key][:, :-1] & there[key][:, 1:]).unsqueeze(-1)
-                right, changed = logits.argmax(-1) == after[key][: len(logits)], changed[: len(logits)]
+                right = logits.argmax(-1) == after[key]
                 metrics[f"changed_accuracy/{key}"] = (right & changed).sum() / changed.sum().clamp(min=1)
         for key in self.maps.names:
             steps = valid & there[key][:, :-1] & there[key][:, 1:] if key in there else valid

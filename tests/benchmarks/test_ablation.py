@@ -33,21 +33,21 @@ RECORDS = [
         for name in ("without_discovery", "without_maps", "without_maps_and_attention")
         for seed in (1, 2, 3)
     ),
-    record("shared", 1, 18_000),
-    record("shared", 2, None, success=0.1),
-    record("shared", 3, None, success=0.2),
+    record("without_attention", 1, 18_000),
+    record("without_attention", 2, None, success=0.1),
+    record("without_attention", 3, None, success=0.2),
 ]
 
 
 def test_every_variant_stands_beside_the_default_and_not_reached_counts_as_worst():
     found = ablation.summarise(Options(), RECORDS)["variants"]
     assert list(found) == list(ablation.VARIANTS)
-    default, plain, shared = found["default"], found["without_discovery"], found["shared"]
+    default, plain, bare = found["default"], found["without_discovery"], found["without_attention"]
     assert default["steps_to_threshold"] == {"median": 24_000, "worst": 30_000}
     assert (default["updates"], default["held_out"], default["share_of_base_steps"]) == (2_000, 0.95, 1.0)
     assert plain["share_of_base_steps"] == 30_000 / 24_000
-    assert shared["steps_to_threshold"]["median"] is None and shared["share_of_base_steps"] is None
-    assert shared["held_out"] == 0.2 and shared["runs"]["2"]["reached"] is None, "not reached, not dropped"
+    assert bare["steps_to_threshold"]["median"] is None and bare["share_of_base_steps"] is None
+    assert bare["held_out"] == 0.2 and bare["runs"]["2"]["reached"] is None, "not reached, not dropped"
     assert found["learned"]["runs"] == {}
     faster = [record("ensemble", seed, 12_000) for seed in (1, 2, 3)]
     assert ablation.summarise(Options(), [*RECORDS, *faster])["variants"]["ensemble"]["share_of_base_steps"] == 0.5
@@ -78,8 +78,8 @@ def test_variants_run_seed_by_seed_and_differ_from_the_default_by_their_own_keys
     names = list(ablation.VARIANTS)
     assert [(run.variant, run.seed) for run in runs] == [(name, seed) for seed in (1, 2) for name in names]
     assert runs[0].config["given"] == ["train.env_steps=9"]
-    (shared,) = ablation.plan(Options(seeds=(1,), arguments={"only": ["shared"]}))
-    assert shared.config["given"] == ["model.shared_groups=1", "model.shared_classes=32"]
+    (learned,) = ablation.plan(Options(seeds=(1,), arguments={"only": ["learned"]}))
+    assert learned.config["given"] == ["model.learned=[image]", "train.env_steps=25000"]
 
 
 @pytest.mark.parametrize("name", ablation.VARIANTS)

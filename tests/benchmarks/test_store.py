@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.provenance import ROOT, digest
 from benchmarks.store import Results, write_json
 from envs.errors import UserError
 
@@ -46,6 +47,35 @@ def test_keys_that_are_newer_than_a_record_matter_only_where_an_override_sets_th
     assert results.find("ours", 1, grown, ["+train.planner=none"]) is None
     results.add(record(config=grown, reached=5))
     assert [entry["reached"] for entry in results.load()] == [5]
+
+
+WHOLE = {"model": {"width": 128, "maps": True}, "hierarchy": {"discovery": 0.0}, "curriculum": {"name": "uniform"}}
+
+
+def test_a_record_from_before_a_key_is_of_what_was_done_then(tmp_path):
+    """Maps are there by default today; a record that knows none of them is one without."""
+    results = Results(tmp_path, "doorkey")
+    results.add(record(config={**WHOLE, "model": {"width": 128}, "hierarchy": {}}, reached=7))
+    assert results.find("ours", 1, WHOLE) is None
+    assert results.find("ours", 1, {**WHOLE, "model": {"width": 128, "maps": False}}) is not None
+
+
+def test_a_key_that_is_gone_does_not_matter_where_it_changed_nothing(tmp_path):
+    results = Results(tmp_path, "doorkey")
+    without, with_one = ({**WHOLE, "model": WHOLE["model"] | {"shared_groups": n}} for n in (0, 1))
+    results.add(record(config=with_one, reached=5))
+    assert results.find("ours", 1, WHOLE) is None
+    results.add(record(config={"given": without}, reached=7))
+    assert results.find("ours", 1, {"given": WHOLE}) is not None
+    assert [entry["config"] for entry in results.load()] == [with_one, {"given": without}], "what is recorded stays as it was"
+
+
+def test_no_record_has_been_changed_since_it_was_made():
+    files = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    assert files
+    for path in files:
+        for entry in Results(path.parent, path.stem).load():
+            assert digest(entry["config"]) == entry["config_hash"], f"{path.name}: {entry['variant']} {entry['seed']}"
 
 
 def test_a_later_record_takes_the_place_of_the_same_run(tmp_path):

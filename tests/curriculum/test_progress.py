@@ -9,7 +9,7 @@ from curriculum import CurriculumConfig, make_curriculum
 from curriculum.config import LearningProgressConfig, ModelProgressConfig
 from curriculum.learnability import Learnability
 from curriculum.learning_progress import LearningProgress, emphasised
-from curriculum.model_progress import ModelProgress, chance_variance
+from curriculum.model_progress import ModelProgress, change
 from curriculum.weights import RecentSuccess, shares
 from envs.errors import UserError
 from tests.curriculum.test_schedulers import TASKS, outcomes
@@ -60,26 +60,34 @@ def test_what_is_mastered_or_hopeless_makes_no_progress_and_what_is_forgotten_do
     assert scheduler.distribution()[1] > 0.99
 
 
-def test_the_variance_that_chance_alone_gives_a_difference_of_averages():
-    """By hand, 0.5 and 0.25: 1/3 + 1/7 - 0.25 / 0.625; and as drawn."""
-    assert chance_variance(0.5, 0.25) == pytest.approx(1 / 3 + 1 / 7 - 0.4)
-    rng = np.random.default_rng(0)
-    fast = slow = np.zeros(20_000)
-    for _ in range(60):
-        x = rng.standard_normal(20_000)
-        fast, slow = fast + 0.5 * (x - fast), slow + 0.25 * (x - slow)
-    assert (fast - slow).var() == pytest.approx(chance_variance(0.5, 0.25), rel=0.05)
+def test_a_change_of_losses_by_hand():
+    """4, 2, 1, 1: means 3 and 1; successive differences 2, 1, 0 make a variance of 5/6, the means of two differ by chance by
+    sqrt(2 * 5/6 / 2)."""
+    assert change([4.0, 2.0, 1.0, 1.0], 0.0) == 2.0
+    assert change([4.0, 2.0, 1.0, 1.0], 0.5) == pytest.approx(2.0 - 0.5 * np.sqrt(5 / 6))
+    assert change([9.0, 4.0, 2.0, 1.0, 1.0], 0.0) == 2.0, "the oldest of an odd number is left out"
+    assert change([1.0, 1.0, 2.0, 4.0], 0.0) == 2.0, "a rise is a change"
+    assert change([], 2.0) == change([3.0], 2.0) == 0.0
 
 
-def test_model_progress_by_hand():
-    """Losses 4, 2 with rates 0.5 and 0.25: averages 3 and 3.5; variance (2 - 4)^2 / 2 = 2."""
-    rates = ModelProgressConfig(fast=0.5, slow=0.25, certainty=0.0)
-    scheduler = ModelProgress(TASKS, CurriculumConfig(model_progress=rates))
-    for loss in (4.0, 2.0):
-        scheduler.observe({"easy": {"model_loss": loss}})
-    assert scheduler.progress() == pytest.approx([0.5, 0, 0])
-    rates.certainty = 0.5
-    assert scheduler.progress()[0] == pytest.approx(0.5 - 0.5 * np.sqrt(2 * (1 / 3 + 1 / 7 - 0.4)))
+def test_model_progress_compares_the_newest_losses_with_those_before_and_forgets_the_rest():
+    scheduler = ModelProgress(TASKS, CurriculumConfig(model_progress=ModelProgressConfig(window=2, certainty=0.0)))
+    for loss in (100.0, 4.0, 2.0, 1.0, 1.0):
+        scheduler.observe({"easy": {"model_loss": loss}, "hard": {"disagreement": 1.0}})
+    assert scheduler.progress().tolist() == [2.0, 0.0, 0.0]
+
+
+def test_what_an_untrained_model_lost_is_no_progress_later():
+    """The loss falls from 100 to 1 in a few updates and stays there; another one still falls, slowly."""
+    rng = np.random.default_rng(2)
+    scheduler = ModelProgress(TASKS, CurriculumConfig(explore=0.0))
+    for step in range(500):
+        still, slow = 1 + 99 * np.exp(-step / 20), 3 * np.exp(-step / 500)
+        losses = {"easy": still + 0.1 * rng.random(), "hard": slow + 0.1 * rng.random()}
+        scheduler.observe({task: {"model_loss": loss} for task, loss in losses.items()})
+        if step == 50:
+            assert scheduler.distribution()[0] > 0.9, "that was progress"
+    assert scheduler.distribution()[2] > 0.9
 
 
 def test_noise_does_not_attract_and_neither_does_what_is_known():
@@ -103,7 +111,7 @@ def test_noise_does_not_attract_and_neither_does_what_is_known():
         ("revisit", -0.1, r"curriculum\.revisit=-0\.1 is no share"),
         ("learning_progress", LearningProgressConfig(slow=0.0), r"curriculum\.learning_progress\.slow=0\.0 is no share"),
         ("learning_progress", LearningProgressConfig(emphasis=1.0), r"emphasis=1\.0 is no success rate"),
-        ("model_progress", ModelProgressConfig(fast=2.0), r"curriculum\.model_progress\.fast=2\.0 is no share"),
+        ("model_progress", ModelProgressConfig(window=0), r"curriculum\.model_progress\.window=0"),
     ],
 )
 def test_numbers_out_of_range_are_refused_by_their_key(key: str, value: object, says: str):

@@ -65,7 +65,7 @@ def test_every_zero_stage_takes_the_updates_of_plain_pytorch_and_resumes_them_wi
     stages = ("deepspeed:0", "deepspeed:1", "deepspeed:2", "deepspeed:3", "deepspeed:3:step")
     runs: list[dict[str, Any]] = [{"engine": name} for name in stages]
     runs += [{"engine": name, "first": 2, "saved": str(saved)} for name in stages]
-    drawing = {"shared_groups": 2, "ensemble": 2}
+    drawing = {"ensemble": 2}
     runs += [{"engine": "deepspeed:3", "model": drawing}, {"engine": "deepspeed:3:rollout:all"}]
     extensions = tmp_path / "extensions"
     (found,) = trainings(tmp_path, runs, CXX="/no/compiler", TORCH_EXTENSIONS_DIR=str(extensions))
@@ -100,7 +100,7 @@ PAIRED: list[dict[str, Any]] = [
     {"engine": "deepspeed:0:::2", "first": 2},
     {"engine": "deepspeed:2::optimizer:2", "first": 2},
     {"engine": "deepspeed:1:::2", "end": 2},
-    {"engine": "deepspeed:1:::2", "model": {"shared_groups": 2, "cell_dropout": 0.3, "precision": "bf16"}},
+    {"engine": "deepspeed:1:::2", "model": {"cell_dropout": 0.3, "precision": "bf16"}},
 ]
 
 

@@ -82,7 +82,7 @@ def test_the_total_is_the_sum_of_the_named_losses_by_their_scales(model):
     named = output.losses
     expected = 2 * sum(named[name] for name in named if name.startswith("prior/")) + 0.5 * named["reconstruction/speed"]
     torch.testing.assert_close(output.loss.detach(), expected + 3 * named["reward"] + 4 * named["motion/image"])
-    assert {field.name for field in fields(LossScales)} == {name.split("/")[0] for name in LOSSES} | {"ensemble", "shared"}
+    assert {field.name for field in fields(LossScales)} == {name.split("/")[0] for name in LOSSES} | {"ensemble"}
 
 
 def test_a_new_model_finds_both_ways_to_go_on_equally_likely_and_expects_no_reward(model):

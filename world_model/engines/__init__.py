@@ -114,11 +114,6 @@ def check_partitioning(sharding: ShardingConfig, model: ModelConfig) -> None:
         raise UserError(
             "sharding=zero3 gathers weights as modules are called, which model.compile does not see: give sharding=zero2"
         )
-    if sharding.gather == "step" and model.shared_groups:
-        raise UserError(
-            f"sharding.gather=step does not gather the link of model.shared_groups={model.shared_groups} in imagination: "
-            "give sharding.gather=rollout, or model.shared_groups=0"
-        )
 
 
 __all__ = ["Engine", "LocalEngine", "check_partitioning", "check_sharding", "make_engine"]
