@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -80,11 +81,13 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
 
 
 def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
-    """The config that a run was started with, changed by what is given now.
+    """The config that a run was started with, changed by what is given now. An earlier version may have started it.
 
     Raises:
         UserError: if a whole group is exchanged: that would be another run.
     """
+    from agent.loading import of_this_version
+
     groups = {"job", "env", "model", "hierarchy", "curriculum", "sharding", "acting", "logger", "experiment"}
     for override in overrides:
         name = override.lstrip("+~").partition("=")[0]
@@ -99,9 +102,7 @@ def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:
         raise UserError(f"{path} cannot be read ({error}); restore it, or start a new run") from error
     if not isinstance(saved, DictConfig):
         raise UserError(f"{path} cannot be read (it holds no keys); restore it, or start a new run")
-    if isinstance(saved.get("model"), DictConfig):
-        saved.model = {"maps": False, **saved.model}  # as the checkpoint of a run from before grids had maps
-    return _changed(saved, overrides)
+    return _changed(of_this_version(OmegaConf.to_container(saved), str(path)), overrides)
 
 
 def agents_config(config: DictConfig, overrides: list[str]) -> DictConfig:
@@ -132,13 +133,23 @@ def _changed(saved: Any, overrides: list[str]) -> DictConfig:
     return merged
 
 
+failed: list[Path] = []  # folders of a sweep's runs that ended in an error
+
+
 @hydra.main(version_base=None, config_path="configs", config_name="config")
 def compose(config: DictConfig) -> float:
-    """What Hydra calls, once for every run. Bad input ends here: Hydra would put lines of its own round the sentence."""
+    """What Hydra calls, once for every run. Bad input ends here: Hydra would put lines of its own round the sentence.
+
+    In a sweep it ends that run alone, whose objective is NaN; the others are still to come.
+    """
     try:
         return run(config)
     except (UserError, OmegaConfBaseException) as error:
-        sys.exit(refuse(error))
+        code = refuse(error)
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            sys.exit(code)
+        failed.append(Path(HydraConfig.get().runtime.output_dir))
+        return math.nan
 
 
 def run(config: DictConfig) -> float:
@@ -150,8 +161,9 @@ def run(config: DictConfig) -> float:
     folder = Path(settings.runtime.output_dir)
     overrides = list(settings.overrides.task)
     sweep = settings.mode == RunMode.MULTIRUN
-    if sweep and config.resume:
-        raise UserError("resume= is for single runs; to go on with a sweep, give its command again with its hydra.sweep.dir")
+    if sweep and config.resume:  # every one of its runs would say so
+        way_out = "to go on with a sweep, give its command again with its hydra.sweep.dir"
+        sys.exit(refuse(UserError(f"resume= is for single runs; {way_out}")))
     if sweep and is_finished(folder):
         print(f"{folder} is finished already: skipped")
         return objective_of(folder)
@@ -223,12 +235,16 @@ def refuse(error: BaseException) -> int:
 
 def main() -> None:
     """The console command."""
+    failed.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told by us
     try:
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))  # environments, suites and wrappers of the folder that the command is given in
         sys.argv = [sys.argv[0], *resumed_arguments(free_arguments(short_arguments(recipe_arguments(sys.argv[1:]))))]
         compose()
+        if failed:
+            names = ", ".join(folder.name for folder in failed)
+            raise UserError(f"these runs of the sweep failed, see above: {names}; give the same command to try them again")
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(refuse(error))
     except KeyboardInterrupt:

@@ -67,7 +67,7 @@ def calibration_summary(
             left, seed = left - len(episode), seed + 1
     if not episodes:
         return {}
-    found = calibrate(episodes, [foresee(agent, episode, gamma) for episode in episodes])
+    found = calibrate(episodes, [foresee(agent, episode, gamma, config.hierarchy.discovery) for episode in episodes])
     errors = ", ".join(f"{name} {figures['error']:.2g}" for name, figures in found.items())
     print_line(f"Calibration, mean error of predictions over {sum(map(len, episodes))} steps: {errors}")
     return found

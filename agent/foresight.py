@@ -25,7 +25,8 @@ class Foresight:
 
     Attributes:
         reward: expected reward. cont: predicted probability of going on, that is, not to terminate there.
-        value: of the state at t, NaN from a hierarchy that has none. returns: discounted rewards from t on, bootstrapped from the
+        paid: what the policy learns from: the real reward, and what news is worth to it.
+        value: of the state at t, NaN from a hierarchy that has none. returns: discounted `paid` from t on, bootstrapped from the
             value of the last state where the episode did not terminate.
         surprise: negative log-likelihood of the next observation's codes under the prior, in nats.
         unknown: share of the next observation's changing symbols that no table knows.
@@ -33,6 +34,7 @@ class Foresight:
 
     reward: Numbers
     cont: Numbers
+    paid: Numbers
     value: Numbers
     returns: Numbers
     surprise: Numbers
@@ -48,16 +50,17 @@ def discounted(reward: NDArray[np.floating], last: float, gamma: float) -> Numbe
 
 
 @torch.no_grad()
-def foresee(agent: Agent, episode: Episode, gamma: float) -> Foresight:
-    """One pass over an episode of T steps (T + 1 observations); nothing is sampled."""
+def foresee(agent: Agent, episode: Episode, gamma: float, discovery: float = 0.0) -> Foresight:
+    """One pass over an episode of T steps (T + 1 observations); nothing is sampled. `discovery`: what news is worth."""
     context = agent.model.config.layers * agent.model.config.window  # as far back as a step can look, layer by layer
     pieces, maps = [], agent.model.maps.zeros(1, agent.device)
     for t in range(0, len(episode), PIECE):
         piece, maps = _piece(agent, episode, max(0, t - context), t, min(t + PIECE, len(episode)), maps)
         pieces.append(piece)
     joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0] if name != "last"}
+    joined["paid"] = episode.reward + discovery * joined.pop("news")
     last = 0.0 if episode.terminated else float(np.nan_to_num(pieces[-1]["last"][0]))
-    found = Foresight(**joined, returns=discounted(episode.reward, last, gamma))
+    found = Foresight(**joined, returns=discounted(joined["paid"], last, gamma))
     assert all(len(getattr(found, field.name)) == len(episode) for field in fields(found))
     return found
 
@@ -83,6 +86,7 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int, map
     tables = [key for key in (block.key for block in model.predicted) if model.modality(key).has_unknown]
     strange = [(after[key] == UNKNOWN) & there[key].unsqueeze(-1) if key in there else after[key] == UNKNOWN for key in tables]
     unknown = torch.cat(strange, -1).float().mean(-1) if strange else torch.zeros_like(surprise)
+    news = model.discovered({key: x[0, :-1] for key, x in found.items()}, z[0, own][1:])
     value = agent.hierarchy.value(z[0], model.view(z, previous_history(h, first))[0])
     values = value if value is not None else torch.full((count,), torch.nan)
     whole = {
@@ -92,6 +96,6 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int, map
         "surprise": surprise,
         "unknown": unknown,
     }
-    kept = {name: x[start - begin :].double().cpu().numpy() for name, x in whole.items()}
+    kept = {name: x[start - begin :].double().cpu().numpy() for name, x in whole.items()} | {"news": news.double().cpu().numpy()}
     after_all = {key: state.apply(lambda x: x[:, -1]) for key, state in before.items()}
     return kept | {"last": values[-1:].double().cpu().numpy()}, after_all

@@ -61,14 +61,19 @@ def trained_config(meta: dict[str, Any], path: Path, groups: tuple[str, ...]) ->
 
 
 def saved_groups(meta: dict[str, Any], path: Path, groups: tuple[str, ...]) -> dict[str, Any]:
-    """Groups of the config stored in a checkpoint; keys that this version does not have are left out, with a warning."""
+    """Groups of the config stored in a checkpoint, as `of_this_version` reads them."""
     config = meta.get("config")
     saved = {group: config[group] for group in groups if group in config} if isinstance(config, dict) else {}
+    return of_this_version(saved, f"the checkpoint {path}")
+
+
+def of_this_version(saved: Any, name: str) -> dict[str, Any]:
+    """A config that another version may have saved; keys that this one does not have are left out, with a warning."""
     if isinstance(saved.get("model"), dict):
         saved["model"] = {"maps": False, **saved["model"]}  # what was saved before grids had maps has none
     known, gone = known_keys(saved, RunConfig)
     if gone:
-        log.warning("the checkpoint %s was made by another version: it is read without its keys %s", path, ", ".join(gone))
+        log.warning("%s was made by another version: it is read without its keys %s", name, ", ".join(gone))
     return known
 
 

@@ -155,7 +155,9 @@ class Trainer:
             self.collector.idle = partial(self.curriculum.idle, self.task_rng)
         if required & OF_EPISODES:
             learning = config.hierarchy.actor_critic
-            self.collector.assess = partial(episode_signals, self.agent, gamma=learning.gamma, lmbda=learning.lmbda)
+            self.collector.assess = partial(
+                episode_signals, self.agent, gamma=learning.gamma, lmbda=learning.lmbda, discovery=config.hierarchy.discovery
+            )
 
     def _setup_records(self) -> None:
         self.tracker = SuccessTracker(self.tasks.ids, threshold=self.config.train.mastery)

@@ -193,6 +193,14 @@ def test_a_sweep_skips_what_is_finished_and_goes_on_with_what_is_not(tmp_path: P
     assert files(done) == before and json.loads((died / "summary.json").read_text())["env_steps"] == 64
 
 
+def test_a_run_that_fails_does_not_end_the_sweep_but_its_exit_code_tells(tmp_path: Path, strata: Command):
+    sweep = ["-m", *TINY, "train.batch=0,4", f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=batch-${train.batch}"]
+    answer = strata(*sweep)
+    assert answer.code == 2 and (tmp_path / "sweep" / "batch-4" / "summary.json").is_file()
+    told = answer.error.strip().splitlines()
+    assert "train.batch=0" in told[0] and "batch-0; give the same command" in told[-1]
+
+
 # -- jobs on a finished run ----------------------------------------------------------------------------------------------
 
 

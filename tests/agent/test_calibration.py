@@ -10,6 +10,7 @@ import torch
 
 from agent.calibration import calibrate, calibration_summary, reliability
 from agent.foresight import discounted, foresee
+from agent.learner import real_trajectory
 from agent.playing import play_episode
 from agent.trainer import Trainer
 from envs import make_task_space
@@ -68,8 +69,13 @@ def test_what_was_foreseen_is_what_a_pass_over_the_whole_episode_predicts(
     assert whole.returns[-1] == pytest.approx(
         episode.reward[-1] + (0 if episode.terminated else whole.returns[-1] - episode.reward[-1])
     )
+    own = real_trajectory(agent.model, output, Sequences(obs, action, reward, first, end, nothing.bool()), nothing, discovery=0.5)
+    paid = foresee(agent, episode, 0.9, discovery=0.5)
+    assert paid.paid == pytest.approx(own.reward[0].numpy(), abs=1e-5) and (whole.paid == episode.reward).all()
+    assert paid.returns[0] >= whole.returns[0] and (paid.paid > episode.reward).any() == bool(agent.model.maps.names)
     monkeypatch.setattr("agent.foresight.PIECE", 3)  # window and layers are few: pieces need only some steps before them
-    pieces = foresee(agent, episode, 0.9)
+    pieces = foresee(agent, episode, 0.9, discovery=0.5)
+    assert pieces.paid == pytest.approx(paid.paid, abs=1e-5)
     for name in ("reward", "cont", "surprise", "unknown"):
         assert getattr(pieces, name) == pytest.approx(getattr(whole, name), abs=1e-4), name
 

@@ -115,8 +115,9 @@ def test_value_errors_are_generalised_advantages():
     Deltas: 0 + 0.5 * 0.2 - 0.5 = -0.4 and 1 - 0.2 = 0.8; advantages -0.4 + 0.25 * 0.8 = -0.2 and 0.8.
     """
     nothing = np.zeros(2)
-    foresight = Foresight(nothing, nothing, np.array([0.5, 0.2]), np.array([0.5, 1.0]), nothing, nothing)
-    found = value_errors(np.array([0.0, 1.0]), foresight, gamma=0.5, lmbda=0.5)
+    paid, value, returns = np.array([0.0, 1.0]), np.array([0.5, 0.2]), np.array([0.5, 1.0])
+    foresight = Foresight(nothing, nothing, paid, value, returns, nothing, nothing)
+    found = value_errors(foresight, gamma=0.5, lmbda=0.5)
     assert found == pytest.approx({"value_error": 0.5, "regret": 0.4})
 
 

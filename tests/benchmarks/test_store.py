@@ -49,7 +49,7 @@ def test_keys_that_are_newer_than_a_record_matter_only_where_an_override_sets_th
     assert [entry["reached"] for entry in results.load()] == [5]
 
 
-WHOLE = {"model": {"width": 128, "maps": True}, "hierarchy": {"discovery": 0.0}, "curriculum": {"name": "uniform"}}
+WHOLE: dict[str, Any] = {"model": {"width": 128, "maps": True}, "hierarchy": {"discovery": 0.0}, "curriculum": {"name": "any"}}
 
 
 def test_a_record_from_before_a_key_is_of_what_was_done_then(tmp_path):
