@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,24 +51,38 @@ def calibrate(episodes: list[Episode], foresights: list[Foresight]) -> dict[str,
     return found if np.isnan(joined["value"]).any() else found | {"value": reliability(joined["value"], joined["returns"])}
 
 
-def calibration_summary(
-    agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False
-) -> dict[str, dict[str, Any]]:
-    """`calibrate` on `eval.calibration` steps of the exploring policy, on layouts held out, all tasks alike; empty if 0."""
-    tasks, gamma = make_task_space(config.env), config.hierarchy.actor_critic.gamma
+@dataclass
+class Foreseen:
+    """Episodes of one task, and what was foreseen of each."""
+
+    episodes: list[Episode] = field(default_factory=list)
+    foresights: list[Foresight] = field(default_factory=list)
+
+
+def foresee_tasks(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> dict[str, Foreseen]:
+    """`eval.calibration` steps of the exploring policy, on layouts held out, all tasks alike; nothing if 0."""
+    tasks, learning = make_task_space(config.env), config.hierarchy.actor_critic
     share = -(-config.eval.calibration // len(tasks))
-    episodes: list[Episode] = []
+    found: dict[str, Foreseen] = {}
     for task in tasks:
         left, seed = share, config.seed
         while left > 0 and not stopped():
             episode = play_episode(
-                agent, config.env, tasks, task.id, config.eval.split, seed, gamma, stopped, longest=min(left, PATIENCE)
+                agent, config.env, tasks, task.id, config.eval.split, seed, learning.gamma, stopped, longest=min(left, PATIENCE)
             )
-            episodes.append(episode)
+            own = found.setdefault(task.id, Foreseen())
+            own.episodes.append(episode)
+            own.foresights.append(foresee(agent, episode, learning.gamma, config.hierarchy.discovery))
             left, seed = left - len(episode), seed + 1
+    return found
+
+
+def calibration_summary(foreseen: Mapping[str, Foreseen]) -> dict[str, dict[str, Any]]:
+    """`calibrate` on all that was foreseen, of whichever task; empty if that is nothing."""
+    episodes = [episode for own in foreseen.values() for episode in own.episodes]
     if not episodes:
         return {}
-    found = calibrate(episodes, [foresee(agent, episode, gamma, config.hierarchy.discovery) for episode in episodes])
+    found = calibrate(episodes, [foresight for own in foreseen.values() for foresight in own.foresights])
     errors = ", ".join(f"{name} {figures['error']:.2g}" for name, figures in found.items())
     print_line(f"Calibration, mean error of predictions over {sum(map(len, episodes))} steps: {errors}")
     return found

@@ -16,9 +16,9 @@ import torch
 
 from agent.agent import Agent
 from agent.build import choose_device
-from agent.calibration import calibration_summary
+from agent.calibration import calibration_summary, foresee_tasks
 from agent.check import check_environment
-from agent.checkpoint import CheckpointStore
+from agent.checkpoint import CheckpointStore, resolve
 from agent.checkpointing import forget_later_shards, load_pretrained, restore, save
 from agent.config import RunConfig
 from agent.console import console, print_line, show_observations
@@ -30,6 +30,7 @@ from agent.files import file_name
 from agent.goals import Pursued, goal_summary
 from agent.loading import load_agent
 from agent.loggers import MetricLogger
+from agent.novelty import Novelty, novelty_summary
 from agent.pretrain.job import pretrain
 from agent.processes import Processes
 from agent.progress import Progress
@@ -113,7 +114,7 @@ def _train(
             try:
                 with suppress(EvaluationStopped):
                     summary["tasks"] = evaluation_summary(agent, config, lambda: trainer.stopping)
-                    summary["calibration"] = _calibration(agent, config, lambda: trainer.stopping)
+                    summary |= _foresight(agent, config, folder, lambda: trainer.stopping)
                     goals, pursued = goal_summary(agent, config, lambda: trainer.stopping)
                     summary |= {"goals": goals} if goals else {}
                     for task, path in _goal_strips(agent, pursued, folder).items():
@@ -164,13 +165,20 @@ def lost_processes(folder: Path, processes: Processes) -> Iterator[None]:
         raise
 
 
-def _calibration(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-    """How right predictions are; nothing of an environment that breaks down meanwhile: what was evaluated is kept."""
+def _foresight(agent: Agent, config: RunConfig, run: Path, stopped: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """`calibration`, how right predictions are, and `novelty`, how unlike the replay of the agent's own `run` what comes is.
+
+    Nothing of an environment that breaks down meanwhile: what was evaluated is kept.
+    """
+    found: dict[str, Any] = {"calibration": {}}
     try:
-        return calibration_summary(agent, config, stopped)
+        foreseen = foresee_tasks(agent, config, stopped)
+        found["calibration"] = calibration_summary(foreseen)
+        novelty = Novelty.of_replay(agent, run / "replay") if foreseen else None  # whose episodes may be damaged
+        found |= {"novelty": novelty_summary(novelty, foreseen)} if novelty else {}
     except UserError as error:
-        log.warning("eval.calibration: predictions were not measured, as %s", error)
-        return {}
+        log.warning("eval.calibration: not all predictions were measured, as %s", error)
+    return found
 
 
 def _goal_strips(agent: Agent, pursued: dict[str, Pursued], folder: Path) -> dict[str, Path]:
@@ -190,9 +198,9 @@ def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
     agent = trained_agent(config)
     tasks = make_task_space(config.env)
     results = evaluation_summary(agent, config)
-    calibration = _calibration(agent, config)
+    foresight = _foresight(agent, config, resolve(config.checkpoint or "").parent.parent)
     goals, pursued = goal_summary(agent, config)
-    found = {"checkpoint": config.checkpoint, "tasks": results, "calibration": calibration} | ({"goals": goals} if goals else {})
+    found = {"checkpoint": config.checkpoint, "tasks": results} | foresight | ({"goals": goals} if goals else {})
     write_json(folder / "evaluation.json", found)
     for task, path in _goal_strips(agent, pursued, folder).items():
         print_line(f"Goals of {task}: {path}")
@@ -254,6 +262,8 @@ def _finish(trainer: Trainer, agent: Agent, summary: dict[str, Any], logger: Met
     config, folder = trainer.config, trainer.folder
     write_json(folder / "summary.json", summary)
     logger.summary(summary)
+    for name, rows in result_tables(summary).items():
+        logger.table(trainer.env_steps, name, rows)
     if summary["tasks"] and not trainer.stopping:
         path = folder / "media" / "dream.png"
         try:
@@ -267,6 +277,14 @@ def _finish(trainer: Trainer, agent: Agent, summary: dict[str, Any], logger: Met
             logger.video(trainer.env_steps, f"eval/{task}", path, caption)
     if config.logger.report:
         _report(folder)
+
+
+def result_tables(summary: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """For the loggers, a row a task: how it was evaluated in the end, and how often and how far it was trained on."""
+    reached = summary["steps_to_threshold"]
+    trained = {task: row | {"steps_to_threshold": reached.get(task)} for task, row in summary["training"].items()}
+    tables = {"tables/evaluation": summary["tasks"], "tables/training": trained}
+    return {name: [{"task": task} | row for task, row in table.items()] for name, table in tables.items() if table}
 
 
 def _report(folder: Path) -> None:

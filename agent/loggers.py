@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from agent.metrics_file import MetricsFile
@@ -16,6 +17,7 @@ from envs.errors import UserError
 
 log = logging.getLogger(__name__)
 
+RUN_ID, LOGGED = "run_id", "logged"  # files in `<run_folder>/wandb`
 CONSOLE_KEYS = ("train/return/*", "model/total", "policy/imagined_return", "policy/real_return", "policy/entropy")
 
 
@@ -43,14 +45,16 @@ class LoggerConfig:
         return mode
 
 
-class Sink(Protocol):
-    """One place that metrics go to."""
+class Sink:
+    """One place that metrics go to; what it has no use for, it lets pass."""
 
     def log(self, env_steps: int, values: Mapping[str, float]) -> None: ...
 
     def image(self, env_steps: int, name: str, path: Path, caption: str) -> None: ...
 
     def video(self, env_steps: int, name: str, path: Path, caption: str) -> None: ...
+
+    def table(self, env_steps: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
 
     def summary(self, values: Mapping[str, Any]) -> None: ...
 
@@ -96,7 +100,7 @@ class MetricLogger:
         if config.tensorboard:
             self._sinks.append(TensorBoardSink(run_folder, resumed_env_steps))
         if mode != "off":
-            self._start_wandb(mode, run_folder, run_config or {}, resumed=resumed_env_steps is not None)
+            self._start_wandb(mode, run_folder, run_config or {}, resumed_env_steps)
 
     def log(self, env_steps: int, values: Mapping[str, float]) -> None:
         """Write one log step."""
@@ -111,6 +115,13 @@ class MetricLogger:
     def video(self, env_steps: int, name: str, path: Path, caption: str = "") -> None:
         """Show an animated GIF of the run where films can be shown."""
         self._each(lambda sink: sink.video(env_steps, name, path, caption))
+
+    def table(self, env_steps: int, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Show a table, each row by its columns, where tables can be shown. Entries that are tables themselves are left out."""
+        plain = (str, int, float, type(None))
+        columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, plain)))
+        cells = [[row.get(column) for column in columns] for row in rows]
+        self._each(lambda sink: sink.table(env_steps, name, columns, cells))
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Hand over what `summary.json` holds, for the loggers that compare runs by it."""
@@ -130,9 +141,9 @@ class MetricLogger:
                 self._sinks.remove(sink)
                 log.warning("%s failed and is left out from here on: %s", type(sink).__name__, error)
 
-    def _start_wandb(self, mode: str, run_folder: Path, run_config: Mapping[str, Any], resumed: bool) -> None:
+    def _start_wandb(self, mode: str, run_folder: Path, run_config: Mapping[str, Any], resumed_env_steps: int | None) -> None:
         try:
-            self._sinks.append(WandbSink(self.config, mode, run_folder, run_config, resumed))
+            self._sinks.append(WandbSink(self.config, mode, run_folder, run_config, resumed_env_steps))
         except Exception as error:
             if mode == "online":
                 self.close()
@@ -142,7 +153,7 @@ class MetricLogger:
             log.warning("W&B cannot start and is left out: %s", error)
 
 
-class ConsoleSink:
+class ConsoleSink(Sink):
     """One line a log step: `12,000 steps | model/total 1.234 | policy/entropy 0.71`."""
 
     def __init__(self, keys: list[str], write: Callable[[str], None]) -> None:
@@ -153,20 +164,8 @@ class ConsoleSink:
         if chosen:
             self._write(" | ".join([f"{env_steps:,} steps", *(f"{name} {values[name]:.3g}" for name in dict.fromkeys(chosen))]))
 
-    def image(self, env_steps: int, name: str, path: Path, caption: str) -> None:
-        pass
 
-    def video(self, env_steps: int, name: str, path: Path, caption: str) -> None:
-        pass
-
-    def summary(self, values: Mapping[str, Any]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class TensorBoardSink:
+class TensorBoardSink(Sink):
     """Event files in `<run_folder>/tensorboard`; the step axis is env steps."""
 
     def __init__(self, run_folder: Path, resumed_env_steps: int | None) -> None:
@@ -195,30 +194,51 @@ class TensorBoardSink:
             image = summary.Image(height=film.height, width=film.width, colorspace=3, encoded_image_string=path.read_bytes())
         self._writer.file_writer.add_summary(summary(value=[summary.Value(tag=name, image=image)]), env_steps)
 
-    def summary(self, values: Mapping[str, Any]) -> None:
-        pass
+    def table(self, env_steps: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
+        self._writer.add_text(name, "\n".join(f"| {' | '.join(line)} |" for line in lines), env_steps)  # it reads Markdown
 
     def close(self) -> None:
         self._writer.close()
 
 
-class WandbSink:
+class WandbSink(Sink):
     """A W&B run in `<run_folder>/wandb`, its x axis env steps, so that runs of any speed and batch size compare.
 
-    A resumed run keeps its id: online it goes on in place, offline its parts carry the same id for `wandb sync`.
+    A resumed run keeps its id: online it goes on in place, offline its parts carry the same id for `wandb sync`. What it plays
+    again, from its checkpoint up to the last row logged before, W&B has and is not told twice: curves would turn back.
+
+    Args:
+        resumed_env_steps: env steps of the checkpoint the run goes on from; None for a new run.
+
+    Attributes:
+        id: of the run in W&B, kept in `wandb/run_id`; beside it, in `wandb/logged`, are the env steps of its last row.
     """
 
-    def __init__(self, config: LoggerConfig, mode: str, run_folder: Path, run_config: Mapping[str, Any], resumed: bool) -> None:
+    def __init__(
+        self,
+        config: LoggerConfig,
+        mode: str,
+        run_folder: Path,
+        run_config: Mapping[str, Any],
+        resumed_env_steps: int | None = None,
+    ) -> None:
         import wandb
 
         self._wandb: Any = wandb
-        id_file = run_folder / "wandb" / "run_id"
-        id_file.parent.mkdir(parents=True, exist_ok=True)
-        if not (resumed and id_file.exists()):
-            id_file.write_text(uuid4().hex[:12])
+        known = wandb_id(run_folder) if resumed_env_steps is not None else None
+        self.id = known or uuid4().hex[:12]
+        self._logged = run_folder / "wandb" / LOGGED
+        self._logged.parent.mkdir(parents=True, exist_ok=True)
+        if known is None:
+            self._logged.unlink(missing_ok=True)
+            (run_folder / "wandb" / RUN_ID).write_text(self.id)
+        since, last = resumed_env_steps or 0, _number(self._logged)
+        # Where nothing came after the checkpoint's own row, an evaluation may still be owed to that one.
+        self._again = range(since, last + 1) if last > since else range(0)
         self._run = self._wandb.init(
             mode=mode,
-            id=id_file.read_text().strip(),
+            id=self.id,
             dir=str(run_folder),
             project=config.project,
             entity=config.entity,
@@ -226,7 +246,7 @@ class WandbSink:
             name=config.name or run_folder.name,
             tags=list(config.tags),
             config=dict(run_config),
-            resume="allow" if resumed and mode == "online" else None,
+            resume="allow" if resumed_env_steps is not None and mode == "online" else None,
             # Its capture of stdout would break the progress bar, and git and stdout are in the run folder already.
             settings=self._wandb.Settings(console="off", silent=True),
         )
@@ -234,7 +254,12 @@ class WandbSink:
         self._run.define_metric("*", step_metric="env_steps")
 
     def log(self, env_steps: int, values: Mapping[str, float]) -> None:
+        if env_steps in self._again:
+            return
         self._run.log({"env_steps": env_steps, **values})
+        temporary = self._logged.with_suffix(".tmp")
+        temporary.write_text(str(env_steps))
+        temporary.replace(self._logged)
 
     def image(self, env_steps: int, name: str, path: Path, caption: str) -> None:
         self._run.log({"env_steps": env_steps, name: self._wandb.Image(str(path), caption=caption)})
@@ -242,8 +267,37 @@ class WandbSink:
     def video(self, env_steps: int, name: str, path: Path, caption: str) -> None:
         self._run.log({"env_steps": env_steps, name: self._wandb.Video(str(path), caption=caption, format="gif")})
 
+    def table(self, env_steps: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self._run.log({"env_steps": env_steps, name: self._wandb.Table(list(columns), [list(row) for row in rows])})
+
+    def html(self, name: str, page: str) -> None:
+        """Show a page that needs no other file."""
+        self._run.log({name: self._wandb.Html(page, inject=False, data_is_not_path=True)})
+
     def summary(self, values: Mapping[str, Any]) -> None:
         self._run.summary.update({"summary": dict(values)})
 
     def close(self) -> None:
         self._run.finish()
+
+
+def wandb_id(run_folder: Path) -> str | None:
+    """The id in W&B of a folder's run; None where it has none, or something else stands there: folders come from anywhere."""
+    try:
+        with (run_folder / "wandb" / RUN_ID).open(encoding="utf-8") as file:
+            found = file.read(100).strip()
+    except (OSError, ValueError):
+        return None
+    return found if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", found) else None
+
+
+def _number(path: Path) -> int:
+    """What stands in a file; 0 where it is no number."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,44 +2,71 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agent.foresight import Foresight, Numbers
+from agent.agent import Agent
+from agent.calibration import Foreseen
+from agent.foresight import Foresight, Numbers, foresee
+from agent.shards import ShardReader
 
+log = logging.getLogger(__name__)
+
+RECORDS = 3000  # of replay, which say what is usual
+USUALLY = 0.01  # share of usual observations that count as unlike them
+MANY = 0.1  # share of a task's observations from which that is worth a warning
 UNKNOWN_WEIGHT = 100.0  # deviations of surprise that an observation of unknown symbols alone counts as
 
 
 class Novelty:
-    """Out-of-distribution score of observations: surprise in standard deviations from its running mean on what was trained on,
+    """Out-of-distribution score of observations: surprise in standard deviations from its mean on episodes that count as usual,
     plus the share of unknown symbols.
 
     Surprise is the prior's negative log-likelihood of the next observation: it is high for what the model has not learned, and
     for what is random in itself; the mean and deviation of what is usual take the second away on average.
+
+    Attributes:
+        limit: the score that one usual observation in a hundred exceeds.
     """
 
-    def __init__(self) -> None:
-        self.count, self.mean, self.square = 0, 0.0, 0.0
+    def __init__(self, usual: Sequence[Foresight]) -> None:
+        surprise = np.concatenate([foresight.surprise for foresight in usual])
+        self.mean, self.deviation = float(surprise.mean()), max(float(surprise.std()), 1e-6)
+        self.limit = float(np.quantile(np.concatenate([self(foresight) for foresight in usual]), 1 - USUALLY))
 
-    def update(self, foresight: Foresight) -> None:
-        """Take in the surprise of an episode that counts as usual (Chan et al. 1979, for batches)."""
-        values = foresight.surprise
-        total = self.count + len(values)
-        shift = float(values.mean()) - self.mean
-        self.square += float(((values - values.mean()) ** 2).sum()) + shift**2 * self.count * len(values) / total
-        self.mean += shift * len(values) / total
-        self.count = total
-
-    @property
-    def deviation(self) -> float:
-        return max(math.sqrt(self.square / max(self.count, 1)), 1e-6)
+    @classmethod
+    def of_replay(cls, agent: Agent, folder: Path, records: int = RECORDS) -> Novelty | None:
+        """By the newest stored episodes of a run, so many records of them; None where there are none."""
+        if not folder.is_dir():
+            return None
+        episodes = ShardReader(folder, agent.model.spec).episodes(newest_records=records)
+        usual = [foresee(agent, episode, 1.0) for episode in episodes]
+        return cls(usual) if usual else None
 
     def __call__(self, foresight: Foresight) -> Numbers:
         """Scores (T,) of the observations arrived at."""
         return (foresight.surprise - self.mean) / self.deviation + UNKNOWN_WEIGHT * foresight.unknown
+
+
+def novelty_summary(novelty: Novelty, foreseen: Mapping[str, Foreseen]) -> dict[str, dict[str, float]]:
+    """`{task: {score, unlike, unknown}}`: the mean score of its observations, the share of them above `limit`, and that of
+    symbols never seen. Says so where many are."""
+    found: dict[str, dict[str, float]] = {}
+    for task, own in foreseen.items():
+        scores = np.concatenate([novelty(foresight) for foresight in own.foresights])
+        unlike = float((scores > novelty.limit).mean())
+        unknown = float(np.concatenate([foresight.unknown for foresight in own.foresights]).mean())
+        found[task] = {"score": float(scores.mean()), "unlike": unlike, "unknown": unknown}
+        if unlike >= MANY:
+            log.warning(
+                "%.0f %% of what %s shows is unlike what the agent was trained on (1 %% is usual): do not rely on it there",
+                100 * unlike, task,
+            )  # fmt: skip
+    return found
 
 
 def roc(usual: ArrayLike, unusual: ArrayLike) -> tuple[Numbers, Numbers]:

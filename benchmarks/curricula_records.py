@@ -40,6 +40,8 @@ def figures_of(folder: Path) -> dict[str, Any]:
         "updates": run.updates,
         "wall_seconds": round(run.wall_seconds, 1),
         "evaluation_seconds": round(run.evaluation_seconds, 1),
+        "curriculum_seconds": None if run.curriculum_seconds is None else round(run.curriculum_seconds, 1),
+        "judged_steps": run.judged_steps,
         "episodes": dict(run.episodes),
         "trained": list(run.trained),
         "steps": [int(step) for step in run.steps],
@@ -76,6 +78,8 @@ def compared_run(record: Record) -> ComparedRun:
         dotted(record["config"]),
         None if figures["halves"] is None else np.array(figures["halves"], float),
         figures["learner"],
+        figures.get("curriculum_seconds"),  # older records lack both
+        figures.get("judged_steps"),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
-from math import comb
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from rich.text import Text
 
 from agent.compare.comparison import LEVEL, Arm, Comparison, Estimate, compare
 from agent.compare.figures import band_figure, imagined_figures, pairs_figure, success_figures
-from agent.compare.page import PAGE, findings_of, write_page
+from agent.compare.page import PAGE, findings_of, foretold_of, write_page
 from agent.compare.tables import write_tables
 from agent.config import CompareConfig
 from agent.report.figures import Figure
-from agent.report.imagined import HALVES, Tally
+from agent.report.imagined import Tally
 from benchmarks.browser import chromium, look, screenshot
 from benchmarks.curricula_records import compared_run
+from benchmarks.peer_config import PeerConfig
 from benchmarks.provenance import ROOT
 from benchmarks.store import Record
 from envs.errors import UserError
@@ -46,12 +48,28 @@ Two curricula count as told apart where a permutation test of their areas, corre
 not mean "equally good".
 """
 
+# Frames that the page is shown in, in CSS pixels, as Chromium has no window narrower than 500. In print nothing can be scrolled.
+WIDTHS = {"a phone of 375 px": (375, "screen"), "a printed A4 page": (718, "print")}
+MEASURE = """<script>
+addEventListener("load", () => {
+  for (const frame of document.querySelectorAll("iframe")) {
+    const page = frame.contentDocument.documentElement;
+    const scrolled = frame.name === "print" ? [...page.querySelectorAll(".scroll, .strip")] : [];
+    const wide = [page, ...scrolled].filter(part => part.scrollWidth > part.clientWidth);
+    for (const part of wide) console.error(`${part.scrollWidth} px are too wide for ${frame.title}`);
+  }
+});
+</script>"""
+
 
 def write_reports(records: Sequence[Record], parts: Sequence[str], folder: Path) -> dict[str, Any]:
     """Write the page, tables and figures of every part that has records into `folder/PART`, and `folder/README.md`.
 
     Returns:
         `{part: its figures}`: the final JSON object's.
+
+    Raises:
+        UserError: a page, though written, is not as it should be in the browser.
     """
     sections: list[str] = []
     found: dict[str, Any] = {}
@@ -73,6 +91,10 @@ def write_reports(records: Sequence[Record], parts: Sequence[str], folder: Path)
     if sections:
         text = "\n".join([TOP.format(level=LEVEL), *sections])
         (folder / "README.md").write_text(text, encoding="utf-8")
+    unsound = {part: seen for part, seen in ((part, row["browser"]) for part, row in found.items()) if seen and not seen["sound"]}
+    if unsound:
+        said = "; ".join(f"{part}: {seen}" for part, seen in unsound.items())
+        raise UserError(f"The report is written, but {PAGE} is not sound in the browser. {said}")
     return found
 
 
@@ -89,17 +111,15 @@ def conclusions(comparison: Comparison) -> list[str]:
     said: list[str] = []
     if comparison.verdicts:
         said += _count(comparison)
-    said += findings_of(comparison)
+    said += findings_of(comparison) + foretold_of(comparison)
     for arm in comparison.arms:
-        if arm.halves:
-            said.append(_foretold(arm))
         if arm.learner:
             said.append(f"{arm.name}, another learner, for scale: area {_text(comparison.figures[arm.name]['area'])}.")
     return said
 
 
 def _count(comparison: Comparison) -> list[str]:
-    """How many can be told apart from the baseline, and whether so few runs could have shown it."""
+    """How many can be told apart from the baseline."""
     apart, of = [verdict for verdict in comparison.verdicts if verdict.apart], len(comparison.verdicts)
     counts = sorted({len(arm.runs) for arm in comparison.arms if not arm.learner})
     each = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
@@ -107,17 +127,8 @@ def _count(comparison: Comparison) -> list[str]:
     better = [f"{v.pair.left} (better)" for v in apart if v.pair.improvement.value > 0.5]
     worse = [f"{v.pair.left} (worse)" for v in apart if v.pair.improvement.value < 0.5]
     if apart:
-        said = [f"With {runs}, {len(apart)} of {of} can be told apart from {comparison.baseline}: {', '.join(better + worse)}."]
-    else:
-        said = [f"With {runs}, none of {of} can be told apart from {comparison.baseline}."]
-    sizes = {arm.name: len(arm.runs) for arm in comparison.arms}
-    base = sizes[comparison.verdicts[0].pair.right]
-    smallest = min(min(1.0, 2 * of / comb(base + sizes[v.pair.left], base)) for v in comparison.verdicts)
-    if smallest >= LEVEL:
-        said.append(
-            f"So few runs could not have shown a difference: the smallest p that they can give, corrected, is {smallest:.2g}."
-        )
-    return said
+        return [f"With {runs}, {len(apart)} of {of} can be told apart from {comparison.baseline}: {', '.join(better + worse)}."]
+    return [f"With {runs}, none of {of} can be told apart from {comparison.baseline}."]
 
 
 def show(result: Mapping[str, Any]) -> Group:
@@ -180,7 +191,7 @@ def _section(part: str, comparison: Comparison, pictures: Mapping[str, Figure], 
         steps = f"> {min(arm.ended):,.0f}" if arm.median_reached is None else f"{arm.median_reached:,.0f}"
         there = f"{sum(at is not None for at in arm.reached)} of {len(arm.runs)}"
         lines.append(f"| {arm.name} | {len(arm.runs)} | {' | '.join(cells)} | {steps} | {there} |")
-    lines.append("")
+    lines += ["", *(f"{sentence}\n" for sentence in map(_moves_on, comparison.arms) if sentence)]
     for name, figure in pictures.items():
         lines += [f"![{figure.alt}]({part}/{name})", "", f"*{figure.title}. {figure.caption}*", ""]
     if drawn:
@@ -188,6 +199,17 @@ def _section(part: str, comparison: Comparison, pictures: Mapping[str, Figure], 
     if comparison.notes:
         lines += [*(f"> {note}" for note in comparison.notes), ""]
     return "\n".join(lines)
+
+
+def _moves_on(arm: Arm) -> str:
+    """Of another learner that does not keep the window of its own that it was tuned with, what that does."""
+    window, own = arm.runs[0].settings.get("advance_window"), PeerConfig().advance_window
+    if not arm.learner or window in (None, own):
+        return ""
+    return (
+        f"{arm.name} moves on by its last {window} episodes, as our agent does under `sequential`. It was tuned with {own}, with "
+        "which it took fewer env steps to the last task, in the median ([results.md](../../results.md)): its row may be too low."
+    )
 
 
 def _pictures(comparison: Comparison, folder: Path) -> dict[str, Figure]:
@@ -215,19 +237,28 @@ def _look(page: Path, picture: Path | None) -> dict[str, Any] | None:
     try:
         if picture is not None:
             screenshot(page, picture)
-        return look(page).as_data()
+        seen, narrow = look(page), too_wide(page)
+        return seen.as_data() | {"narrow": narrow, "sound": seen.sound and not narrow}
     except UserError as error:
-        return {"error": str(error)}
+        return {"error": str(error), "sound": False}
 
 
-def _foretold(arm: Arm) -> str:
-    scores = []
-    for half, name in enumerate(HALVES):
-        tally = Tally(np.sum(arm.halves, 0)[half])
-        if tally.episodes:
-            chance = f"{tally.uninformed:.3f} by always foretelling the share of successes"
-            scores.append(f"{tally.brier:.3f} in the {name} ({chance})")
-    return f"{arm.name}: success in imagination has a Brier score against real success of {' and '.join(scores)}."
+def too_wide(page: Path) -> list[str]:
+    """Whatever Chromium says of a page on a phone and in print: above all that it is wider than these.
+
+    Raises:
+        UserError: there is no Chromium, or it does not answer.
+    """
+    text = page.read_text(encoding="utf-8")
+    frames = ""
+    for title, (width, medium) in WIDTHS.items():
+        shown = escape(text.replace("@media print", "@media all") if medium == "print" else text)
+        style = f"border: 0; width: {width}px; height: 900px"
+        frames += f'<iframe name="{medium}" title="{title}" style="{style}" srcdoc="{shown}"></iframe>'
+    with tempfile.TemporaryDirectory() as folder:
+        framed = Path(folder) / page.name
+        framed.write_text(f"<!doctype html><body>{frames}{MEASURE}</body>", encoding="utf-8")
+        return list(look(framed).console)
 
 
 def _score(half: int, arm: Arm) -> dict[str, float | None]:

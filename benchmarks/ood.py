@@ -27,11 +27,11 @@ from agent.loading import load_agent, trained_config
 from agent.novelty import Novelty, auc, episode_means, roc
 from agent.playing import play_episode
 from agent.sequences import Episode
-from agent.shards import ShardReader
 from benchmarks.harness import Benchmark, Context, Options, Run
 from benchmarks.store import Record
 from benchmarks.training import train_run
 from envs import EnvConfig, make_task_space
+from envs.errors import UserError
 
 TASKS = ("DoorKey-5x5", "DoorKey-6x6")
 TRAIN = ("env=doorkey", f"env.tasks=[{','.join(TASKS)}]")
@@ -102,10 +102,9 @@ def measure(run_folder: Path, seed: int, episodes: int) -> dict[str, Any]:
     def seen(played: list[Episode]) -> list[Foresight]:
         return [foresee(agent, episode, gamma) for episode in played]
 
-    novelty = Novelty()
-    recorded = list(ShardReader(run_folder / "replay", agent.model.spec).episodes(newest_records=3000))
-    for foresight in seen(recorded):
-        novelty.update(foresight)
+    novelty = Novelty.of_replay(agent, run_folder / "replay")
+    if novelty is None:
+        raise UserError(f"{run_folder} has no episodes in its replay, which say what is usual")
     usual = [episode for task in TASKS for episode in play(agent, config.env, task, episodes // len(TASKS), seed)]
     mission = usual[0].obs["mission"][0]
     familiar = seen(usual)
@@ -184,7 +183,7 @@ BENCHMARK = Benchmark(
     plan,
     summarise,
     show,
-    seeds=(1,),
+    seeds=(1, 2, 3),
     add_arguments=add_arguments,
 )
 

@@ -43,6 +43,8 @@ class LevelReplay(Curriculum):
         self.levels: list[tuple[int, int]] = []  # (task index, seed)
         self.scores: list[float] = []
         self.played: list[int] = []  # number of the episode that last played each
+        self.judging: set[tuple[int, int]] = set()  # levels under way that are not learned from
+        self.judged_steps = 0  # env steps of such levels
         self._place: dict[tuple[int, int], int] = {}
         self._chances: np.ndarray | None = None
 
@@ -66,17 +68,25 @@ class LevelReplay(Curriculum):
                 task, seed = self.levels[rng.choice(len(self.levels), p=self.chances())]
                 chosen.append(self.tasks.level(task, seed))
             else:
-                new = self.tasks.level(int(rng.integers(len(self.tasks))), int(rng.integers(2**31)))
-                chosen.append(replace(new, learn=False) if ready and self.settings.robust else new)
+                level = int(rng.integers(len(self.tasks))), int(rng.integers(2**31))
+                new = self.tasks.level(*level)
+                if ready and self.settings.robust:
+                    new = replace(new, learn=False)
+                    self.judging.add(level)
+                chosen.append(new)
         return chosen
 
     def update(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self.episodes += 1
             self._chances = None
+            level = self.index[outcome.task], outcome.seed
+            if level in self.judging:
+                self.judging.remove(level)
+                self.judged_steps += outcome.length
             score = outcome.signals.get(self.settings.score)
             if score is not None:
-                self._judge((self.index[outcome.task], outcome.seed), score)
+                self._judge(level, score)
 
     def _judge(self, level: tuple[int, int], score: float) -> None:
         place = self._place.get(level)
@@ -103,16 +113,26 @@ class LevelReplay(Curriculum):
 
     def metrics(self) -> dict[str, float]:
         mean = {"score": float(np.mean(self.scores))} if self.scores else {}
-        return super().metrics() | {"levels": float(len(self.levels))} | mean
+        own = {"judged_steps": float(self.judged_steps)} if self.settings.robust else {}
+        return super().metrics() | {"levels": float(len(self.levels))} | mean | own
 
     def state_dict(self) -> dict[str, Any]:
         levels = [list(level) for level in self.levels]
-        return {"episodes": self.episodes, "levels": levels, "scores": list(self.scores), "played": list(self.played)}
+        return {
+            "episodes": self.episodes,
+            "levels": levels,
+            "scores": list(self.scores),
+            "played": list(self.played),
+            "judging": sorted(list(level) for level in self.judging),
+            "judged_steps": self.judged_steps,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.episodes = int(state["episodes"])
         self.levels = [(int(task), int(seed)) for task, seed in state["levels"]]
         self.scores = [float(score) for score in state["scores"]]
         self.played = [int(episode) for episode in state["played"]]
+        self.judging = {(int(task), int(seed)) for task, seed in state.get("judging", ())}
+        self.judged_steps = int(state.get("judged_steps", 0))
         self._place = {level: place for place, level in enumerate(self.levels)}
         self._chances = None

@@ -218,7 +218,10 @@ def test_an_agent_is_evaluated_without_repeating_what_it_was_trained_with(finish
     answer = strata("job=evaluate", f"checkpoint={finished}", "eval.episodes=1", f"hydra.run.dir={tmp_path / 'out'}")
     assert answer.code == 0, answer.error
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert found["tasks"] == json.loads((finished / "summary.json").read_text())["tasks"]
+    summary = json.loads((finished / "summary.json").read_text())
+    assert found["tasks"] == summary["tasks"]
+    assert found["novelty"].keys() == found["tasks"].keys() == summary["novelty"].keys()
+    assert all(0 <= row["unlike"] <= 1 for row in found["novelty"].values())
     assert files(finished) == before
 
 

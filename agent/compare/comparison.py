@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -21,6 +21,7 @@ from agent.compare.statistics import (
     median_reached,
     permutation_p,
     probability_of_improvement,
+    smallest_p,
     worst,
 )
 from agent.config import CompareConfig
@@ -120,15 +121,26 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A curriculum against the baseline: `p` is corrected for the number of curricula (Holm)."""
+    """A curriculum against the baseline.
+
+    Attributes:
+        p: corrected for the number of curricula (Holm).
+        smallest: that `p` could be with so many runs and curricula, whatever the runs showed.
+    """
 
     pair: Pair
     p: float
+    smallest: float
 
     @property
     def apart(self) -> bool:
         low, high = self.pair.improvement.low, self.pair.improvement.high
         return self.p < LEVEL and not low <= 0.5 <= high
+
+    @property
+    def attainable(self) -> bool:
+        """Whether so many runs could tell the two apart at all."""
+        return self.smallest < LEVEL
 
 
 @dataclass
@@ -219,8 +231,16 @@ def compare(runs: Sequence[Run], config: CompareConfig, rng: np.random.Generator
         turned = [pair.turned() if pair.left == config.baseline else pair for pair in comparison.pairs]
         others = {arm.name for arm in arms if arm.learner}  # they say nothing about curricula
         against = [pair for pair in turned if pair.right == config.baseline and pair.left not in others]
-        comparison.verdicts = [Verdict(pair, p) for pair, p in zip(against, holm([pair.p for pair in against]), strict=True)]
+        comparison.verdicts = _verdicts(against, {arm.name: len(arm.runs) for arm in arms})
     return comparison
+
+
+def _verdicts(against: Sequence[Pair], sizes: Mapping[str, int]) -> list[Verdict]:
+    """Of pairs with the baseline on the right, given the number of runs of every curriculum."""
+    corrected = holm([pair.p for pair in against])
+    # Holm's p of one falls with those of the others, so each is smallest when all are.
+    smallest = holm([smallest_p(sizes[pair.left], sizes[pair.right]) for pair in against])
+    return [Verdict(*found) for found in zip(against, corrected, smallest, strict=True)]
 
 
 def _over_time(values: Floats) -> Floats:
@@ -269,10 +289,6 @@ def _inequalities(runs: Sequence[Run]) -> list[str]:
             notes.append(f"The runs had unequal numbers of {name}: from {min(counts):,} to {max(counts):,}.")
     if any(len(run.steps) == 1 for run in runs):
         notes.append("Not every run was evaluated on the way (eval.every=0), so only its end is compared.")
-    few = min(sum(run.curriculum == name for run in own) for name in {run.curriculum for run in own})
-    if few < 4:
-        count = f"{few} run{'s' * (few > 1)}"
-        notes.append(f"A curriculum has only {count}: with fewer than 4 each, no two can be told apart at p < {LEVEL}.")
     notes += [
         f"{name} is another learner, shown for scale: no conclusion on curricula is drawn from it."
         for name in dict.fromkeys(run.curriculum for run in runs if run.learner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = 60  # of a heat map over time
 MOST_ROWS = 30  # of a heat map that are named
 MOST_PAIRS = 45
+HORIZON = "curriculum.imagined_success.horizon"
 NUMBERED = 14  # columns of a matrix up to which every cell holds its number
 
 
@@ -137,8 +139,20 @@ def success_figures(comparison: Comparison) -> list[Figure]:
 
 def imagined_figures(comparison: Comparison) -> list[Figure]:
     """For each curriculum whose runs had their successes foretold, how reliably: all its runs together."""
-    found = [imagined_figure(np.sum(arm.halves, 0), arm.name, arm.halves) for arm in comparison.arms if arm.halves]
-    return [figure for figure in found if figure is not None]
+    figures = []
+    for arm in comparison.arms:
+        figure = imagined_figure(np.sum(arm.halves, 0), arm.name, arm.halves) if arm.halves else None
+        if figure is not None:
+            meant = f"Success means success {within_horizon(arm)}, foretold or real: what takes longer counts as a failure."
+            figures.append(replace(figure, caption=f"{figure.caption} {meant}"))
+    return figures
+
+
+def within_horizon(arm: Arm) -> str:
+    """How soon success has to come to be success that is foretold."""
+    horizons = {run.settings.get(HORIZON) for run in arm.runs if run.halves is not None}
+    known = len(horizons) == 1 and None not in horizons
+    return f"within {horizons.pop()} steps" if known else "within the steps imagined"
 
 
 def _matrix(values: Floats, end: float, rows: Sequence[str], alt: str, title: str, ticks: Sequence[str] = ()) -> Figure:

@@ -44,6 +44,8 @@ class Run:
         settings: its config's keys, dotted.
         halves: (2, bins, 4) how well imagined success foretold real success (`agent.report.imagined`); None where it was not.
         learner: of a run of another learner than ours, shown for scale, its name; `curriculum` begins with it.
+        curriculum_seconds: of `wall_seconds`, those that the curriculum itself computed; None where they were not measured.
+        judged_steps: env steps of episodes that were judged and not learned from; None where they were not counted.
     """
 
     folder: Path
@@ -63,6 +65,8 @@ class Run:
     settings: Mapping[str, Any]
     halves: Floats | None = None
     learner: str = ""
+    curriculum_seconds: float | None = None
+    judged_steps: float | None = None
 
     def reached(self, threshold: float) -> float | None:
         """Env steps of the first evaluation with such success on the hardest task trained on."""
@@ -176,10 +180,13 @@ def load_run(folder: Path) -> Run:
         settings,
         tallied_halves(sane, env_steps),
         learner,
+        _newest(sane, CURRICULUM_SECONDS),
+        _newest(sane, JUDGED_STEPS),
     )
 
 
 PROBABILITY = ("train/probability/", "curriculum/p/")
+CURRICULUM_SECONDS, JUDGED_STEPS = "time/curriculum", "curriculum/judged_steps"  # both only grow
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -234,6 +241,11 @@ def _lines(rows: Sequence[Mapping[str, float]], keys: Sequence[str]) -> list[lis
     """Env steps and the values of `keys`, of the rows that have all of them."""
     lines = [[row[key] for key in ("env_steps", *keys)] for row in rows if all(key in row for key in keys)]
     return [line for line in lines if all(abs(value) < LARGEST for value in line)]
+
+
+def _newest(rows: Sequence[Mapping[str, float]], key: str) -> float | None:
+    """The last value that was logged; None where none was."""
+    return next((float(row[key]) for row in reversed(rows) if key in row), None)
 
 
 def _leaves(data: Mapping[Any, Any], prefix: str = "", left: list[int] | None = None) -> Iterator[tuple[str, Any]]:

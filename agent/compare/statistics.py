@@ -76,6 +76,15 @@ def permutation_p(x: Floats, y: Floats, rng: np.random.Generator) -> float:
     return (hits + 1) / (MOST_SPLITS + 1)
 
 
+def smallest_p(n: int, m: int) -> float:
+    """The smallest that `permutation_p` can answer for `n` runs against `m`, when every run of one side beats any of the other.
+
+    Then no split is as far apart but that one and its mirror image; not even this where sizes differ and the larger side ties.
+    """
+    splits = comb(n + m, n)
+    return (1 + (n == m)) / splits if splits <= MOST_SPLITS else 1 / (MOST_SPLITS + 1)
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """p-values corrected for how many there are (Holm 1979), in the same order."""
     order = sorted(range(len(p)), key=p.__getitem__)

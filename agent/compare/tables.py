@@ -36,14 +36,14 @@ Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 def _runs(comparison: Comparison) -> Table:
     head = [
         "curriculum", "seed", "area", "mastered", "success", "worst_task", "forgotten", "steps_to_threshold", "env_steps",
-        "updates", "wall_seconds", "evaluation_seconds", *(f"success/{task}" for task in comparison.tasks),
-        *(f"episodes/{task}" for task in comparison.trained), "folder",
+        "updates", "wall_seconds", "evaluation_seconds", "curriculum_seconds", "judged_steps",
+        *(f"success/{task}" for task in comparison.tasks), *(f"episodes/{task}" for task in comparison.trained), "folder",
     ]  # fmt: skip
     rows = [
         [
             arm.name, run.seed, arm.areas[i], arm.mastered[i, -1], arm.final[i].mean(), arm.final[i].min(), arm.forgotten[i],
-            arm.reached[i], run.env_steps, run.updates, run.wall_seconds, run.evaluation_seconds, *arm.final[i],
-            *(run.episodes.get(task) for task in comparison.trained), str(run.folder),
+            arm.reached[i], run.env_steps, run.updates, run.wall_seconds, run.evaluation_seconds, run.curriculum_seconds,
+            run.judged_steps, *arm.final[i], *(run.episodes.get(task) for task in comparison.trained), str(run.folder),
         ]
         for arm in comparison.arms for i, run in enumerate(arm.runs)
     ]  # fmt: skip

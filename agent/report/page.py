@@ -81,6 +81,7 @@ def render(run: RunData) -> str:
         curriculum=curriculum_figure(run) if len(run.tasks) > 1 else None,
         time=time_figure(run),
         reliability=[*reliability_figures(run), *_imagined(run)],
+        novelty=_novelty(run),
         losses=_losses(run),
         pictures=run.pictures,
     )
@@ -91,6 +92,12 @@ def _imagined(run: RunData) -> list[Figure]:
     halves = tallied_halves(run.metrics, run.env_steps)
     figure = None if halves is None else imagined_figure(halves, "Imagined success")
     return [figure] if figure is not None else []
+
+
+def _novelty(run: RunData) -> list[str]:
+    """How much of what a task shows is unlike what was trained on."""
+    found = {task: row.get("unlike") for task, row in run.table("novelty").items() if isinstance(row, dict)}
+    return [f"{task}: {100 * share:.1f} %" for task, share in found.items() if isinstance(share, int | float)]
 
 
 def _subtitle(run: RunData) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent.calibration import calibrate, calibration_summary, reliability
+from agent.calibration import calibrate, calibration_summary, foresee_tasks, reliability
 from agent.foresight import discounted, foresee
 from agent.learner import real_trajectory
 from agent.playing import play_episode
@@ -86,12 +86,12 @@ def test_an_evaluation_compares_so_many_steps_of_every_task_and_disturbs_no_rand
     trainer = Trainer(config, tmp_path)
     play(trainer, 40)
     before = torch.get_rng_state()
-    found = calibration_summary(trainer.agent, config)
+    found = calibration_summary(foresee_tasks(trainer.agent, config))
     assert torch.equal(torch.get_rng_state(), before)
     assert found.keys() == {"reward", "cont", "value"}
     assert all(sum(figures["count"]) == 2 * 16 and figures["error"] >= 0 for figures in found.values())
     config.eval.calibration = 0
-    assert calibration_summary(trainer.agent, config) == {}
+    assert calibration_summary(foresee_tasks(trainer.agent, config)) == {}
 
 
 def test_ends_are_observed_where_episodes_terminated_and_nowhere_else(tmp_path: Path):

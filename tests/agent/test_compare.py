@@ -1,4 +1,4 @@
-"""`job=compare`: from run folders to figures, sentences, a page, tables and a W&B report."""
+"""`job=compare`: from run folders to figures, sentences, a page and tables."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from agent.compare.figures import mean_probability
 from agent.compare.page import findings_of, render, write_page
 from agent.compare.runs import find_folders, load_runs
 from agent.compare.tables import write_tables
-from agent.compare.wandb_report import build_report, write_wandb_report
 from agent.config import CompareConfig, JobConfig, RunConfig
 from agent.jobs import run_job
 from agent.loggers import LoggerConfig
 from envs.errors import UserError
-from tests.agent.compare_data import FAST, STEPS, TASKS, write_run, write_sweep
+from tests.agent.compare_data import FAST, SLOW, STEPS, TASKS, write_run, write_sweep
 from tests.agent.test_report import Page
 
 SETTINGS = CompareConfig(resamples=200)
@@ -69,12 +68,64 @@ def test_a_pair_is_told_apart_by_four_runs_each_and_not_by_two(comparison: Compa
     assert (pair.left, pair.right, pair.improvement.value) == ("fast", "uniform", 1) and pair.p == approx(2 / 70)
     (sentence,) = findings_of(comparison)
     assert sentence.startswith("fast is better than uniform (probability of improvement 1.00")
-    turned = Verdict(pair.turned(), pair.p)
+    turned = Verdict(pair.turned(), pair.p, pair.p)
     assert (turned.pair.improvement.value, turned.pair.left, turned.apart) == (0, "uniform", True)
     few = compared(write_sweep(tmp_path / "sweep"))
-    (sentence,) = findings_of(few)
+    few_runs, sentence = findings_of(few)
     assert sentence.startswith("fast cannot be told apart from uniform with these runs"), "though the interval is one point"
-    assert any("only 2 runs: with fewer than 4 each" in note for note in few.notes)
+    assert few_runs.startswith("Too few runs to tell from uniform, whatever they show: fast (0.333). In brackets is")
+
+
+def with_runs(folder: Path, **counts: int) -> Comparison:
+    """So many runs of each curriculum, all but `uniform` better at every evaluation."""
+    for name, count in counts.items():
+        for seed in range(count):
+            write_run(folder / f"{name}{seed}", name, seed, SLOW if name == "uniform" else FAST)
+    return compared(folder, replace(SETTINGS, resamples=100))
+
+
+def test_three_runs_can_be_told_apart_from_five(tmp_path: Path):
+    comparison = with_runs(tmp_path, uniform=5, a=3)
+    (verdict,) = comparison.verdicts
+    assert (verdict.p, verdict.smallest) == approx((1 / 56, 1 / 56)) and verdict.apart and not comparison.notes
+    (sentence,) = findings_of(comparison)
+    assert sentence.startswith("a is better than uniform")
+
+
+def test_which_curricula_so_few_runs_cannot_tell_apart_is_worked_out_for_each(tmp_path: Path):
+    """Five comparisons of 4 against 4: 5 x 2/70 by Holm. Of two, 5 runs against 5 and 1 against 5: 2 x 2/252, then 1/6."""
+    five = with_runs(tmp_path / "five", uniform=4, a=4, b=4, c=4, d=4, e=4)
+    assert [verdict.smallest for verdict in five.verdicts] == approx([10 / 70] * 5) and not any(v.apart for v in five.verdicts)
+    assert "whatever they show: a (0.143), b (0.143), c (0.143), d (0.143), e (0.143). In brackets" in findings_of(five)[0]
+    two = with_runs(tmp_path / "two", uniform=5, a=5, b=1)
+    assert {verdict.pair.left: verdict.smallest for verdict in two.verdicts} == approx({"a": 4 / 252, "b": 1 / 6})
+    assert "whatever they show: b (0.167). Enough to tell: a (0.0159). In brackets" in findings_of(two)[0]
+    assert "b (0.167)" in render(two)
+
+
+def test_pairs_too_many_for_a_figure_are_a_table(tmp_path: Path):
+    comparison = with_runs(tmp_path / "runs", **{f"c{i}": 1 for i in range(10)}, uniform=1)
+    page = Page(write_page(comparison, tmp_path))
+    text = page.rows()
+    assert "55 pairs, too many for a figure" in text and not any("Chart of the probability" in str(i["alt"]) for i in page.images)
+    assert f"c0 {'0.50 0.50 to 0.50 ' * 9}1.00 1.00 to 1.00" in text, "over itself nothing, over uniform always"
+    assert f"uniform {'0.00 0.00 to 0.00 ' * 10}" in text, "pairs are shown from both sides"
+
+
+def test_what_a_curriculum_itself_costs_is_shown_where_it_was_measured(comparison: Comparison, tmp_path: Path):
+    assert "curriculum's own" not in render(comparison)
+    for name in ("robust", "uniform"):
+        folder = write_run(tmp_path / "runs" / name, name)
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for i, row in enumerate(rows if name == "robust" else []):
+            row |= {"time/curriculum": 12.0 * i, "curriculum/judged_steps": 70.0 * i}
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    measured = compared(tmp_path / "runs")
+    text = Page(write_page(measured, tmp_path)).rows()
+    assert "env steps of which judged, not learned from updates training time of which the curriculum's own" in text
+    assert "robust 400 210 50 1 min 0 s 36.0 s 5.0 s 7 7" in text and "uniform 400 – 50 1 min 0 s – 5.0 s 7 7" in text
+    rows = list(csv.DictReader(write_tables(measured, tmp_path)[0].open()))
+    assert [(row["curriculum_seconds"], row["judged_steps"]) for row in rows] == [("36", "210"), ("", "")]
 
 
 def test_without_the_baseline_no_conclusion_is_drawn(tmp_path: Path):
@@ -170,27 +221,3 @@ def test_what_cannot_be_compared_is_refused(config: RunConfig, said: str, tmp_pa
     with pytest.raises(UserError, match=said):
         run_job(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_the_wandb_report_groups_runs_by_curriculum_over_env_steps(comparison: Comparison, tmp_path: Path):
-    reports = pytest.importorskip("wandb_workspaces.reports.v2", reason="needs strata-rl[reports]")
-    said = write_wandb_report(comparison, LoggerConfig(project="mine", entity="me"), tmp_path)
-    spec = json.loads((tmp_path / "wandb_report.json").read_text())
-    assert str(tmp_path / "wandb_report.json") in said and "logger=online saves it" in said
-    assert spec["project"] == {"name": "mine", "entityName": "me"}
-    text = json.dumps(spec)
-    grids = [block for block in spec["spec"]["blocks"] if block["type"] == "panel-grid"]
-    assert len(grids) == 3 and "fast is better than uniform" in text and "| fast | 4 | 0.50 (0.50 to 0.50)" in text
-    assert grids[0]["metadata"]["runSets"][0]["grouping"] == [{"section": "config", "name": "curriculum.value.name"}]
-    panels = [panel["config"] for panel in grids[0]["metadata"]["panelBankSectionConfig"]["panels"]]
-    assert [panel["metrics"] for panel in panels] == [[f"eval/success/{task}"] for task in TASKS]
-    assert {panel["xAxis"] for panel in panels} == {"env_steps"}
-    assert build_report(reports, comparison, "mine", "me").entity == "me"
-
-
-def test_where_the_package_is_missing_the_report_is_skipped_with_a_sentence(
-    comparison: Comparison, tmp_path: Path, monkeypatch: Any
-):
-    monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces.reports.v2", None)
-    said = write_wandb_report(comparison, LoggerConfig(), tmp_path)
-    assert "pip install 'strata-rl[reports]'" in said and list(tmp_path.iterdir()) == []

@@ -12,7 +12,8 @@ from agent.compare.page import write_page
 from agent.compare.runs import find_folders, load_runs
 from agent.config import CompareConfig
 from benchmarks.browser import Seen, chromium, look, screenshot
-from tests.agent.compare_data import write_sweep
+from benchmarks.curricula_report import too_wide
+from tests.agent.compare_data import write_run, write_sweep
 
 needs_chromium = pytest.mark.skipif(chromium() is None, reason="needs Chromium (apt-get install chromium)")
 
@@ -24,6 +25,22 @@ def test_every_figure_is_drawn_nothing_is_too_wide_and_the_console_is_silent(wid
     path = write_page(compare(runs, CompareConfig(resamples=100), np.random.default_rng(0)), tmp_path)
     seen = look(path, width)
     assert seen == Seen(figures=8, drawn=8, described=8, too_wide=False, console=()) and seen.sound
+
+
+@needs_chromium
+def test_nothing_is_cut_off_on_a_phone_or_in_print(tmp_path: Path):
+    """The widest there is: a matrix of many pairs, names that are long, and as many tasks as tables show."""
+    tasks = {f"density0.{i}_size14": (0.0, 0.5, 1.0, 0.5) for i in range(12)}
+    for i in range(11):
+        write_run(tmp_path / str(i), f"curriculum_number_{i}_of_eleven", 1, tasks)
+    runs, _ = load_runs(find_folders([tmp_path])[0])
+    path = write_page(compare(runs, CompareConfig(resamples=100), np.random.default_rng(0)), tmp_path)
+    assert too_wide(path) == []
+    page = path.read_text()
+    path.write_text(page.replace(".scroll, .strip { overflow: visible; }", ".scroll th { white-space: nowrap; }"))
+    assert too_wide(path) and all("a printed A4 page" in line for line in too_wide(path)), "what cannot be scrolled is cut off"
+    path.write_text(page.replace(".scroll {", ".none {"))
+    assert any("a phone of 375 px" in line for line in too_wide(path)), "tables that do not scroll make the page wide"
 
 
 @needs_chromium

@@ -17,6 +17,7 @@ from agent.compare.statistics import (
     permutation_p,
     probability_of_improvement,
     reached_share,
+    smallest_p,
     worst,
 )
 
@@ -71,6 +72,14 @@ def test_few_runs_cannot_have_a_small_p_whatever_they_say():
     assert permutation_p(of(1, 1, 1), of(1, 1, 1), rng()) == 1
     # 1 4 against 2 3: 0.5 exactly, as far from the middle as none
     assert permutation_p(of(1, 4), of(2, 3), rng()) == 1
+
+
+def test_the_smallest_p_is_that_of_runs_which_lie_all_on_one_side(monkeypatch: pytest.MonkeyPatch):
+    assert [smallest_p(n, m) for n, m in ((1, 1), (1, 5), (3, 5), (5, 3), (4, 4))] == approx([1, 1 / 6, 1 / 56, 1 / 56, 2 / 70])
+    assert permutation_p(of(7, 8, 9), of(1, 2, 3, 4, 5), rng()) == approx(2 / 56), "7 8 9 and, the other way, 1 2 3"
+    assert permutation_p(of(7, 8, 9), of(1, 1, 1, 1, 1), rng()) == approx(1 / 56), "of 1 1 1 none is lower than the other 1s"
+    monkeypatch.setattr("agent.compare.statistics.MOST_SPLITS", 30)
+    assert smallest_p(3, 5) == 1 / 31, "where splits are drawn, none of them may be as far apart"
 
 
 def test_where_there_are_too_many_splits_some_are_drawn(monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.loggers import LoggerConfig, MetricLogger
+from agent.jobs import result_tables
+from agent.loggers import LoggerConfig, MetricLogger, wandb_id
 from agent.metrics_file import MetricsFile, cut_metrics, read_metrics
 from envs.errors import UserError
 
@@ -118,9 +119,12 @@ def test_tensorboard_gets_the_same_numbers_at_the_same_steps(tmp_path: Path):
     logger = MetricLogger(LoggerConfig(console=False, wandb="off", tensorboard=True), tmp_path)
     logger.log(100, {"model/total": 2.0})
     logger.log(200, {"model/total": 1.0})
+    logger.table(200, "tables/evaluation", [{"task": "a", "success": 0.5, "reached": None}])
     logger.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
+    (text,) = events.Tensors("tables/evaluation/text_summary")[0].tensor_proto.string_val
+    assert text.decode().splitlines() == ["| task | success | reached |", "| --- | --- | --- |", "| a | 0.5 |  |"]
     assert [(event.step, event.value) for event in events.Scalars("model/total")] == [(100, 2.0), (200, 1.0)]
 
 
@@ -173,11 +177,84 @@ def test_wandb_gets_env_steps_as_the_axis_of_every_metric_and_keeps_its_run_when
     assert (second["id"], second["resume"]) == (first["id"], "allow")
 
 
+def fake_wandb(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
+    """The runs that are begun from here on, none of them real."""
+    import wandb
+
+    runs: list[FakeRun] = []
+
+    def init(**kwargs) -> FakeRun:
+        runs.append(FakeRun())
+        return runs[-1]
+
+    monkeypatch.setattr(wandb, "init", init)
+    return runs
+
+
+def logged_again(folder: Path, resumed: int | None, steps: list[int]) -> None:
+    """A run that is killed after these log steps."""
+    logger = MetricLogger(LoggerConfig(console=False), folder, resumed_env_steps=resumed)
+    for step in steps:
+        logger.log(step, {"x": float(step)})
+
+
+def test_wandb_is_not_told_twice_what_a_killed_run_plays_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runs = fake_wandb(monkeypatch)
+    logged_again(tmp_path, None, [100, 200, 300])  # its only checkpoint is at 100
+    logged_again(tmp_path, 100, [200])  # killed again before it gets anywhere
+    logged_again(tmp_path, 100, [200, 300, 400])
+    assert [[row["env_steps"] for row in run.rows] for run in runs] == [[100, 200, 300], [], [400]]
+    assert [row["env_steps"] for row in read_metrics(tmp_path)] == [100, 200, 300, 400], "the record has all of them"
+
+
+def test_wandb_is_told_of_an_evaluation_still_owed_at_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runs = fake_wandb(monkeypatch)
+    logged_again(tmp_path, None, [100, 200])
+    logged_again(tmp_path, 200, [200, 300])  # stopped while it was evaluated at 200
+    assert [row["env_steps"] for row in runs[1].rows] == [200, 300]
+
+
+def test_a_run_without_its_id_in_wandb_begins_anew_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runs = fake_wandb(monkeypatch)
+    logged_again(tmp_path, None, [100, 200])
+    (tmp_path / "wandb" / "run_id").unlink()
+    logged_again(tmp_path, 100, [200])
+    assert [row["env_steps"] for row in runs[1].rows] == [200]
+
+
+@pytest.mark.parametrize("text", ["", "a'] or Metric('ID') != ['", "../x", "x" * 65])
+def test_an_id_that_wandb_gives_nobody_is_none(text: str, tmp_path: Path):
+    assert wandb_id(tmp_path) is None
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "run_id").write_text(text)
+    assert wandb_id(tmp_path) is None
+
+
 def test_wandb_offline_leaves_a_run_in_the_run_folder_and_touches_no_network(tmp_path: Path):
     logger = MetricLogger(LoggerConfig(console=False, wandb="offline"), tmp_path, {"seed": 1})
     logger.log(10, {"x": 1.0})
+    logger.table(10, "tables/evaluation", [{"task": "a", "success": 0.5, "info": {"x": 1}}, {"task": "b", "success": None}])
     logger.close()
     assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+    (table,) = (tmp_path / "wandb").glob("offline-run-*/files/media/table/tables/evaluation_*.table.json")
+    assert json.loads(table.read_text()) == {"columns": ["task", "success"], "data": [["a", 0.5], ["b", None]]}
+    assert (wandb_id(tmp_path) or "?") in table.parts[-6]
+
+
+def test_the_tables_of_a_run_have_a_row_a_task_of_its_last_evaluation_and_of_its_training():
+    summary = {
+        "tasks": {"easy": {"success": 1.0, "episodes": 20}, "harder": {"success": 0.0, "episodes": 20}},
+        "training": {"easy": {"success": 0.9, "episodes": 7}},
+        "steps_to_threshold": {"easy": 150},
+    }
+    assert result_tables(summary) == {
+        "tables/evaluation": [
+            {"task": "easy", "success": 1.0, "episodes": 20},
+            {"task": "harder", "success": 0.0, "episodes": 20},
+        ],
+        "tables/training": [{"task": "easy", "success": 0.9, "episodes": 7, "steps_to_threshold": 150}],
+    }
+    assert "tables/evaluation" not in result_tables(summary | {"tasks": {}}), "a run that was stopped"
 
 
 def test_wandb_that_cannot_start_stops_an_online_run_with_a_way_out_and_not_an_offline_one(

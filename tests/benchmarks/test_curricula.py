@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from agent.compare.comparison import compare
+from agent.compare.page import foretold_of
 from agent.compare.runs import load_run
 from agent.config import CompareConfig
 from benchmarks import curricula, curricula_report
@@ -98,8 +100,9 @@ def record(folder: Path, curriculum: str, seed: int, fast: bool, **keys: Any) ->
         rows[-1] |= {key: 2 * value for key, value in FORETOLD.items()}
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     figures = {"part": "doorkey", **figures_of(run)}
+    config = {"advance_window": 30} if "learner" in keys else {"curriculum": {"imagined_success": {"horizon": 128}}}
     code = {"commit": "a" * 40, "dirty": False}
-    return {"variant": f"doorkey_{curriculum}", "seed": seed, "error": None, "config": {"a": {"b": 1}}, "figures": figures} | code
+    return {"variant": f"doorkey_{curriculum}", "seed": seed, "error": None, "config": config, "figures": figures} | code
 
 
 def test_a_report_says_where_its_runs_are_of_different_code():
@@ -120,6 +123,11 @@ def test_a_record_holds_all_that_a_comparison_shows_of_a_run(tmp_path: Path):
     assert again.steps.tolist() == run.steps.tolist() and again.success.tolist() == run.success.tolist()
     assert again.probability.tolist() == run.probability.tolist() and again.settings == {"a.b": 1}
     assert str(again.folder) == "v_seed3", "no path of the machine it ran on"
+    assert (again.curriculum_seconds, again.judged_steps) == (None, None)
+    older = {key: value for key, value in kept["figures"].items() if key not in ("curriculum_seconds", "judged_steps")}
+    assert compared_run(kept | {"figures": older}).curriculum_seconds is None
+    measured = compared_run(kept | {"figures": older | {"curriculum_seconds": 3.5, "judged_steps": 8.0}})
+    assert (measured.curriculum_seconds, measured.judged_steps) == (3.5, 8.0)
     assert kept["figures"]["logged"] == {} and kept["figures"]["reached"] == 300
     (run.folder / "summary.json").unlink()
     with pytest.raises(RunError, match=r"no summary\.json"):
@@ -160,8 +168,12 @@ def test_the_report_says_what_the_numbers_carry(composed: None, records: list[di
     assert part["conclusions"][0] == "With 4 runs each, 1 of 1 can be told apart from uniform: imagined_success (better)."
     # 0.85 was foretold of four episodes in each half, of which three succeeded: 0.75 x 0.25 by foretelling the share.
     assert part["curricula"]["imagined_success"]["brier"] == [{"brier": 0.25, "uninformed": 0.1875, "episodes": 16}] * 2
-    assert "0.250 in the first half (0.188 by always" in " ".join(part["conclusions"])
+    said = "success within 128 steps was foretold worse than the baseline in the first half (Brier score 0.250, baseline 0.188)"
+    assert said in " ".join(part["conclusions"]) and said in (tmp_path / "doorkey" / "comparison.html").read_text()
     text = (tmp_path / "README.md").read_text()
+    assert "Success means success within 128 steps, foretold or real" in text
+    beside = text.index("PPO (sequential) moves on by its last 30 episodes")
+    assert text.index("| PPO (sequential) | 4 |") < beside < text.index("![Line chart") and "tuned with 100" in text
     assert "| imagined_success | 4 | 0.50 (0.50 to 0.50) |" in text and str(tmp_path) not in text
     for name in ("comparison.html", "runs.csv", "curves.csv", "pairs.csv", "imagined.csv", "mastered.svg", "imagined.svg"):
         assert (tmp_path / "doorkey" / name).stat().st_size > 100
@@ -176,10 +188,38 @@ def test_the_report_says_what_the_numbers_carry(composed: None, records: list[di
 def test_few_runs_are_said_to_show_nothing(records: list[dict[str, Any]]):
     few = [compared_run(one) for one in records if one["seed"] <= 3]
     said = conclusions(compare(few, CompareConfig(resamples=100), np.random.default_rng(0)))
-    assert said[:2] == [
-        "With 3 runs each, none of 1 can be told apart from uniform.",
-        "So few runs could not have shown a difference: the smallest p that they can give, corrected, is 0.1.",
-    ]
+    assert said[0] == "With 3 runs each, none of 1 can be told apart from uniform."
+    assert said[1].startswith("Too few runs to tell from uniform, whatever they show: imagined_success (0.1).")
+
+
+def test_what_was_foretold_is_better_or_worse_than_the_baseline_in_each_half(records: list[dict[str, Any]]):
+    """16 episodes a half, 12 successes: squared errors of 4, then of 1; the baseline has 0.75 x 0.25 in both."""
+    mixed = [compared_run(one) for one in records]
+    better = np.array([[1, 1, 1, 1], [1, 1, 1, 0.25]])  # of sums: squared errors of the second half are a quarter
+    mixed = [run if run.halves is None else replace(run, halves=run.halves * better[:, None], settings={}) for run in mixed]
+    (said,) = foretold_of(compare(mixed, CompareConfig(resamples=100), np.random.default_rng(0)))
+    assert said == (
+        "imagined_success: success within the steps imagined was foretold "
+        "worse than the baseline in the first half (Brier score 0.250, baseline 0.188) and "
+        "better than the baseline in the second half (Brier score 0.062, baseline 0.188). "
+        "The baseline always foretells the share of successes."
+    )
+
+
+def test_a_page_that_is_not_sound_is_written_and_refused(
+    composed: None,
+    records: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    benchmark = replace(BENCHMARK, plan=lambda options: [], summarise=lambda options, _: summarise(options, records))
+    words = ["--report", "--out", str(tmp_path)]
+    assert benchmark.main(words) == 0, "no Chromium, nothing to refuse"
+    for found in ({"sound": False, "narrow": ["1200 px are too wide"]}, {"sound": False, "error": "it broke"}):
+        monkeypatch.setattr(curricula_report, "_look", lambda page, picture, found=found: found)
+        assert benchmark.main(words) != 0 and (tmp_path / "README.md").exists()
+        assert str(list(found.values())[1]) in capsys.readouterr().err
 
 
 def test_a_report_alone_runs_nothing_that_is_not_on_record(composed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -23,5 +23,9 @@ def test_all_ways_are_measured_and_shown_beside_their_bars():
     ours, rssm = figures["parameters"].values()
     assert abs(ours - rssm) < 0.5 * ours, "of as many parameters"
     record = {"variant": "debug, 1 thread", "seed": 1, "error": None, "figures": figures}
+    slower = record | {"variant": "debug, 2 threads", "figures": figures | {"ratio_to_rssm": figures["ratio_to_rssm"] / 2}}
+    result = summarise(Options(), [record, slower])
+    assert result["ratio_to_rssm"] == figures["ratio_to_rssm"] / 2 and result["decoder_speedup"] == figures["decoder_speedup"]
+    assert summarise(Options(), [record, record | {"error": "broke", "figures": None}])["ratio_to_rssm"] is None
     table = show(summarise(Options(), [record]))
     assert table.row_count == len(BARS) + len(figures["steps_per_second"]) + 3

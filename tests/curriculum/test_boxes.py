@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -61,14 +63,43 @@ def test_a_task_that_is_chosen_by_name_is_played_anywhere_in_its_cell_as_its_see
     assert again.params["numbers"] == tasks[0].params["numbers"], "a level that is replayed is the same one"
 
 
+def drawn(scheduler: BoxCurriculum, n: int) -> list[Task]:
+    return scheduler.sample(n, np.random.default_rng(n))
+
+
+def ended(task: Task, success: int) -> Outcome:
+    return Outcome(task.id, 0.0, bool(success), 9, seed=task.seed or 0, numbers=task.params["numbers"])
+
+
 def test_the_range_expands_when_its_window_is_mastered():
     scheduler = ExpandingRange(SPACE, config())
     assert scheduler.distribution().tolist() == [1, 0, 0, 0]
-    scheduler.update([played((0.1, 0.1), 1), played((0.1, 0.1), 0), played((0.1, 0.1), 1)])
+    tasks = drawn(scheduler, 4)
+    scheduler.update([ended(task, success) for task, success in zip(tasks, (1, 0, 1), strict=False)])
     assert scheduler.extent == 0.5
-    scheduler.update([played((0.1, 0.1), 1)])
+    scheduler.update([ended(tasks[3], 1)])
     assert scheduler.extent == 0.75 and scheduler.distribution() == pytest.approx([4 / 9, 2 / 9, 2 / 9, 1 / 9])
     check_frequencies(scheduler)
+
+
+def test_what_was_drawn_before_the_range_grew_does_not_make_it_grow_again():
+    """Windows of two. Five under way: two successes widen the range, the other three are of the smaller one and do not count,
+    in the same step or later. Nor does one of the next two that has ended before; it takes both of these."""
+    scheduler = ExpandingRange(SPACE, config())
+    before = drawn(scheduler, 5)
+    scheduler.update([ended(task, 1) for task in before[:3]])
+    assert scheduler.extent == 0.75 and not scheduler.recent and not scheduler.drawn
+    first, second = drawn(scheduler, 2)
+    scheduler.update([ended(before[3], 1), ended(first, 1), ended(before[4], 0), ended(first, 1)])
+    assert scheduler.extent == 0.75 and list(scheduler.recent) == [True] and scheduler.drawn == {second.seed}
+    state = json.loads(json.dumps(scheduler.state_dict()))
+    assert state == {"extent": 0.75, "recent": [1], "drawn": [second.seed]}
+    resumed = ExpandingRange(SPACE, config())
+    resumed.load_state_dict(state)
+    resumed.update([ended(second, 1)])
+    assert resumed.extent == 1
+    resumed.load_state_dict({"extent": 0.75, "recent": [1]})
+    assert not resumed.drawn, "of a version that did not keep them"
 
 
 def test_adr_moves_the_end_of_the_range_that_was_played():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,3 +74,17 @@ def test_robust_replay_learns_from_new_levels_only_until_there_are_enough():
     assert all(task.learn for task in scheduler.sample(20, rng))
     scheduler.update([played("easy", 1, value_error=1.0), played("easy", 2, value_error=1.0)])
     assert all(task.learn == (task.id == "easy" and task.seed in (1, 2)) for task in scheduler.sample(50, rng))
+
+
+def test_env_steps_of_levels_that_are_only_judged_are_counted_and_go_on_after_a_resume():
+    scheduler, rng = replay(robust=True, replay=0.0), np.random.default_rng(0)
+    learned = scheduler.sample(1, rng)[0]  # there are not levels enough yet
+    scheduler.update([played("easy", 1, value_error=1.0), played("easy", 2, value_error=1.0)])
+    judged = [task for task in scheduler.sample(2, rng) if not task.learn]
+    again = replay(robust=True, replay=0.0)
+    again.load_state_dict(json.loads(json.dumps(scheduler.state_dict())))
+    for task in (learned, *judged):
+        assert task.seed is not None
+        again.update([replace(played(task.id, task.seed, value_error=1.0), length=7)])
+    assert len(judged) == 2 and again.metrics()["judged_steps"] == 14
+    assert "judged_steps" not in replay().metrics()
