@@ -50,12 +50,13 @@ class Agent:
 
         return load_agent(folder, device)
 
-    def initial_state(self, batch: int) -> AgentState:
-        """State of `batch` environments before their first episode."""
+    def initial_state(self, batch: int, exploring: bool = False) -> AgentState:
+        """State of `batch` environments before their first episode; `exploring` where it is played to learn from."""
+        policy = self.hierarchy.exploring_state(batch) if exploring else self.hierarchy.initial_state(batch)
         return AgentState(
             self.model.rolling_state(batch, self.device),
             torch.zeros(batch, self.model.config.width, device=self.device),
-            self.hierarchy.initial_state(batch),
+            policy,
         )
 
     @torch.no_grad()

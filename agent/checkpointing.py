@@ -340,7 +340,7 @@ def _restore_acting(trainer: Trainer, training: TrainingState) -> None:
         episodes = unpack_open_episodes(training.arrays)
     else:
         log.info("env.num_envs changed since the checkpoint: the episodes under way start anew")
-        agent_state, episodes = trainer.agent.initial_state(trainer.envs.num_envs), []
+        agent_state, episodes = trainer.agent.initial_state(trainer.envs.num_envs, exploring=True), []
     for note in trainer.collector.resume(
         episodes, int(training.state["env_steps"]), agent_state, training.state.get("numbers", ())
     ):

@@ -56,7 +56,7 @@ class Collector:
         self.first = np.ones(envs.num_envs, bool)
         self.score = np.zeros(envs.num_envs)
         self.length = np.zeros(envs.num_envs, np.int64)
-        self.state: AgentState = agent.initial_state(envs.num_envs)
+        self.state: AgentState = agent.initial_state(envs.num_envs, exploring=True)
         self.obs: dict[str, np.ndarray] = {}
 
     def start(self) -> None:

@@ -62,6 +62,11 @@ class ActorCritic(ValueLearner):
         found: Tensor = self.actor.head.distribution(self.actor(z, h)).log_prob(action)
         return found
 
+    def imitation_loss(self, z: Tensor, h: Tensor, action: Tensor, weight: Tensor) -> Tensor:
+        """Cross-entropy (in nats) to actions (N, *action shape) taken in z (N, G), h (N, V), each with its weight (N,)."""
+        log_prob = self.actor.head.distribution(self.actor(z, h)).log_prob(action)
+        return -(weight * log_prob).sum() / weight.sum().clamp(min=1e-6)
+
     def policy_loss(self, path: LatentTrajectory, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """TorchRL's objective with entropy bonus, weighted by the trajectory's weights."""
         n = path.log_prob.numel()

@@ -48,6 +48,10 @@ class Hierarchy(nn.Module):
         """State of `batch` episodes that are about to start."""
         raise NotImplementedError
 
+    def exploring_state(self, batch: int) -> PolicyState:
+        """The same for episodes that are played to learn from, where they are played otherwise."""
+        return self.initial_state(batch)
+
     def decides(self, state: PolicyState, first: Tensor) -> Tensor:
         """(N,) bool: whether a new goal is chosen at this step. state: of the last decision, first: (N,) as for `act`."""
         return torch.zeros_like(first)

@@ -38,8 +38,13 @@ def check_director(config: HierarchyConfig) -> None:
     for key, share in shares.items():
         if not 0 <= share < 1:
             raise UserError(f"hierarchy.{key}={share} is a share: give 0 or more, and less than 1")
-    if not 0 <= worker.hindsight <= 1:
-        raise UserError(f"hierarchy.worker.hindsight={worker.hindsight} is a share: give 0 to 1")
+    for key, share in {"hindsight": worker.hindsight, "free": worker.free}.items():
+        if not 0 <= share <= 1:
+            raise UserError(f"hierarchy.worker.{key}={share} is a share: give 0 to 1")
+    if manager.hindsight and manager.reward != "sum":
+        raise UserError("hierarchy.manager.hindsight goes by what states are worth: give hierarchy.manager.reward=sum, or 0")
+    if not manager.temperature > 0:
+        raise UserError(f"hierarchy.manager.temperature={manager.temperature} has to be above 0: gains are divided by it")
     magnitudes = {
         "goals.history": goals.history,
         "manager.extrinsic": manager.extrinsic,
@@ -49,6 +54,8 @@ def check_director(config: HierarchyConfig) -> None:
         "worker.extrinsic": worker.extrinsic,
         "worker.extrinsic_floor": worker.extrinsic_floor,
         "worker.anneal": worker.anneal,
+        "worker.imitation": worker.imitation,
+        "manager.hindsight": manager.hindsight,
     }
     for key, number in magnitudes.items():
         if not number >= 0:

@@ -25,6 +25,7 @@ class ActorCriticConfig:
     layers: int = 2
     symbol_width: int = 8
     unimix: float = 0.01
+    ordered: bool = False  # several choices are drawn one after the other, each knowing those before; a manager's always are
     min_std: float = 0.1  # Gaussian actions: bounds of the standard deviation
     max_std: float = 1.0
     target_decay: float = 0.98  # EMA critic
@@ -58,6 +59,8 @@ class ManagerConfig:
     novelty: float = 0.1
     entropy: float = 0.01
     entropy_target: float = 0.5  # share of the greatest entropy; 0: `entropy` is the weight
+    hindsight: float = 0.0  # weight of learning to ask for what came K steps later, the more the better it turned out; 0 is off
+    temperature: float = 0.5  # of "the better", in deviations of what the ways there brought
     novelty_floor: float = 0.05  # least scale of the novelty's returns
 
 
@@ -72,6 +75,8 @@ class WorkerConfig:
     extrinsic_floor: float = 0.1  # and after `anneal` updates
     anneal: int = 2000  # updates
     hindsight: float = 0.5  # share of the imagined rollouts whose first goal is a state that came within K steps in replay
+    free: float = 0.0  # share of the imagined rollouts without goals, for the environment's reward alone
+    imitation: float = 0.0  # weight of doing what was done on the way to a goal; 0 is off
 
 
 @dataclass

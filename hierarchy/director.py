@@ -18,23 +18,36 @@ from hierarchy.config import HierarchyConfig
 from hierarchy.diagnostics import arrived, code_perplexity, reach
 from hierarchy.flat import imagined_trajectory
 from hierarchy.goal_rewards import GOAL_REWARDS, forgiving
-from hierarchy.goals import Goal, GoalSpace
+from hierarchy.goals import NO_GOAL, Goal, GoalSpace
+from hierarchy.hindsight import Experience, experience, merit
 from hierarchy.manager import Manager
 from hierarchy.mixed import Assessment, Replayed
 from hierarchy.returns import lambda_returns
 from hierarchy.trajectory import LatentTrajectory
+from hierarchy.trust import Trust
 from hierarchy.worker import Worker
 from world_model.imagination import ImaginationEnv, Rollout
 from world_model.latents import LatentSpec
 from world_model.starts import Starts
 
+GAIN_FLOOR = 0.05  # least deviation that what goals bring is divided by
+
 
 @dataclass
 class Given:
-    """Goals that rollouts begin with in the place of the manager's: codes (N, M), and `where` (N,) bool they hold."""
+    """What rollouts are told in the place of the manager's goals.
+
+    Attributes:
+        code: (N, M), the goals that they begin with.
+        where: (N,) bool, those that do.
+        free: (N,) bool, those that have no goal at all.
+        left: (N,) bool, those that were left to the manager, wherever they start; others may be, where no goal was to be had.
+    """
 
     code: Tensor
     where: Tensor
+    free: Tensor
+    left: Tensor
 
 
 class Pursuit:
@@ -43,7 +56,8 @@ class Pursuit:
     def __init__(self, hierarchy: DirectorHierarchy, given: Given | None = None) -> None:
         self.hierarchy, self.step, self.given = hierarchy, 0, given
         self.goals: list[Goal] = []
-        self.log_probs: list[Tensor] = []  # of choosing them
+        self.codes: list[Tensor] = []  # what the manager chose, or would have where there is no goal
+        self.log_probs: list[Tensor] = []  # of choosing that
 
     def choose(self, z: Tensor, h: Tensor) -> None:
         """The manager's next goal; the first one may be given."""
@@ -52,8 +66,10 @@ class Pursuit:
         if self.given is not None and not self.goals:
             code = torch.where(self.given.where.unsqueeze(-1), self.given.code, code)
             log_prob = policy.log_prob(z, h, code)
-        self.goals.append(self.hierarchy.goals.decode(code))
+        self.codes.append(code)
         self.log_probs.append(log_prob)
+        told = code if self.given is None else code.masked_fill(self.given.free.unsqueeze(-1), NO_GOAL)
+        self.goals.append(self.hierarchy.goals.decode(told))
 
     def __call__(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         if self.step % self.hierarchy.period == 0:
@@ -64,7 +80,8 @@ class Pursuit:
 
 
 class DirectorHierarchy(Hierarchy):
-    """`hierarchy=director`. Its state: `goal` (N, M), the code in force, and `clock` (N,), steps that it still lasts."""
+    """`hierarchy=director`. Its state: `goal` (N, M), the code in force; `clock` (N,), steps that it still lasts; `explore` (N,),
+    whether the episode is played to learn from."""
 
     gives = frozenset({"reach"})
     updates: Tensor
@@ -76,13 +93,22 @@ class DirectorHierarchy(Hierarchy):
         self.manager = Manager(latents, width, config)
         self.worker = Worker(latents, width, actions, self.goals, config)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.trust = Trust()
 
     # -- acting ----------------------------------------------------------------------------------------------------------
 
     def initial_state(self, batch: int) -> PolicyState:
         device = self.updates.device
         goal = torch.zeros(batch, self.config.goals.groups, dtype=torch.int64, device=device)
-        return {"goal": goal, "clock": torch.zeros(batch, dtype=torch.int64, device=device)}
+        return {
+            "goal": goal,
+            "clock": torch.zeros(batch, dtype=torch.int64, device=device),
+            "explore": torch.zeros(batch, dtype=torch.bool, device=device),
+        }
+
+    def exploring_state(self, batch: int) -> PolicyState:
+        state = self.initial_state(batch)
+        return state | {"explore": torch.ones_like(state["explore"])}
 
     def decides(self, state: PolicyState, first: Tensor) -> Tensor:
         return first | (state["clock"] <= 0)
@@ -91,8 +117,12 @@ class DirectorHierarchy(Hierarchy):
     def plan(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> PolicyState:
         new = self.decides(state, first)
         code, _ = self.manager.policy.act(z, h, greedy)
+        if self.config.worker.free and state["explore"].any():  # an episode is played under goals, or without
+            drawn = torch.rand(first.shape, device=z.device) >= self.trust()
+            free = state["explore"] & torch.where(first, drawn, (state["goal"] == NO_GOAL).all(-1))
+            code = code.masked_fill(free.unsqueeze(-1), NO_GOAL)
         goal = torch.where(new.unsqueeze(-1), code, state["goal"])
-        return {"goal": goal, "clock": torch.where(new, self.period, state["clock"]) - 1}
+        return {**state, "goal": goal, "clock": torch.where(new, self.period, state["clock"]) - 1}
 
     @torch.no_grad()
     def follow(self, z: Tensor, h: Tensor, state: PolicyState, greedy: bool = False) -> tuple[Tensor, Tensor]:
@@ -110,10 +140,13 @@ class DirectorHierarchy(Hierarchy):
         rollout = env.imagine(pursuit, starts, [self.manager.policy.actor, self.worker.policy.actor, self.goals])
         path = imagined_trajectory(rollout, discovery=self.config.discovery)
         pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
-        goal = Goal.stack(pursuit.goals)  # (N, S + 1, ...)
-        log_prob = torch.stack(pursuit.log_probs[:-1], 1)  # (N, S)
-        yield from self._teach_worker(path, goal, given)
-        yield from self._teach_manager(path, rollout, goal, log_prob, real, given)
+        if given is not None:  # by rewards alone: what is news to a map is everywhere
+            ahead = self.config.actor_critic.gamma ** torch.arange(rollout.reward.shape[1], device=rollout.reward.device)
+            brought = (path.weight[:, :-1] * ahead * rollout.reward).sum(1)
+            self.trust.update(brought, given.left, given.free)
+        yield from self._teach_worker(path, Goal.stack(pursuit.goals), given)
+        yield from self._teach_manager(path, rollout, pursuit, real)
+        yield from self._teach_hindsight(path, real)
         yield from self._teach_goals(real)
         self.updates += 1
 
@@ -121,16 +154,18 @@ class DirectorHierarchy(Hierarchy):
     def _given(self, starts: Starts, real: LatentTrajectory) -> Given | None:
         """Goals that can be reached, for some of the rollouts: states that came within K steps of their starts in replay."""
         share, step = self.config.worker.hindsight, starts.step
-        if not share:
+        if not share and not self.config.worker.free:
             return None
+        free = torch.rand(step.shape, device=step.device) < self.config.worker.free
         target = step + torch.randint(1, self.period + 1, step.shape, device=step.device)
         target = target.clamp(max=real.z.shape[1] - 1)
         ends = real.boundary.long().cumsum(1) - real.boundary.long()  # (B, T): ends of episodes before a step
         same = (ends.gather(1, target) == ends.gather(1, step)) & (target > step)
         rows = torch.arange(len(step), device=step.device).unsqueeze(1)
         code = self.goals.encode(real.z[rows, target], real.h[rows, target])
-        where = same & (torch.rand(step.shape, device=step.device) < share)
-        return Given(code.flatten(0, 1), where.flatten())
+        drawn = (torch.rand(step.shape, device=step.device) < share) & ~free
+        where, left = same & drawn, ~free & ~drawn
+        return Given(code.flatten(0, 1), where.flatten(), free.flatten(), left.flatten())
 
     def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given | None = None) -> Iterator[Learning]:
         """The goal's reward within segments, the environment's over the whole rollout, whose goals change on the way."""
@@ -138,7 +173,8 @@ class DirectorHierarchy(Hierarchy):
         segments = split_trajectory(path, K)  # (N * S, K)
         own = goal.at(slice(0, -1))
         seen = self.goals.view(segments.z, segments.h, own.rows(), segments.cont)
-        other = self.goals.view(segments.z, segments.h, own.shifted().rows(), segments.cont)
+        aimed = (own.code >= 0).all(-1)  # (N, S)
+        other = self.goals.view(segments.z, segments.h, own.others(aimed[:, 0]).rows(), segments.cont)
         z, h = worker.view(segments.z, segments.h, own.rows().each())
         reward = GOAL_REWARDS[self.config.worker.reward](seen)
         with torch.no_grad():
@@ -153,41 +189,49 @@ class DirectorHierarchy(Hierarchy):
         )
         extrinsic = worker.assess("extrinsic", whole)
         assessed = {
-            "goal": worker.assess("goal", parts, value),
+            "goal": worker.assess("goal", parts, value, aimed.flatten()),
             "extrinsic": Assessment(split(extrinsic.returns, K), split(extrinsic.advantage, K)),
         }
         weights = worker.weights(int(self.updates))
-        weight = parts.weight[:, :-1]
-        figures = {f"goal/{name}": value for name, value in reach(seen, other, parts.weight[:, -1]).items()}
-        figures["goal/reward"] = (reward * weight).sum() / weight.sum()
-        figures["worker/extrinsic_weight"] = torch.tensor(weights["extrinsic"])
-        chance, got = parts.weight[:, -1].unflatten(0, (N, -1)), arrived(seen).unflatten(0, (N, -1))  # (N, S)
+        weight = parts.weight[:, :-1] * aimed.view(-1, 1)
+        end = parts.weight[:, -1].unflatten(0, (N, -1))
+        chance, got = end * aimed, arrived(seen).unflatten(0, (N, -1))  # (N, S)
         if given is not None:  # the manager's goals alone
             chance = torch.cat([chance[:, :1] * ~given.where.unsqueeze(1), chance[:, 1:]], 1)
+            granted = torch.cat([end[:, :1] * given.where.unsqueeze(1), torch.zeros_like(end[:, 1:])], 1)
+            figures = {f"given/{name}": value for name, value in reach(seen, other, granted.flatten()).items()}
+        else:
+            figures = {}
+        figures |= {f"goal/{name}": value for name, value in reach(seen, other, chance.flatten()).items()}
+        figures["goal/reward"] = (reward * weight).sum() / weight.sum().clamp(min=1.0)
+        figures["worker/extrinsic_weight"] = torch.tensor(weights["extrinsic"])
+        if given is not None and self.config.worker.free:
+            under, without = self.trust.worth.clone()
+            figures |= {"goal/trust": self.trust(), "goal/brings": under, "goal/brings_without": without}
         self.told = {"reach": ((got * chance).sum(1) / chance.sum(1)).detach()}
-        for learning in worker.learn(parts, assessed, weights, "worker"):
+        free = ~aimed.view(-1, 1)
+        counted = {
+            "goal": weights["goal"] * (~free).float(),
+            "extrinsic": torch.where(free, 1.0, weights["extrinsic"]),
+        }
+        for learning in worker.learn(parts, assessed, counted, "worker"):
             learning.metrics |= figures
             if "worker/entropy" in learning.metrics:
                 learning.metrics["entropy"] = learning.metrics["worker/entropy"]
             yield learning
 
     def _teach_manager(
-        self,
-        path: LatentTrajectory,
-        rollout: Rollout,
-        goal: Goal,
-        log_prob: Tensor,
-        real: LatentTrajectory,
-        given: Given | None = None,
+        self, path: LatentTrajectory, rollout: Rollout, pursuit: Pursuit, real: LatentTrajectory
     ) -> Iterator[Learning]:
         """Steps of K, whose actions are goals: its own, those that were given teach it nothing."""
         manager, K, kind = self.manager, self.period, self.config.manager.reward
         gamma, lmbda = self.config.actor_critic.gamma, self.config.actor_critic.lmbda
-        code = goal.at(slice(0, -1)).code
-        steps = abstract_trajectory(path, code, log_prob, K, gamma, kind)
+        code, given = torch.stack(pursuit.codes[:-1], 1), pursuit.given  # (N, S, M)
+        steps = abstract_trajectory(path, code, torch.stack(pursuit.log_probs[:-1], 1), K, gamma, kind)
         own = torch.ones(code.shape[:2], dtype=torch.bool, device=code.device)
         if given is not None:
-            own[:, 0] = ~given.where
+            own = own & ~given.free.unsqueeze(1)
+            own[:, 0] &= ~given.where
             steps = replace(steps, weight=torch.cat([steps.weight[:, :-1] * own, steps.weight[:, -1:]], 1))
         bonus = {
             "disagreement": lambda: rollout.disagreement,
@@ -218,6 +262,30 @@ class DirectorHierarchy(Hierarchy):
         for learning in manager.learn(steps, assessed, manager.weights, "manager", replayed):
             learning.metrics |= figures
             yield learning
+
+    def _teach_hindsight(self, path: LatentTrajectory, real: LatentTrajectory) -> Iterator[Learning]:
+        """What came K steps later is what the manager should have asked for, the more the more it brought; what was done on the
+        way to a state is how the worker gets there. From imagination and from replay."""
+        config, manager, worker = self.config, self.manager.policy, self.worker.policy
+        ask, imitate = config.manager.hindsight, config.worker.imitation
+        if not ask and not imitate:
+            return
+        gamma, K = config.actor_critic.gamma, self.period
+        with torch.no_grad():
+            values = [(each, manager.target(each.z, each.h)) for each in (path, real)]
+            asked = Experience.join(*(experience(each, value, value.new_tensor(K).long(), gamma) for each, value in values))
+            sooner = [torch.randint(1, K + 1, each.reward.shape, device=value.device) for each, value in values]
+            done = Experience.join(*(experience(*pair, steps, gamma) for pair, steps in zip(values, sooner, strict=True)))
+            code = self.goals.encode(asked.later_z, asked.later_h)
+            weight = asked.weight * merit(asked.gain, config.manager.temperature, GAIN_FLOOR)
+            z, h = self.worker.view(done.z, done.h, self.goals.decode(self.goals.encode(done.later_z, done.later_h)))
+        count = config.actor_critic.minibatches
+        parts = (torch.randperm(len(x), device=x.device).tensor_split(count) for x in (weight, done.weight))
+        for a, b in zip(*parts, strict=True):
+            asking = manager.imitation_loss(asked.z[a], asked.h[a], code[a], weight[a])
+            doing = worker.imitation_loss(z[b], h[b], done.action[b], done.weight[b])
+            metrics = {"manager/hindsight": asking.detach(), "worker/imitation": doing.detach()}
+            yield Learning(ask * asking + imitate * doing, metrics, lambda: None)
 
     def _teach_goals(self, real: LatentTrajectory) -> Iterator[Learning]:
         """The autoencoder, on the states of replay."""

@@ -65,9 +65,12 @@ class Goal:
         """Goals (N,) -> (N, 1), for all steps of a segment."""
         return self.map(lambda x: x.unsqueeze(1))
 
-    def shifted(self) -> Goal:
-        """Goals (N, S), each row with those of another row, half of them away."""
-        return self.map(lambda x: x.roll(max(1, len(x) // 2), 0))
+    def others(self, among: Tensor) -> Goal:
+        """Goals (N, S), each row of those `among` (N,) bool with the goals of another one, half of them away."""
+        rows = torch.arange(len(among), device=among.device)
+        chosen = rows[among]
+        rows[among] = chosen.roll(max(1, len(chosen) // 2), 0)
+        return self.map(lambda x: x[rows])
 
 
 def goal_blocks(latents: LatentSpec, history: int) -> tuple[LatentBlock, ...]:

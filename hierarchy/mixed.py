@@ -16,6 +16,9 @@ from hierarchy.trajectory import LatentTrajectory
 from hierarchy.values import ValueLearner
 from world_model.latents import LatentSpec
 
+Weight = float | Tensor
+"""How much a reward counts: for all trajectories, or (N, 1) for each."""
+
 
 @dataclass
 class Assessment:
@@ -60,26 +63,30 @@ class MixedPolicy(nn.Module):
         assert isinstance(found, ValueLearner)
         return found
 
-    def assess(self, reward: str, path: LatentTrajectory, value: Tensor | None = None) -> Assessment:
-        """Returns and scaled advantages of a path that holds this reward; its scale takes them in. `value`: see `targets`."""
+    def assess(
+        self, reward: str, path: LatentTrajectory, value: Tensor | None = None, counted: Tensor | None = None
+    ) -> Assessment:
+        """Returns and scaled advantages of a path that holds this reward; its scale takes them in, or those of the rows `counted`
+        (N,) bool. `value`: see `targets`."""
         learner = self.learner(reward)
         returns, advantage = learner.targets(path, value)
-        learner.scale.update(returns)
+        if counted is None or counted.any():
+            learner.scale.update(returns if counted is None else returns[counted])
         return Assessment(returns, advantage / learner.scale())
 
-    def mix(self, assessed: Mapping[str, Assessment], weights: Mapping[str, float]) -> Tensor:
-        """The advantage (N, H) that the actor learns from."""
+    def mix(self, assessed: Mapping[str, Assessment], weights: Mapping[str, Weight]) -> Tensor:
+        """The advantage (N, H) that the actor learns from. Weights: one for all, or (N, 1)."""
         return torch.stack([weights[name] * found.advantage for name, found in assessed.items()]).sum(0)
 
-    def shares(self, assessed: Mapping[str, Assessment], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    def shares(self, assessed: Mapping[str, Assessment], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
         """`return_share/REWARD` and `advantage_share/REWARD`: how much of what is learned from is each reward's, by size.
 
         Both are of weighed values in units of the rewards' scales; shares of advantages say what decides between actions.
         """
         found: dict[str, Tensor] = {}
         sizes = {
-            "return": {n: weights[n] * (a.returns / self.learner(n).scale()).abs().mean() for n, a in assessed.items()},
-            "advantage": {n: weights[n] * a.advantage.abs().mean() for n, a in assessed.items()},
+            "return": {n: (weights[n] * a.returns / self.learner(n).scale()).abs().mean() for n, a in assessed.items()},
+            "advantage": {n: (weights[n] * a.advantage).abs().mean() for n, a in assessed.items()},
         }
         for kind, size in sizes.items():
             total = torch.stack(list(size.values())).sum().clamp(min=1e-8)
@@ -90,7 +97,7 @@ class MixedPolicy(nn.Module):
         self,
         path: LatentTrajectory,
         assessed: Mapping[str, Assessment],
-        weights: Mapping[str, float],
+        weights: Mapping[str, Weight],
         prefix: str,
         replayed: Replayed | None = None,
     ) -> Iterator[Learning]:

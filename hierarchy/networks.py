@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from envs.spaces.specs import ActionSpec
 from hierarchy.config import ActorCriticConfig
 from hierarchy.distributions import ActionHead
+from hierarchy.ordered import OrderedHead
 from world_model.embedding import LatentEmbedding
 from world_model.latents import LatentSpec
 from world_model.math import symexp_bins, two_hot_loss, two_hot_mean
@@ -32,7 +33,11 @@ class Actor(nn.Module):
 
     def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig) -> None:
         super().__init__()
-        self.head = ActionHead(actions, config.unimix, (config.min_std, config.max_std))
+        self.head = (
+            OrderedHead(actions, config.unimix)
+            if config.ordered
+            else ActionHead(actions, config.unimix, (config.min_std, config.max_std))
+        )
         self.encoder = StateEncoder(latents, width, config)
         self.net = mlp([config.hidden] * config.layers + [self.head.outputs], zero_last=True)
 

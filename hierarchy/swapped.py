@@ -48,8 +48,9 @@ class SwappedGoals(Hierarchy):
         return self.inner.decides(state, first)
 
     def plan(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> PolicyState:
-        new = self.inner.decides(state, first).nonzero().flatten().tolist()
+        due = self.inner.decides(state, first)
         state = self.inner.plan(z, h, state, first, greedy)
+        new = (due & (state["goal"] != NO_GOAL).all(-1)).nonzero().flatten().tolist()
         if self.kind == "zeroed":
             return state | {"goal": torch.full_like(state["goal"], NO_GOAL)}
         for row in first.nonzero().flatten().tolist():

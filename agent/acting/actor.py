@@ -97,7 +97,7 @@ class Actor:
         self.envs = self.orders.envs(self.number, config.env.vectorization)
         self.envs.faults = self.faults = Relay(self.orders.rows[0])
         self.agent = acting_agent(config, self.envs.spec)
-        self.state = self.agent.initial_state(self.number)
+        self.state = self.agent.initial_state(self.number, exploring=True)
 
     def _step(self) -> Generator[None, None, Played]:
         while self.granted < 1:

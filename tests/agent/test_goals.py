@@ -23,7 +23,7 @@ from agent.trainer import Trainer
 from envs import make_task_space
 from envs.errors import UserError
 from envs.make import infer_spec
-from hierarchy.config import GoalConfig
+from hierarchy.config import GoalConfig, ManagerConfig, WorkerConfig
 from hierarchy.director import DirectorHierarchy
 from tests.agent.test_resume import everything, stop_and_resume
 from tests.agent.tiny import DOORKEY, LINE, play, same_tensors, tiny_config
@@ -33,7 +33,8 @@ GOALS = GoalConfig(groups=3, classes=4, hidden=16, symbol_width=4, cell_width=4)
 
 def director(env: dict[str, Any], **keys: Any) -> RunConfig:
     found = tiny_config(env, **keys)
-    hierarchy = replace(found.hierarchy, name="director", horizon=4, period=2, goals=GOALS)
+    manager, worker = ManagerConfig(hindsight=1.0), WorkerConfig(free=0.5, imitation=0.5)
+    hierarchy = replace(found.hierarchy, name="director", horizon=4, period=2, goals=GOALS, manager=manager, worker=worker)
     return replace(found, hierarchy=hierarchy, eval=replace(found.eval, goal_episodes=2, goals=["shuffled", "zeroed"]))
 
 
@@ -78,7 +79,7 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_never_stopped(tmp_pa
     whole = Trainer(config, tmp_path / "whole")
     play(whole, 80)
     resumed = stop_and_resume(config, tmp_path / "stopped", at=56)
-    assert set(resumed.collector.state.policy) == {"goal", "clock"}
+    assert set(resumed.collector.state.policy) == {"goal", "clock", "explore"}
     play(resumed, 80)
     assert same_tensors(everything(resumed), everything(whole))
     for trainer in (whole, resumed):

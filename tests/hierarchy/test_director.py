@@ -41,6 +41,11 @@ def real() -> LatentTrajectory:
     return trajectory([0, 1, 1], [1, 1], [-0.7, -0.7], [0.0, 1.0], cont=torch.tensor([[1.0, 0.0]])).rows(torch.zeros(4).long())
 
 
+def given(code: Tensor, where: Tensor, free: Tensor | None = None) -> Given:
+    free = torch.zeros_like(where) if free is None else free
+    return Given(code, where, free, ~free & ~where)
+
+
 STARTS = SimpleNamespace(step=torch.tensor([[0, 1, 0, 1, 0, 1, 0, 2]] * 4))  # of the 32 rollouts of `TwoStates`, in `real`
 
 
@@ -101,17 +106,17 @@ def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_the_manager_lea
     hierarchy = director(period=2, worker=WorkerConfig(hindsight=1.0))
     path = real()
     path.boundary = torch.tensor([[False, True, False]]).expand(4, -1)  # an episode ends at step 1
-    given = hierarchy._given(STARTS, path)  # type: ignore[arg-type]
-    assert given is not None
-    assert not given.where.view(4, 8)[:, [1, 3, 5, 7]].any(), "step 2 is of another episode than step 1, and nothing follows it"
-    assert torch.equal(given.code, hierarchy.goals.encode(*states(*[1] * 32))), "what comes after step 0 is state 1"
-    assert given.where.view(4, 8)[:, [0, 2, 4, 6]].any()
+    told = hierarchy._given(STARTS, path)  # type: ignore[arg-type]
+    assert told is not None and not told.free.any()
+    assert not told.where.view(4, 8)[:, [1, 3, 5, 7]].any(), "step 2 is of another episode than step 1, and nothing follows it"
+    assert torch.equal(told.code, hierarchy.goals.encode(*states(*[1] * 32))), "what comes after step 0 is state 1"
+    assert told.where.view(4, 8)[:, [0, 2, 4, 6]].any()
     asked = []
     teach = hierarchy.manager.learn
     hierarchy.manager.learn = lambda steps, *rest: (asked.append(steps.weight), teach(steps, *rest))[1]  # type: ignore
-    hierarchy._given = lambda starts, real: given  # type: ignore[method-assign]
+    hierarchy._given = lambda starts, real: told  # type: ignore[method-assign]
     learn(hierarchy)
-    assert not asked[0][given.where, 0].any() and asked[0][~given.where, 0].all()
+    assert not asked[0][told.where, 0].any() and asked[0][~told.where, 0].all()
     assert director(worker=WorkerConfig(hindsight=0.0))._given(STARTS, path) is None  # type: ignore[arg-type]
 
 
@@ -119,7 +124,7 @@ def test_goals_that_were_given_are_as_likely_as_the_manager_holds_them_for():
     hierarchy = director(horizon=4, period=4, worker=WorkerConfig(hindsight=1.0), actor_critic=actor_critic(minibatches=1))
     torch.nn.init.normal_(hierarchy.manager.policy.actor.net[-1].weight)  # type: ignore[arg-type]  # it has its likes
     code = hierarchy.goals.prior(32)
-    hierarchy._given = lambda starts, real: Given(code, torch.ones(32, dtype=torch.bool))  # type: ignore[method-assign]
+    hierarchy._given = lambda starts, real: given(code, torch.ones(32, dtype=torch.bool))  # type: ignore[method-assign]
     lessons = [lesson for lesson in learn(hierarchy) if "manager/kl_approx" in lesson.metrics]
     assert len(lessons) == 1 and lessons[0].metrics["manager/kl_approx"].abs() < 1e-5
 
@@ -127,10 +132,88 @@ def test_goals_that_were_given_are_as_likely_as_the_manager_holds_them_for():
 def test_how_often_goals_are_reached_is_told_of_the_managers_own():
     hierarchy = director(horizon=4, period=4, worker=WorkerConfig(hindsight=1.0))
     where = torch.arange(32) % 2 == 0
-    hierarchy._given = lambda starts, real: Given(torch.zeros(32, hierarchy.config.goals.groups).long(), where)  # type: ignore
+    hierarchy._given = lambda starts, real: given(torch.zeros(32, hierarchy.config.goals.groups).long(), where)  # type: ignore
     learn(hierarchy)
     reach = hierarchy.told["reach"]
     assert reach.shape == (32,) and reach[where].isnan().all() and reach[~where].isfinite().any()
+
+
+def test_without_a_goal_the_worker_acts_for_the_environments_reward_and_the_manager_learns_nothing_of_it():
+    hierarchy = director(horizon=4, period=2, worker=WorkerConfig(free=0.5, hindsight=0.0, extrinsic=0.25, anneal=0))
+    hierarchy.worker.own.extrinsic_floor = 0.25
+    free = torch.arange(32) % 4 == 0
+    hierarchy._given = lambda starts, real: given(hierarchy.goals.prior(32), torch.zeros_like(free), free)  # type: ignore
+    taught: list[LatentTrajectory] = []
+    weighed: list[dict[str, Any]] = []
+    teach, mix = hierarchy.manager.learn, hierarchy.worker.mix
+    hierarchy.manager.learn = lambda steps, *rest: (taught.append(steps), teach(steps, *rest))[1]  # type: ignore
+    hierarchy.worker.mix = lambda assessed, weights: (weighed.append(weights), mix(assessed, weights))[1]  # type: ignore
+    learn(hierarchy)
+    rows = free.repeat_interleave(2)
+    assert weighed[0]["goal"].flatten().tolist() == (~rows).float().tolist()
+    assert weighed[0]["extrinsic"].flatten().tolist() == torch.where(rows, 1.0, 0.25).tolist()
+    assert not taught[0].weight[free, :-1].any() and taught[0].weight[~free, 0].all() and (taught[0].action >= 0).all()
+    assert hierarchy.told["reach"][free].isnan().all() and hierarchy.told["reach"][~free].isfinite().any()
+
+
+def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals_are_not_trusted():
+    hierarchy = director(worker=WorkerConfig(free=0.5))
+    hierarchy.trust.worth.copy_(torch.tensor([0.7, 1.0]))
+    state = hierarchy.exploring_state(400)
+    _, state = act(hierarchy, state, *[True] * 400)
+    free = (state["goal"] == NO_GOAL).all(-1)
+    assert 140 < free.sum() < 260, "half of them"
+    for _ in range(3):  # a second goal comes, and the first again
+        _, state = act(hierarchy, state, *[False] * 400)
+        assert torch.equal((state["goal"] == NO_GOAL).all(-1), free), "an episode stays what it is"
+    _, state = act(hierarchy, hierarchy.initial_state(400), *[True] * 400)
+    assert (state["goal"] >= 0).all(), "others are played under goals"
+    hierarchy.trust.worth.fill_(1.0)
+    _, state = act(hierarchy, hierarchy.exploring_state(400), *[True] * 400)
+    assert (state["goal"] >= 0).all()
+
+
+def test_goals_are_trusted_by_the_rewards_alone_that_they_bring_in_imagination():
+    hierarchy = director(horizon=4, period=2, worker=WorkerConfig(free=0.5, hindsight=0.0))
+    free = torch.arange(32) < 16
+    hierarchy._given = lambda starts, real: given(hierarchy.goals.prior(32), torch.zeros_like(free), free)  # type: ignore
+    kept = []
+    hierarchy.trust.update = lambda *found: kept.append(found)  # type: ignore[method-assign]
+    learn(hierarchy)
+    brought, left, without = kept[0]
+    assert torch.equal(left, ~free) and torch.equal(without, free)
+    possible = torch.tensor([0.0, *(0.985**t for t in range(4))])
+    assert ((brought.unsqueeze(1) - possible).abs() < 1e-5).any(1).all(), "one reward of 1, if any"
+
+
+def test_a_manager_learns_to_ask_for_what_turned_out_well_and_the_worker_how_to_get_there():
+    """By experience alone, in a world where states 0 and 1 come about at random and 1 is paid."""
+    manager = ManagerConfig(hindsight=1.0, extrinsic=0.0, novelty=0.0, entropy_target=0.0, entropy=0.0)
+    worker = WorkerConfig(imitation=1.0)
+    hierarchy = director(goals=replace(GOALS, kl_target=0.2), horizon=2, manager=manager, worker=worker)
+    z, later = torch.zeros(64, 1).long(), torch.arange(64).unsqueeze(-1) % 2
+    reward = later.float()
+    path = trajectory([0, 0, 0], [0, 0]).rows(torch.zeros(64).long())
+    action = torch.cat([later, torch.zeros_like(later)], 1)  # as in `TwoStates`: action 1 leads from state 0 to state 1
+    path = replace(path, z=torch.stack([z, later, later], 1), action=action, reward=torch.cat([reward, torch.zeros(64, 1)], 1))
+    optimizer = torch.optim.Adam([p for p in hierarchy.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(150):
+        hierarchy.goals.observe(path.z, path.h)
+        lessons = [*hierarchy._teach_hindsight(path, path), *hierarchy._teach_goals(path)]
+        for lesson in lessons:
+            optimizer.zero_grad()
+            lesson.loss.backward()
+            optimizer.step()
+    asked, _ = hierarchy.manager.policy.act(*states(*[0] * 64))
+    assert hierarchy.goals.encode(*states(0)).tolist() != hierarchy.goals.encode(*states(1)).tolist()
+    assert (hierarchy.goals.decode(asked).groups[:, 0] == 1).float().mean() > 0.8
+    for goes in (0, 1):
+        state = hierarchy.initial_state(64) | {
+            "goal": hierarchy.goals.encode(*states(*[goes] * 64)),
+            "clock": torch.full((64,), 2),
+        }
+        action, _ = hierarchy.follow(*states(*[0] * 64), state)
+        assert (action == goes).float().mean() > 0.9, "and the worker to do what leads there"
 
 
 def test_ending_an_episode_does_not_cost_what_was_still_to_be_had_of_the_goal():
@@ -283,6 +366,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a target that is no share": (dict(goals=GoalConfig(kl_target=9.0)), r"hierarchy\.goals\.kl_target=9\.0 is a share"),
     "a negative weight": (dict(worker=WorkerConfig(goal=-1.0)), r"hierarchy\.worker\.goal=-1\.0 is too small"),
     "a share above one": (dict(worker=WorkerConfig(hindsight=1.5)), r"hierarchy\.worker\.hindsight=1\.5 is a share"),
+    "a temperature of nothing": (
+        dict(manager=ManagerConfig(temperature=0.0)),
+        r"hierarchy\.manager\.temperature=0\.0 has to be above",
+    ),
+    "hindsight without values": (
+        dict(manager=ManagerConfig(hindsight=1.0, reward="mean")),
+        r"give hierarchy\.manager\.reward=sum, or 0",
+    ),
     "no floor": (dict(worker=WorkerConfig(goal_floor=0.0)), r"hierarchy\.worker\.goal_floor=0\.0 has to be above 0"),
     "no weight to start from": (dict(manager=ManagerConfig(entropy=0.0)), r"hierarchy\.manager\.entropy=0\.0 has to be above 0"),
 }

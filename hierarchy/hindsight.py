@@ -1,0 +1,95 @@
+"""Learning from what came about as if it had been asked for: goals, and how to reach them, told by experience.
+
+As in Hierarchical Actor-Critic (Levy et al. 2019) a goal that was not reached is replaced by the state that was: whatever the
+worker did, that one can be reached. Which to ask for is learned by advantage-weighted regression (Peng et al. 2019), how to reach
+it by goal-conditioned imitation (Ghosh et al. 2021). A manager and a worker who only imitated would, together, do what was done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from hierarchy.trajectory import LatentTrajectory
+
+MOST = 20.0  # bound of the exponential weights, as in advantage-weighted regression
+OVER = 0.5  # an imagined step that goes on with less than this chance ends its episode
+
+
+@dataclass
+class Experience:
+    """N states, and what came some steps later, or at the end of the episode, if that was before.
+
+    Attributes:
+        z, h: (N, G), (N, V). action: (N, *action shape), the first one taken. later_z, later_h: of the state arrived at.
+        gain: (N,) what the way there brought: discounted rewards and value there, less value here.
+        weight: (N,).
+    """
+
+    z: Tensor
+    h: Tensor
+    action: Tensor
+    later_z: Tensor
+    later_h: Tensor
+    gain: Tensor
+    weight: Tensor
+
+    @classmethod
+    def join(cls, *parts: Experience) -> Experience:
+        """All of them together."""
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+
+def arrivals(ends: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Where states lead in so many steps, or before if their episode ends there.
+
+    Args:
+        ends: (N, T + 1) bool, the state is the last one of its episode.
+        steps: (N, T), for each state.
+
+    Returns:
+        index (N, T) of the state arrived at, and whether it is known (N, T): a path that is cut off before is not.
+    """
+    last = ends.shape[1] - 1
+    at = torch.arange(last + 1, device=ends.device).expand(ends.shape)
+    end = torch.where(ends, at, 2 * last + 1).flip(1).cummin(1).values.flip(1)  # the first end from here on
+    index = torch.minimum(at[:, :-1] + steps, end[:, :-1])
+    return index.clamp(max=last), (index <= last) & ~ends[:, :-1]
+
+
+def experience(path: LatentTrajectory, value: Tensor, steps: Tensor, gamma: float) -> Experience:
+    """Of all states from which it is known where they led. value: (N, T + 1), steps: (N, T) or a number for all.
+
+    Imagined states that lie within the last steps of a path are left out even where their episode ended in time: only such ends
+    would be known of them.
+    """
+    steps = steps.expand(path.reward.shape)
+    ends = path.boundary.clone()
+    ends[:, 1:] |= path.cont < OVER
+    index, known = arrivals(ends, steps)
+    count = path.reward.shape[1]
+    at = torch.arange(count, device=index.device)
+    if path.source == "imagined":
+        known = known & (at + steps <= count)
+    discount = gamma ** torch.arange(count + 1, device=index.device)
+    summed = torch.nn.functional.pad((discount[:-1] * path.reward).cumsum(1), (1, 0))  # (N, T + 1)
+    there = path.cont.gather(1, index.clamp(min=1) - 1) * discount[index] * value.gather(1, index)
+    gain = (summed.gather(1, index) - summed[:, :-1] + there) / discount[:-1] - value[:, :-1]
+    row, step = known.nonzero(as_tuple=True)
+    where = index[row, step]
+    return Experience(
+        path.z[row, step],
+        path.h[row, step],
+        path.action[row, step],
+        path.z[row, where],
+        path.h[row, where],
+        gain[row, step],
+        path.weight[row, step],
+    )
+
+
+def merit(gain: Tensor, temperature: float, floor: float) -> Tensor:
+    """Weights (N,) that grow exponentially with gains in units of their deviation (of `floor` at least), up to a bound."""
+    return (gain / gain.std().clamp(min=floor) / temperature).exp().clamp(max=MOST)

@@ -1,0 +1,38 @@
+"""How far a manager is to be trusted: what imagined rollouts bring under its goals, beside what they bring without any."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+RATE = 0.02  # of the moving averages, an update
+KNOWN = 0.02  # an imagined return without goals that is less says nothing yet
+BAD, GOOD = 0.5, 0.9  # of it, under goals: from where on trust grows, and where it is whole
+LEAST = 0.25  # of the episodes are played under goals in any case
+
+
+class Trust(nn.Module):
+    """Share of the episodes that are played under goals while they are learned from.
+
+    At first a worker without goals learns faster: it need not wait for a manager who knows what is worth asking for. Without
+    goals it brings in what both of them learn from; once goals bring as much in imagination, all are played under them.
+    """
+
+    worth: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("worth", torch.zeros(2))  # mean imagined reward under goals, and without
+
+    @torch.no_grad()
+    def update(self, reward: Tensor, goals: Tensor, free: Tensor) -> None:
+        """Take in what rollouts brought (N,): `goals` (N,) bool those under the manager's own, `free` (N,) bool those without."""
+        for i, rows in enumerate((goals, free)):
+            if rows.any():
+                self.worth[i].lerp_(reward[rows].mean(), RATE)
+
+    def forward(self) -> Tensor:
+        """The share ()."""
+        goals, free = self.worth
+        share = (goals / free.clamp(min=KNOWN) - BAD) / (GOOD - BAD)
+        return torch.where(free > KNOWN, share, torch.zeros_like(share)).clamp(LEAST, 1.0)

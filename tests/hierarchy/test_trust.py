@@ -1,0 +1,31 @@
+"""How far a manager is to be trusted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hierarchy.trust import LEAST, Trust
+
+
+def test_trust_grows_from_half_to_nine_tenths_of_what_comes_without_goals():
+    trust = Trust()
+    assert trust() == LEAST, "nothing is known"
+    shares = []
+    for goals in (0.1, 0.5, 0.7, 0.9, 2.0):
+        trust.worth.copy_(torch.tensor([goals, 1.0]))
+        shares.append(float(trust()))
+    assert shares == pytest.approx([LEAST, LEAST, 0.5, 1.0, 1.0])
+    trust.worth.copy_(torch.tensor([0.02, 0.01]))
+    assert trust() == LEAST, "as good as nothing came without them either"
+
+
+def test_what_rollouts_bring_is_kept_apart_by_whether_they_had_goals():
+    trust = Trust()
+    goals, free = torch.tensor([False, True, False, False]), torch.tensor([False, False, True, True])
+    for _ in range(500):
+        trust.update(torch.tensor([9.0, 1.0, 2.0, 4.0]), goals, free)
+    assert trust.worth.tolist() == pytest.approx([1.0, 3.0], abs=1e-3), "and others are in neither"
+    before = trust.worth.clone()
+    trust.update(torch.ones(4), torch.zeros_like(goals), torch.zeros_like(free))
+    assert torch.equal(trust.worth, before)
