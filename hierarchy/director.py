@@ -117,7 +117,7 @@ class DirectorHierarchy(Hierarchy):
     def plan(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> PolicyState:
         new = self.decides(state, first)
         code, _ = self.manager.policy.act(z, h, greedy)
-        if self.config.worker.free and state["explore"].any():  # an episode is played under goals, or without
+        if self.config.worker.free:  # an episode is played under goals, or without
             drawn = torch.rand(first.shape, device=z.device) >= self.trust()
             free = state["explore"] & torch.where(first, drawn, (state["goal"] == NO_GOAL).all(-1))
             code = code.masked_fill(free.unsqueeze(-1), NO_GOAL)
@@ -272,12 +272,15 @@ class DirectorHierarchy(Hierarchy):
             return
         gamma, K = config.actor_critic.gamma, self.period
         with torch.no_grad():
-            values = [(each, manager.target(each.z, each.h)) for each in (path, real)]
-            asked = Experience.join(*(experience(each, value, value.new_tensor(K).long(), gamma) for each, value in values))
-            sooner = [torch.randint(1, K + 1, each.reward.shape, device=value.device) for each, value in values]
-            done = Experience.join(*(experience(*pair, steps, gamma) for pair, steps in zip(values, sooner, strict=True)))
+            paths = [(each, manager.target(each.z, each.h), last) for each, last in ((path, K), (real, 0))]
+            ahead = torch.tensor(K, device=path.z.device)
+            asked = Experience.join(*(experience(each, value, ahead, gamma, last) for each, value, last in paths))
+            sooner = [torch.randint(1, K + 1, each.reward.shape, device=ahead.device) for each, _, _ in paths]
+            done = Experience.join(
+                *(experience(each, value, steps, gamma, last) for (each, value, last), steps in zip(paths, sooner, strict=True))
+            )
             code = self.goals.encode(asked.later_z, asked.later_h)
-            weight = asked.weight * merit(asked.gain, config.manager.temperature, GAIN_FLOOR)
+            weight = merit(asked.gain, asked.weight, config.manager.temperature, GAIN_FLOOR)
             z, h = self.worker.view(done.z, done.h, self.goals.decode(self.goals.encode(done.later_z, done.later_h)))
         count = config.actor_critic.minibatches
         parts = (torch.randperm(len(x), device=x.device).tensor_split(count) for x in (weight, done.weight))

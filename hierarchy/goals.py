@@ -67,10 +67,10 @@ class Goal:
 
     def others(self, among: Tensor) -> Goal:
         """Goals (N, S), each row of those `among` (N,) bool with the goals of another one, half of them away."""
-        rows = torch.arange(len(among), device=among.device)
-        chosen = rows[among]
-        rows[among] = chosen.roll(max(1, len(chosen) // 2), 0)
-        return self.map(lambda x: x[rows])
+        order = (~among).to(torch.uint8).argsort(stable=True)  # those come first
+        count, place = among.sum(), order.argsort()
+        other = torch.where(place < count, (place + (count // 2).clamp(min=1)) % count.clamp(min=1), place)
+        return self.map(lambda x: x[order[other]])
 
 
 def goal_blocks(latents: LatentSpec, history: int) -> tuple[LatentBlock, ...]:

@@ -25,7 +25,7 @@ class Experience:
     Attributes:
         z, h: (N, G), (N, V). action: (N, *action shape), the first one taken. later_z, later_h: of the state arrived at.
         gain: (N,) what the way there brought: discounted rewards and value there, less value here.
-        weight: (N,).
+        weight: (N,), 0 where it is not known where the state led.
     """
 
     z: Tensor
@@ -59,37 +59,38 @@ def arrivals(ends: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     return index.clamp(max=last), (index <= last) & ~ends[:, :-1]
 
 
-def experience(path: LatentTrajectory, value: Tensor, steps: Tensor, gamma: float) -> Experience:
-    """Of all states from which it is known where they led. value: (N, T + 1), steps: (N, T) or a number for all.
+def experience(path: LatentTrajectory, value: Tensor, steps: Tensor, gamma: float, last: int = 0) -> Experience:
+    """Of all states of a path but those within its `last` steps; one from which it is not known where it led has weight 0.
 
-    Imagined states that lie within the last steps of a path are left out even where their episode ended in time: only such ends
-    would be known of them.
+    Imagined paths should leave out as many as steps are looked ahead: of later states it would be known only where their
+    episodes ended in time. value: (N, T + 1), steps: (N, T) or a number for all.
     """
     steps = steps.expand(path.reward.shape)
     ends = path.boundary.clone()
     ends[:, 1:] |= path.cont < OVER
     index, known = arrivals(ends, steps)
     count = path.reward.shape[1]
-    at = torch.arange(count, device=index.device)
-    if path.source == "imagined":
-        known = known & (at + steps <= count)
     discount = gamma ** torch.arange(count + 1, device=index.device)
     summed = torch.nn.functional.pad((discount[:-1] * path.reward).cumsum(1), (1, 0))  # (N, T + 1)
     there = path.cont.gather(1, index.clamp(min=1) - 1) * discount[index] * value.gather(1, index)
     gain = (summed.gather(1, index) - summed[:, :-1] + there) / discount[:-1] - value[:, :-1]
-    row, step = known.nonzero(as_tuple=True)
-    where = index[row, step]
-    return Experience(
-        path.z[row, step],
-        path.h[row, step],
-        path.action[row, step],
-        path.z[row, where],
-        path.h[row, where],
-        gain[row, step],
-        path.weight[row, step],
+    kept = slice(0, count - last + bool(last))
+    rows, where = torch.arange(len(index), device=index.device).unsqueeze(1), index[:, kept]
+    found = (
+        path.z[:, kept],
+        path.h[:, kept],
+        path.action[:, kept],
+        path.z[rows, where],
+        path.h[rows, where],
+        gain[:, kept],
+        (path.weight[:, :-1] * known)[:, kept],
     )
+    return Experience(*(x.flatten(0, 1) for x in found))
 
 
-def merit(gain: Tensor, temperature: float, floor: float) -> Tensor:
-    """Weights (N,) that grow exponentially with gains in units of their deviation (of `floor` at least), up to a bound."""
-    return (gain / gain.std().clamp(min=floor) / temperature).exp().clamp(max=MOST)
+def merit(gain: Tensor, weight: Tensor, temperature: float, floor: float) -> Tensor:
+    """Weights (N,), times what grows exponentially with gains in units of their deviation (`floor` at least), up to a bound."""
+    total = weight.sum().clamp(min=1e-6)
+    mean = (weight * gain).sum() / total
+    deviation = ((weight * (gain - mean).square()).sum() / total).sqrt()
+    return weight * (gain / deviation.clamp(min=floor) / temperature).exp().clamp(max=MOST)

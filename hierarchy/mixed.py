@@ -70,8 +70,7 @@ class MixedPolicy(nn.Module):
         (N,) bool. `value`: see `targets`."""
         learner = self.learner(reward)
         returns, advantage = learner.targets(path, value)
-        if counted is None or counted.any():
-            learner.scale.update(returns if counted is None else returns[counted])
+        learner.scale.update(returns, counted)
         return Assessment(returns, advantage / learner.scale())
 
     def mix(self, assessed: Mapping[str, Assessment], weights: Mapping[str, Weight]) -> Tensor:

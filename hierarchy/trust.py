@@ -28,8 +28,8 @@ class Trust(nn.Module):
     def update(self, reward: Tensor, goals: Tensor, free: Tensor) -> None:
         """Take in what rollouts brought (N,): `goals` (N,) bool those under the manager's own, `free` (N,) bool those without."""
         for i, rows in enumerate((goals, free)):
-            if rows.any():
-                self.worth[i].lerp_(reward[rows].mean(), RATE)
+            mean = (reward * rows).sum() / rows.sum().clamp(min=1)
+            self.worth[i].lerp_(mean, RATE * rows.any())
 
     def forward(self) -> Tensor:
         """The share ()."""

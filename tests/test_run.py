@@ -412,7 +412,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing shard": (lambda run: (run / "replay" / shard_names(run / "replay")[0]).unlink(), "is missing"),
     "a config that is no YAML": (lambda run: (run / "config.yaml").write_text("train: [1,\n"), "config.yaml cannot be read"),
     "a config that is a list": (lambda run: (run / "config.yaml").write_text("- 1\n"), "config.yaml"),
-    "a config of another version": (lambda run: (run / "config.yaml").write_text("train: {speed: 3}\n"), "speed"),
+    "a config with a value of another version": (lambda run: (run / "config.yaml").write_text("train: {batch: many}\n"), "batch"),
     "torn checkpoints": (lambda run: cut(*run.glob("checkpoints/*/model.safetensors")), "no whole checkpoint"),
 }
 

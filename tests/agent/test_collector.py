@@ -29,7 +29,7 @@ class ScriptedAgent:
         self.script, self.step = script, step
         self.seen: list[tuple[np.ndarray, np.ndarray, str, bool]] = []
 
-    def initial_state(self, batch: int) -> Any:
+    def initial_state(self, batch: int, exploring: bool = False) -> Any:
         return None
 
     def act(self, obs: Mapping[str, np.ndarray], first: np.ndarray, state: Any, mode: str, grow: bool, plan: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import trajectory
 
 
-def led(path: LatentTrajectory, steps: int, value: Tensor | None = None, gamma: float = 0.5) -> Experience:
+def led(path: LatentTrajectory, steps: int, value: Tensor | None = None, last: int = 0) -> Experience:
+    """What is known, at a discount of 0.5."""
     value = torch.zeros(path.weight.shape) if value is None else value
-    return experience(path, value, torch.tensor(steps), gamma)
+    found = experience(path, value, torch.tensor(steps), 0.5, last)
+    return Experience(*(getattr(found, field.name)[found.weight > 0] for field in fields(found)))
 
 
 def test_a_state_leads_to_the_one_so_many_steps_later_or_to_the_end_of_its_episode():
@@ -54,7 +57,7 @@ def test_beyond_an_end_there_is_nothing_and_a_cut_off_episode_may_go_on():
 def test_an_imagined_episode_ends_where_it_hardly_goes_on_and_late_states_are_left_out():
     path = trajectory([0, 1, 0, 1, 1], [1, 1, 1, 0], cont=torch.tensor([[0.9, 0.1, 0.9, 0.1]]), source="imagined")
     path.weight = torch.tensor([[1.0, 0.9, 0.09, 0.08, 0.01]])
-    found = led(path, 3)
+    found = led(path, 3, last=3)
     assert found.z.flatten().tolist() == [0, 1] and found.later_z.flatten().tolist() == [0, 0], "both lead to state 2"
     assert found.weight.tolist() == pytest.approx([1.0, 0.9]), "from 2 on, only what ends in time would be known"
 
@@ -68,6 +71,10 @@ def test_what_nothing_is_known_of_is_no_experience_and_parts_are_joined():
 
 def test_the_better_it_turned_out_the_more_it_counts_up_to_a_bound():
     """Deviations: 1 of the first, 0.1 at least of the second."""
-    assert merit(torch.tensor([1.0, 0.0, -1.0]), 0.5, 0.1).tolist() == pytest.approx([math.e**2, 1.0, math.e**-2])
-    assert merit(torch.tensor([0.05, 0.05]), 0.5, 0.1).tolist() == pytest.approx([math.e] * 2)
-    assert merit(torch.tensor([9.0] + [0.0] * 80), 0.5, 0.1)[0] == MOST
+    three, one = torch.tensor([1.0, 0.0, -1.0]) * math.sqrt(1.5), torch.ones(3)
+    assert merit(three, one, 0.5, 0.1).tolist() == pytest.approx([math.exp(2 * x) for x in three.tolist()])
+    assert merit(three, 0.5 * one, 0.5, 0.1).tolist() == pytest.approx([0.5 * math.exp(2 * x) for x in three.tolist()])
+    assert merit(torch.tensor([0.05, 0.05, 9.0]), torch.tensor([1.0, 1.0, 0.0]), 0.5, 0.1).tolist() == pytest.approx(
+        [math.e, math.e, 0]
+    )
+    assert merit(torch.tensor([9.0] + [0.0] * 80), torch.ones(81), 0.5, 0.1)[0] == MOST
