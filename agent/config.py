@@ -11,6 +11,9 @@ from envs.config import EnvConfig
 from hierarchy.config import HierarchyConfig
 from world_model.config import ModelConfig, ShardingConfig
 
+BEFORE: dict[str, Any] = {"model.maps": False, "hierarchy.discovery": 0.0}
+"""What a run did before there was a key, where the key's default is another: of configs saved by an earlier version."""
+
 
 @dataclass
 class JobConfig:

@@ -14,7 +14,7 @@ from agent.agent import Agent
 from agent.build import build_agent, choose_device
 from agent.checkpoint import load_meta, resolve
 from agent.checkpointing import check_spec, load_agent_weights, spec_of
-from agent.config import RunConfig
+from agent.config import BEFORE, RunConfig
 from envs import make_task_space
 from envs.errors import UserError
 from envs.make import infer_spec
@@ -69,8 +69,10 @@ def saved_groups(meta: dict[str, Any], path: Path, groups: tuple[str, ...]) -> d
 
 def of_this_version(saved: Any, name: str) -> dict[str, Any]:
     """A config that another version may have saved; keys that this one does not have are left out, with a warning."""
-    if isinstance(saved.get("model"), dict):
-        saved["model"] = {"maps": False, **saved["model"]}  # what was saved before grids had maps has none
+    for path, value in BEFORE.items():
+        group, _, key = path.partition(".")
+        if isinstance(saved.get(group), dict):
+            saved[group] = {key: value, **saved[group]}
     known, gone = known_keys(saved, RunConfig)
     if gone:
         log.warning("%s was made by another version: it is read without its keys %s", name, ", ".join(gone))

@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.config import BEFORE
 from envs.errors import UserError
 
 Record = dict[str, Any]
-
-BEFORE: dict[str, Any] = {"model.maps": False, "hierarchy.discovery": 0.0}
-"""What a run did before there was a key, where the key's default is another."""
 
 GONE: dict[str, Any] = {
     "model.shared_groups": 0,
@@ -34,8 +32,8 @@ class Results:
     """The finished runs of one benchmark, `FOLDER/NAME.json`.
 
     A run is known by its variant, seed and config. Config keys that are newer than a record do not matter, as their defaults
-    change nothing (but see `BEFORE`), unless an override sets them; neither do those that are `GONE`. A later record of the same
-    run takes the place of the earlier one, except that an error never takes the place of a finished run.
+    change nothing (but see `agent.config.BEFORE`), unless an override sets them; neither do those that are `GONE`. A later
+    record of the same run takes the place of the earlier one, except that an error never takes the place of a finished run.
     """
 
     def __init__(self, folder: Path, name: str) -> None:

@@ -24,8 +24,10 @@ from world_model.latents import LatentSpec
 class ActorCritic(ValueLearner):
     """Policy, two-hot critic, EMA critic and return scale. Owns no optimiser: `losses` answers what to minimise."""
 
-    def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig) -> None:
-        super().__init__(latents, width, config, Actor(latents, width, actions, config))
+    def __init__(
+        self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig, ordered: bool = False
+    ) -> None:
+        super().__init__(latents, width, config, Actor(latents, width, actions, config, ordered))
         self.entropy_weight = None
         if config.entropy_target:
             self.entropy_weight = AdaptiveScale(config.entropy_target * greatest_entropy(actions), config.entropy, below=True)

@@ -25,7 +25,6 @@ class ActorCriticConfig:
     layers: int = 2
     symbol_width: int = 8
     unimix: float = 0.01
-    ordered: bool = False  # several choices are drawn one after the other, each knowing those before; a manager's always are
     min_std: float = 0.1  # Gaussian actions: bounds of the standard deviation
     max_std: float = 1.0
     target_decay: float = 0.98  # EMA critic

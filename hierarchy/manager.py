@@ -25,7 +25,6 @@ class Manager(MixedPolicy):
             gamma=learning.gamma**config.period if own.reward == "sum" else learning.gamma,
             entropy=own.entropy,
             entropy_target=own.entropy_target,
-            ordered=True,
         )
         codes = ActionSpec("multi_discrete", goals.groups, classes=(goals.classes,) * goals.groups)
-        super().__init__(latents, width, codes, learning, floors)
+        super().__init__(latents, width, codes, learning, floors, ordered=True)

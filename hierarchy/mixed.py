@@ -42,15 +42,22 @@ class MixedPolicy(nn.Module):
 
     Args:
         floors: the rewards by name, each with the least scale that its advantages are divided by.
+        ordered: the choices of an action know those before them (`hierarchy.ordered`).
     """
 
     def __init__(
-        self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig, floors: Mapping[str, float]
+        self,
+        latents: LatentSpec,
+        width: int,
+        actions: ActionSpec,
+        config: ActorCriticConfig,
+        floors: Mapping[str, float],
+        ordered: bool = False,
     ) -> None:
         super().__init__()
         self.rewards = tuple(floors)
         first, *others = floors
-        self.policy = ActorCritic(latents, width, actions, replace(config, return_floor=floors[first]))
+        self.policy = ActorCritic(latents, width, actions, replace(config, return_floor=floors[first]), ordered)
         self.critics = nn.ModuleDict(
             {name: ValueLearner(latents, width, replace(config, return_floor=floors[name])) for name in others}
         )

@@ -31,11 +31,13 @@ class StateEncoder(nn.Module):
 class Actor(nn.Module):
     """Parameters (..., P) of the distribution over actions in states z (..., G), h (..., V): see `hierarchy.distributions`."""
 
-    def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig) -> None:
+    def __init__(
+        self, latents: LatentSpec, width: int, actions: ActionSpec, config: ActorCriticConfig, ordered: bool = False
+    ) -> None:
         super().__init__()
         self.head = (
             OrderedHead(actions, config.unimix)
-            if config.ordered
+            if ordered
             else ActionHead(actions, config.unimix, (config.min_std, config.max_std))
         )
         self.encoder = StateEncoder(latents, width, config)

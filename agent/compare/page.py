@@ -69,7 +69,7 @@ def render(comparison: Comparison) -> str:
         successes=success_figures(comparison),
         foretold=imagined_figures(comparison),
         scores=foretold_of(comparison),
-        costs=_costs(comparison),
+        costs=costs_of(comparison),
         runs=[_run(arm, i) for arm in comparison.arms for i in range(len(arm.runs))],
         shown=comparison.tasks[-MOST_TASKS:],
         untrained=[task for task in comparison.tasks if task not in comparison.trained],
@@ -156,7 +156,7 @@ def _many_pairs(comparison: Comparison) -> list[tuple[str, list[tuple[str, str] 
     return [(left, [seen.get((left, right)) for right in names]) for left in names]
 
 
-def _costs(comparison: Comparison) -> dict[str, Any]:
+def costs_of(comparison: Comparison) -> dict[str, Any]:
     """A row for each curriculum; of figures that not every run has a column where any run has them."""
     runs = comparison.runs
     return {

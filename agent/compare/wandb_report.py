@@ -25,11 +25,10 @@ from agent.compare.figures import (
     reached_figure,
     success_figures,
 )
-from agent.compare.page import findings_of
+from agent.compare.page import costs_of, findings_of, foretold_of
 from agent.compare.runs import Run
 from agent.loggers import LoggerConfig, WandbSink, wandb_id
-from agent.report.figures import Figure, duration, thousands
-from agent.report.imagined import HALVES, Tally
+from agent.report.figures import Figure, thousands
 from agent.run_folder import write_text
 
 SPEC = "wandb_report.json"
@@ -53,7 +52,7 @@ class Section:
 
     Attributes:
         key: of its figures in W&B, `KEY/0` and so on.
-        table: in Markdown.
+        table: in Markdown, or sentences.
     """
 
     title: str
@@ -233,30 +232,23 @@ def _learned(comparison: Comparison) -> str:
 
 
 def _foretold(comparison: Comparison) -> list[Section]:
-    rows = [
-        [arm.name, half, tally.episodes, f"{tally.brier:.3f}", f"{tally.uninformed:.3f}"]
-        for arm in comparison.arms if arm.halves
-        for half, values in zip(HALVES, np.sum(arm.halves, 0), strict=True)
-        if (tally := Tally(values)).episodes
-    ]  # fmt: skip
-    head = ["curriculum", "of its runs", "episodes", "Brier score", "of always foretelling the share of successes"]
-    found = Section("Did imagination foretell it?", "foretold", _table(head, rows), imagined_figures(comparison))
-    return [found] if rows else []
+    """The page's sentences and figures."""
+    said = foretold_of(comparison)
+    found = Section("Did imagination foretell it?", "foretold", "\n\n".join(map(_plain, said)), imagined_figures(comparison))
+    return [found] if said else []
 
 
 def _cost(comparison: Comparison) -> str:
-    tasks = comparison.trained[-MOST_TASKS:]
-    head = ["curriculum, mean of a run", "env steps", "updates", "training time", "evaluations on the way"]
-    rows = [
-        [
-            arm.name, f"{np.mean(arm.ended):,.0f}", f"{np.mean([run.updates for run in arm.runs]):,.0f}",
-            duration(float(np.mean([run.wall_seconds for run in arm.runs]))),
-            duration(float(np.mean([run.evaluation_seconds for run in arm.runs]))),
-            *(f"{np.mean([run.episodes.get(task, 0) for run in arm.runs]):,.0f}" for task in tasks),
-        ]
-        for arm in comparison.arms
-    ]  # fmt: skip
-    return _table([*head, *(f"episodes of {task}" for task in tasks)], rows)
+    """The page's table."""
+    costs = costs_of(comparison)
+    columns = {"name": "curriculum, mean of a run", "env_steps": "env steps"}
+    columns |= {"judged": "of which judged, not learned from"} if costs["judged"] else {}
+    columns |= {"updates": "updates", "wall": "training time"}
+    columns |= {"own": "of which the curriculum's own"} if costs["own"] else {}
+    columns["evaluation"] = "evaluations on the way"
+    tasks = [f"episodes of {task}" for task in comparison.trained[-MOST_TASKS:]]
+    rows = [[*(row[key] for key in columns), *row["episodes"][-MOST_TASKS:]] for row in costs["rows"]]
+    return _table([*columns.values(), *tasks], rows)
 
 
 def _runset(reports: Any, name: str, ids: Sequence[str], groups: Sequence[str] = ()) -> Any:

@@ -112,7 +112,7 @@ def test_it_holds_every_computed_figure_as_a_table(comparison: Comparison, tmp_p
     assert "fast is better than uniform" in json.dumps(blocks)
 
 
-def test_calibration_is_a_table_of_brier_scores(tmp_path: Path):
+def test_calibration_is_said_beside_its_baseline(tmp_path: Path):
     for seed in (1, 2):
         folder = write_run(tmp_path / f"{seed}", "imagined_success", seed, FAST)
         # Of 10 episodes foretold 0.9 each, 8 were successes: (8 x 0.01 + 2 x 0.81) / 10 = 0.17, and 0.8 x 0.2 = 0.16.
@@ -121,7 +121,7 @@ def test_calibration_is_a_table_of_brier_scores(tmp_path: Path):
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
     foretold = {section.title: section for section in sections_of(compared(tmp_path))}["Did imagination foretell it?"]
-    assert foretold.table.splitlines()[2:] == [r"| imagined\_success | first half | 20 | 0.170 | 0.160 |"]
+    assert foretold.table.startswith(r"imagined\_success: ") and "Brier score 0.170, baseline 0.160" in foretold.table
     assert len(foretold.figures) == 1
 
 
