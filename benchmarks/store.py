@@ -22,6 +22,8 @@ GONE: dict[str, Any] = {
     "model.shared_rep": 0.1,
     "model.shared_free": 1.0,
     "model.losses.shared": 1.0,
+    "hierarchy.worker.extrinsic_floor": 0.1,
+    "hierarchy.worker.anneal": 2000,
     "curriculum.model_progress.fast": 0.02,
     "curriculum.model_progress.slow": 0.005,
 }

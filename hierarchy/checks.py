@@ -35,12 +35,12 @@ def check_director(config: HierarchyConfig) -> None:
         if name not in known:
             raise UserError(f"hierarchy.{key}={name} is unknown; choose one of {', '.join(known)}")
     shares = {"goals.kl_target": goals.kl_target, "goals.decay": goals.decay, "manager.entropy_target": manager.entropy_target}
+    shares["worker.free"] = worker.free
     for key, share in shares.items():
         if not 0 <= share < 1:
             raise UserError(f"hierarchy.{key}={share} is a share: give 0 or more, and less than 1")
-    for key, share in {"hindsight": worker.hindsight, "free": worker.free}.items():
-        if not 0 <= share <= 1:
-            raise UserError(f"hierarchy.worker.{key}={share} is a share: give 0 to 1")
+    if not 0 <= worker.hindsight <= 1:
+        raise UserError(f"hierarchy.worker.hindsight={worker.hindsight} is a share: give 0 to 1")
     if manager.hindsight and manager.reward != "sum":
         raise UserError("hierarchy.manager.hindsight goes by what states are worth: give hierarchy.manager.reward=sum, or 0")
     if not manager.temperature > 0:
@@ -52,8 +52,6 @@ def check_director(config: HierarchyConfig) -> None:
         "manager.entropy": manager.entropy,
         "worker.goal": worker.goal,
         "worker.extrinsic": worker.extrinsic,
-        "worker.extrinsic_floor": worker.extrinsic_floor,
-        "worker.anneal": worker.anneal,
         "worker.imitation": worker.imitation,
         "manager.hindsight": manager.hindsight,
     }

@@ -70,11 +70,9 @@ class WorkerConfig:
     reward: str = "progress"  # one of GOAL_REWARDS
     goal: float = 1.0  # weight of the goal reward's advantage
     goal_floor: float = 0.05  # least scale of its returns
-    extrinsic: float = 1.0  # weight of the extrinsic reward's advantage, at first
-    extrinsic_floor: float = 0.1  # and after `anneal` updates
-    anneal: int = 2000  # updates
+    extrinsic: float = 1.0  # weight of the extrinsic reward's advantage under a goal
     hindsight: float = 0.5  # share of the imagined rollouts whose first goal is a state that came within K steps in replay
-    free: float = 0.0  # share of the imagined rollouts without goals, for the environment's reward alone
+    free: float = 0.0  # share of the starts in each sequence whose rollouts have no goals: for the environment's reward alone
     imitation: float = 0.0  # weight of doing what was done on the way to a goal; 0 is off
 
 

@@ -65,12 +65,9 @@ class Goal:
         """Goals (N,) -> (N, 1), for all steps of a segment."""
         return self.map(lambda x: x.unsqueeze(1))
 
-    def others(self, among: Tensor) -> Goal:
-        """Goals (N, S), each row of those `among` (N,) bool with the goals of another one, half of them away."""
-        order = (~among).to(torch.uint8).argsort(stable=True)  # those come first
-        count, place = among.sum(), order.argsort()
-        other = torch.where(place < count, (place + (count // 2).clamp(min=1)) % count.clamp(min=1), place)
-        return self.map(lambda x: x[order[other]])
+    def others(self) -> Goal:
+        """Goals (N, S), each row with the goals of another one, half of them away."""
+        return self.map(lambda x: x.roll(max(len(x) // 2, 1), 0))
 
 
 def goal_blocks(latents: LatentSpec, history: int) -> tuple[LatentBlock, ...]:

@@ -41,6 +41,11 @@ class Experience:
         """All of them together."""
         return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
+    def draw(self, share: float) -> Experience:
+        """So much of it, drawn at random."""
+        rows = torch.randperm(len(self.gain), device=self.gain.device)[: round(share * len(self.gain))]
+        return Experience(*(getattr(self, field.name)[rows] for field in fields(self)))
+
 
 def arrivals(ends: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     """Where states lead in so many steps, or before if their episode ends there.

@@ -45,18 +45,12 @@ class ReturnScale(nn.Module):
         self.register_buffer("high", torch.zeros(()))
         self.register_buffer("steps", torch.zeros(()))
 
-    def update(self, returns: Tensor, counted: Tensor | None = None) -> None:
-        """Take in returns (N, H), or those of the rows `counted` (N,) bool alone, if there are any."""
-        found, ends = returns.detach().float(), torch.tensor([0.05, 0.95], device=returns.device)
-        if counted is None:
-            low, high = torch.quantile(found.flatten(), ends)
-            rate: float | Tensor = 1 - self.decay
-            self.steps += 1
-        else:
-            found = found.masked_fill(~counted.unsqueeze(1), torch.nan)
-            low, high = torch.nanquantile(found.flatten(), ends).nan_to_num(0.0)
-            rate = (1 - self.decay) * counted.any()
-            self.steps += counted.any()
+    def update(self, returns: Tensor) -> None:
+        """Take in returns (N, H)."""
+        ends = torch.tensor([0.05, 0.95], device=returns.device)
+        low, high = torch.quantile(returns.detach().float().flatten(), ends)
+        rate = 1 - self.decay
+        self.steps += 1
         self.low.lerp_(low, rate)
         self.high.lerp_(high, rate)
 

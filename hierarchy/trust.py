@@ -25,11 +25,11 @@ class Trust(nn.Module):
         self.register_buffer("worth", torch.zeros(2))  # mean imagined reward under goals, and without
 
     @torch.no_grad()
-    def update(self, reward: Tensor, goals: Tensor, free: Tensor) -> None:
-        """Take in what rollouts brought (N,): `goals` (N,) bool those under the manager's own, `free` (N,) bool those without."""
-        for i, rows in enumerate((goals, free)):
-            mean = (reward * rows).sum() / rows.sum().clamp(min=1)
-            self.worth[i].lerp_(mean, RATE * rows.any())
+    def update(self, under: Tensor, left: Tensor, without: Tensor) -> None:
+        """Take in what rollouts brought: `under` goals (P,), of which those `left` to the manager count (P,) bool, and `without`
+        any."""
+        self.worth[0].lerp_((under * left).sum() / left.sum().clamp(min=1), RATE * left.any())
+        self.worth[1].lerp_(without.mean(), RATE)
 
     def forward(self) -> Tensor:
         """The share ()."""

@@ -28,14 +28,13 @@ def worker_latents(latents: LatentSpec, goals: LatentSpec) -> LatentSpec:
 
 
 class Worker(MixedPolicy):
-    """Acts under a goal. Rewards: the goal's (`hierarchy.worker.reward`), and the environment's, whose share is annealed."""
+    """Acts under a goal. Rewards: the goal's (`hierarchy.worker.reward`), and the environment's."""
 
     def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, goals: GoalSpace, config: HierarchyConfig) -> None:
         codes = config.goals.groups * config.goals.classes
         floors = {"goal": config.worker.goal_floor, "extrinsic": config.actor_critic.return_floor}
         spec = worker_latents(latents, goals.spec)
         super().__init__(spec, width + codes + goals.groups, actions, config.actor_critic, floors)
-        self.own = config.worker
         self._goals = [goals]  # in a list: it is a part of the hierarchy, not of the worker
 
     def view(self, z: Tensor, h: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
@@ -48,9 +47,3 @@ class Worker(MixedPolicy):
         agree = (goals.codes(z, h) == groups) & goals.there(z) & there
         code = goals.one_hot(goal.code).expand(*shape, -1)
         return torch.cat([z, given.long(), groups], -1), torch.cat([h, code, agree.float()], -1)
-
-    def weights(self, updates: int) -> dict[str, float]:
-        """How much each reward's advantage counts after so many updates."""
-        done = min(updates / self.own.anneal, 1.0) if self.own.anneal else 1.0
-        share = self.own.extrinsic + done * (self.own.extrinsic_floor - self.own.extrinsic)
-        return {"goal": self.own.goal, "extrinsic": share}

@@ -49,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_logs_both_levels_and_its_summary_tells_what_goals_are_worth(run: Path):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     wanted = {"goal/closer", "goal/reached", "goal/kl", "manager/perplexity", "manager/return_share/novelty"}
-    wanted |= {"worker/advantage_share/goal", "worker/extrinsic_weight", "policy/imagined_return", "policy/entropy"}
+    wanted |= {"worker/advantage_share/goal", "policy/imagined_return", "policy/entropy"}
     assert wanted <= last.keys()
     summary = json.loads((run / "summary.json").read_text())
     row = summary["tasks"]["DoorKey-5x5"]

@@ -16,7 +16,8 @@ from hierarchy import HierarchyConfig, make_hierarchy
 from hierarchy.base import Learning
 from hierarchy.checks import check_director
 from hierarchy.config import GoalConfig, ManagerConfig, WorkerConfig
-from hierarchy.director import DirectorHierarchy, Given
+from hierarchy.director import DirectorHierarchy
+from hierarchy.given import Given, give
 from hierarchy.goals import NO_GOAL
 from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, states, trajectory
@@ -41,9 +42,12 @@ def real() -> LatentTrajectory:
     return trajectory([0, 1, 1], [1, 1], [-0.7, -0.7], [0.0, 1.0], cont=torch.tensor([[1.0, 0.0]])).rows(torch.zeros(4).long())
 
 
-def given(code: Tensor, where: Tensor, free: Tensor | None = None) -> Given:
+def told(monkeypatch: pytest.MonkeyPatch, code: Tensor, where: Tensor, free: Tensor | None = None) -> None:
+    """What the 32 rollouts are given from now on: `code` (32, M) `where` (32,) that is; nothing to those that are `free`."""
     free = torch.zeros_like(where) if free is None else free
-    return Given(code, where, free, ~free & ~where)
+    under = (~free).nonzero().squeeze(1)
+    found = Given(under, free.nonzero().squeeze(1), code[under], where[under], ~where[under])
+    monkeypatch.setattr("hierarchy.director.give", lambda *_: found)
 
 
 STARTS = SimpleNamespace(step=torch.tensor([[0, 1, 0, 1, 0, 1, 0, 2]] * 4))  # of the 32 rollouts of `TwoStates`, in `real`
@@ -102,58 +106,90 @@ def test_in_imagination_the_manager_chooses_at_every_kth_step():
     assert asked == [32, 32, 32], "at steps 0 and 2, and what would follow at step 4"
 
 
-def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_the_manager_learns_nothing_of_those():
-    hierarchy = director(period=2, worker=WorkerConfig(hindsight=1.0))
+def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_some_have_none():
+    goals = director().goals
     path = real()
     path.boundary = torch.tensor([[False, True, False]]).expand(4, -1)  # an episode ends at step 1
-    told = hierarchy._given(STARTS, path)  # type: ignore[arg-type]
-    assert told is not None and not told.free.any()
-    assert not told.where.view(4, 8)[:, [1, 3, 5, 7]].any(), "step 2 is of another episode than step 1, and nothing follows it"
-    assert torch.equal(told.code, hierarchy.goals.encode(*states(*[1] * 32))), "what comes after step 0 is state 1"
-    assert told.where.view(4, 8)[:, [0, 2, 4, 6]].any()
+    found = give(STARTS, path, goals, config(worker=WorkerConfig(hindsight=1.0)))  # type: ignore[arg-type]
+    rows, at = found.under.argsort(), STARTS.step.flatten()
+    assert found.under[rows].tolist() == list(range(32)) and not len(found.alone) and not found.left.any()
+    assert not found.where[rows][at > 0].any(), "step 2 is of another episode than step 1, and nothing follows it"
+    assert found.where[rows][at == 0].any()
+    assert torch.equal(found.code, goals.encode(*states(*[1] * 32))), "what comes after step 0 is state 1"
+    found = give(STARTS, path, goals, config(worker=WorkerConfig(hindsight=0.0, free=0.25)))  # type: ignore[arg-type]
+    assert not found.where.any() and found.left.all()
+    assert sorted([*found.under.tolist(), *found.alone.tolist()]) == list(range(32))
+    assert found.alone.view(4, 2).div(8, rounding_mode="floor").tolist() == [[i, i] for i in range(4)], "two of each eight"
+    drawn = {give(STARTS, path, goals, config(worker=WorkerConfig(free=0.25))).alone[0].item() for _ in range(40)}  # type: ignore
+    assert drawn == set(range(8)), "whichever"
+    found = give(STARTS, path, goals, config(worker=WorkerConfig(free=0.99)))  # type: ignore[arg-type]
+    assert len(found.under) == 4, "one of each, to learn from"
+
+
+def test_the_manager_learns_nothing_of_goals_that_were_given(monkeypatch: pytest.MonkeyPatch):
+    hierarchy = director(period=2, worker=WorkerConfig(hindsight=1.0))
+    where = torch.arange(32) % 3 == 0
+    told(monkeypatch, hierarchy.goals.prior(32), where)
     asked = []
     teach = hierarchy.manager.learn
     hierarchy.manager.learn = lambda steps, *rest: (asked.append(steps.weight), teach(steps, *rest))[1]  # type: ignore
-    hierarchy._given = lambda starts, real: told  # type: ignore[method-assign]
     learn(hierarchy)
-    assert not asked[0][told.where, 0].any() and asked[0][~told.where, 0].all()
-    assert director(worker=WorkerConfig(hindsight=0.0))._given(STARTS, path) is None  # type: ignore[arg-type]
+    assert not asked[0][where, 0].any() and asked[0][~where, 0].all()
 
 
-def test_goals_that_were_given_are_as_likely_as_the_manager_holds_them_for():
+def test_goals_that_were_given_are_as_likely_as_the_manager_holds_them_for(monkeypatch: pytest.MonkeyPatch):
     hierarchy = director(horizon=4, period=4, worker=WorkerConfig(hindsight=1.0), actor_critic=actor_critic(minibatches=1))
     torch.nn.init.normal_(hierarchy.manager.policy.actor.net[-1].weight)  # type: ignore[arg-type]  # it has its likes
-    code = hierarchy.goals.prior(32)
-    hierarchy._given = lambda starts, real: given(code, torch.ones(32, dtype=torch.bool))  # type: ignore[method-assign]
+    told(monkeypatch, hierarchy.goals.prior(32), torch.ones(32, dtype=torch.bool))
     lessons = [lesson for lesson in learn(hierarchy) if "manager/kl_approx" in lesson.metrics]
     assert len(lessons) == 1 and lessons[0].metrics["manager/kl_approx"].abs() < 1e-5
 
 
-def test_how_often_goals_are_reached_is_told_of_the_managers_own():
+def test_how_often_goals_are_reached_is_told_of_the_managers_own(monkeypatch: pytest.MonkeyPatch):
     hierarchy = director(horizon=4, period=4, worker=WorkerConfig(hindsight=1.0))
     where = torch.arange(32) % 2 == 0
-    hierarchy._given = lambda starts, real: given(torch.zeros(32, hierarchy.config.goals.groups).long(), where)  # type: ignore
+    told(monkeypatch, torch.zeros(32, hierarchy.config.goals.groups).long(), where)
     learn(hierarchy)
     reach = hierarchy.told["reach"]
     assert reach.shape == (32,) and reach[where].isnan().all() and reach[~where].isfinite().any()
 
 
-def test_without_a_goal_the_worker_acts_for_the_environments_reward_and_the_manager_learns_nothing_of_it():
-    hierarchy = director(horizon=4, period=2, worker=WorkerConfig(free=0.5, hindsight=0.0, extrinsic=0.25, anneal=0))
-    hierarchy.worker.own.extrinsic_floor = 0.25
+@pytest.mark.parametrize("share", [0.25, 0.0])
+def test_without_a_goal_the_worker_acts_for_the_environments_reward_alone(monkeypatch: pytest.MonkeyPatch, share: float):
+    hierarchy = director(horizon=4, period=2, worker=WorkerConfig(free=0.5, hindsight=0.0, extrinsic=share))
     free = torch.arange(32) % 4 == 0
-    hierarchy._given = lambda starts, real: given(hierarchy.goals.prior(32), torch.zeros_like(free), free)  # type: ignore
+    told(monkeypatch, hierarchy.goals.prior(32), torch.zeros_like(free), free)
     taught: list[LatentTrajectory] = []
-    weighed: list[dict[str, Any]] = []
+    mixed: list[Any] = []
     teach, mix = hierarchy.manager.learn, hierarchy.worker.mix
     hierarchy.manager.learn = lambda steps, *rest: (taught.append(steps), teach(steps, *rest))[1]  # type: ignore
-    hierarchy.worker.mix = lambda assessed, weights: (weighed.append(weights), mix(assessed, weights))[1]  # type: ignore
+    hierarchy.worker.mix = lambda *asked: (mixed.append(asked), mix(*asked))[1]  # type: ignore
     learn(hierarchy)
-    rows = free.repeat_interleave(2)
-    assert weighed[0]["goal"].flatten().tolist() == (~rows).float().tolist()
-    assert weighed[0]["extrinsic"].flatten().tolist() == torch.where(rows, 1.0, 0.25).tolist()
-    assert not taught[0].weight[free, :-1].any() and taught[0].weight[~free, 0].all() and (taught[0].action >= 0).all()
+    assessed, weights, like = mixed[0]
+    own = free.repeat_interleave(2)  # segments
+    goal, extrinsic = assessed["goal"], assessed["extrinsic"]
+    assert goal.rows.tolist() == (~own).nonzero().squeeze(1).tolist() and weights["goal"] == 1.0
+    heard = torch.ones_like(own) if share else own
+    assert extrinsic.rows.tolist() == heard.nonzero().squeeze(1).tolist()
+    assert weights["extrinsic"].flatten().tolist() == torch.where(own, 1.0, share)[heard].tolist()
+    advantage = mix(assessed, weights, like)
+    assert torch.equal(advantage[own], extrinsic.advantage[own[heard]])
+    both = goal.advantage + (share * extrinsic.advantage[~own] if share else 0.0)
+    torch.testing.assert_close(advantage[~own], both)
+    assert len(taught[0].action) == 24 and (taught[0].action >= 0).all(), "the manager learns of goals alone"
     assert hierarchy.told["reach"][free].isnan().all() and hierarchy.told["reach"][~free].isfinite().any()
+
+
+def test_critics_of_some_trajectories_learn_from_those_alone():
+    hierarchy = director(worker=WorkerConfig(extrinsic=0.0, free=0.5))
+    worker, path = hierarchy.worker, real()
+    z, h = worker.view(path.z, path.h, hierarchy.goals.decode(torch.full((4, 1, 3), NO_GOAL)))
+    path = replace(path, z=z, h=h)
+    rows = torch.tensor([1, 3])
+    found = worker.assess("extrinsic", path.rows(rows), rows=rows)
+    lost = worker._critic_loss("extrinsic", path, found, torch.tensor([1]))
+    expected = worker.learner("extrinsic").critic_loss(path.rows(torch.tensor([3])), found.returns[1:])
+    assert torch.equal(lost, expected)
 
 
 def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals_are_not_trusted():
@@ -173,17 +209,18 @@ def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals
     assert (state["goal"] >= 0).all()
 
 
-def test_goals_are_trusted_by_the_rewards_alone_that_they_bring_in_imagination():
+def test_goals_are_trusted_by_the_rewards_alone_that_they_bring_in_imagination(monkeypatch: pytest.MonkeyPatch):
     hierarchy = director(horizon=4, period=2, worker=WorkerConfig(free=0.5, hindsight=0.0))
     free = torch.arange(32) < 16
-    hierarchy._given = lambda starts, real: given(hierarchy.goals.prior(32), torch.zeros_like(free), free)  # type: ignore
+    told(monkeypatch, hierarchy.goals.prior(32), torch.zeros_like(free), free)
     kept = []
     hierarchy.trust.update = lambda *found: kept.append(found)  # type: ignore[method-assign]
     learn(hierarchy)
-    brought, left, without = kept[0]
-    assert torch.equal(left, ~free) and torch.equal(without, free)
+    under, left, without = kept[0]
+    assert left.all() and len(left) == len(under) == len(without) == 16
     possible = torch.tensor([0.0, *(0.985**t for t in range(4))])
-    assert ((brought.unsqueeze(1) - possible).abs() < 1e-5).any(1).all(), "one reward of 1, if any"
+    for brought in (under, without):
+        assert ((brought.unsqueeze(1) - possible).abs() < 1e-5).any(1).all(), "one reward of 1, if any"
 
 
 def test_a_manager_learns_to_ask_for_what_turned_out_well_and_the_worker_how_to_get_there():
@@ -271,7 +308,7 @@ def test_what_is_logged_tells_reach_code_use_and_the_share_of_every_reward():
 
 
 def test_manager_and_worker_learn_to_end_the_toy_episode_for_its_reward():
-    hierarchy = director(worker=WorkerConfig(goal=0.0, anneal=0, extrinsic_floor=1.0))
+    hierarchy = director(worker=WorkerConfig(goal=0.0))
     learn(hierarchy, 60)
     state = hierarchy.initial_state(64)
     z, h = states(*([0, 1] * 32))
@@ -282,7 +319,7 @@ def test_manager_and_worker_learn_to_end_the_toy_episode_for_its_reward():
 def test_a_worker_that_is_paid_by_its_goal_alone_goes_where_it_is_sent():
     """In a world where actions 0 and 1 lead to states 0 and 1 for nothing: only the goal says which."""
     goals = replace(GOALS, kl_target=0.2)
-    hierarchy = director(goals=goals, worker=WorkerConfig(extrinsic=0.0, extrinsic_floor=0.0))
+    hierarchy = director(goals=goals, worker=WorkerConfig(extrinsic=0.0))
     lessons = learn(hierarchy, 150, Steered())
     z, h = states(0, 1)
     sent = hierarchy.goals.encode(z, h)
@@ -315,18 +352,12 @@ class Steered(TwoStates):
         return replace(found, z=z, action=action, log_prob=log_prob, reward=nothing, cont=on)
 
 
-def test_the_workers_extrinsic_share_falls_to_its_floor():
-    weights = director(worker=WorkerConfig(extrinsic=1.0, extrinsic_floor=0.2, anneal=100)).worker.weights
-    assert [weights(n)["extrinsic"] for n in (0, 50, 100, 500)] == pytest.approx([1.0, 0.6, 0.2, 0.2])
-    assert weights(500)["goal"] == 1.0
-
-
-def test_updates_scales_and_weights_are_part_of_the_state():
+def test_scales_and_weights_are_part_of_the_state():
     hierarchy = director()
     learn(hierarchy, 2)
     again = director()
     again.load_state_dict(hierarchy.state_dict())
-    assert int(again.updates) == 2 and again.worker.policy.scale() == hierarchy.worker.policy.scale()
+    assert again.worker.policy.scale() == hierarchy.worker.policy.scale()
     weight, same = hierarchy.manager.policy.entropy_weight, again.manager.policy.entropy_weight
     assert weight is not None and same is not None and weight() == same() != 0.01
 

@@ -78,3 +78,15 @@ def test_the_better_it_turned_out_the_more_it_counts_up_to_a_bound():
         [math.e, math.e, 0]
     )
     assert merit(torch.tensor([9.0] + [0.0] * 80), torch.ones(81), 0.5, 0.1)[0] == MOST
+
+
+def test_a_part_of_experience_is_drawn_at_random_and_holds_together():
+    path = trajectory([0, 1, 1, 1, 1], [1, 0, 1, 0], reward=[0.0, 1.0, 2.0, 3.0])
+    whole = experience(path, torch.zeros(path.weight.shape), torch.tensor(1), 0.5)
+    known = set(zip(whole.gain.tolist(), whole.action.tolist(), strict=True))
+    seen = set()
+    for _ in range(30):
+        part = whole.draw(0.5)
+        assert len(part.gain) == len(part.z) == 2 and len(set(part.gain.tolist())) == 2, "none of them twice"
+        seen |= set(zip(part.gain.tolist(), part.action.tolist(), strict=True))
+    assert seen == known and len(known) == 4

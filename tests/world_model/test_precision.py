@@ -75,6 +75,20 @@ def test_compiled_parts_give_the_same_and_keep_their_names():
     assert list(plain[2].state_dict()) == list(compiled[2].state_dict())
 
 
+@pytest.mark.compiler
+def test_what_inductor_makes_of_a_part_gives_and_learns_the_same():
+    torch.manual_seed(0)
+    plain, compiled = (WorldModel(SPEC, tiny_config(layers=1, compile=backend)) for backend in (None, "inductor"))
+    compiled.load_state_dict(plain.state_dict())
+    x, found = torch.randn(6, tiny_config().width), []
+    for model in (plain, compiled):
+        part = model.dynamics.decoder.layers[0].mlp
+        y = part(x)
+        found.append([y.detach(), *torch.autograd.grad(y.square().sum(), list(part.parameters()))])
+    for expected, got in zip(*found, strict=True):
+        assert expected.abs().max() > 0 and (expected - got).abs().max() < 1e-5
+
+
 def test_a_backend_that_torch_does_not_know_is_refused():
     with pytest.raises(UserError, match=r"model\.compile=gcc is no backend of torch\.compile; .*inductor.*, or null"):
         WorldModel(SPEC, tiny_config(compile="gcc"))

@@ -1,0 +1,56 @@
+"""What imagined rollouts are told in the place of the manager's goals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hierarchy.config import HierarchyConfig
+from hierarchy.goals import GoalSpace
+from hierarchy.trajectory import LatentTrajectory
+from world_model.starts import Starts
+
+
+@dataclass
+class Given:
+    """N rollouts, P of them under goals, some of which begin with one that is given.
+
+    Attributes:
+        under: (P,) which of the rollouts have goals. alone: (N - P,) those that have none.
+        code: (P, M), the goals that rollouts begin with, and where: (P,) bool, those that do.
+        left: (P,) bool, those that were left to the manager, wherever they start; others may be, where no goal was to be had.
+    """
+
+    under: Tensor
+    alone: Tensor
+    code: Tensor
+    where: Tensor
+    left: Tensor
+
+
+@torch.no_grad()
+def give(starts: Starts, real: LatentTrajectory, goals: GoalSpace, config: HierarchyConfig) -> Given:
+    """As many starts of every sequence are without goals as `worker.free` makes, at most all but one. Goals that can be reached,
+    as they came within K steps in replay, are given to `worker.hindsight` of the others."""
+    batch, count = starts.step.shape
+    device = starts.step.device
+    order = torch.rand(batch, count, device=device).argsort(1)
+    free = min(round(config.worker.free * count), count - 1)
+    rows = order + torch.arange(batch, device=device).unsqueeze(1) * count
+    step = starts.step.gather(1, order[:, free:])
+    target = step + torch.randint(1, config.period + 1, step.shape, device=device)
+    target = target.clamp(max=real.z.shape[1] - 1)
+    ends = real.boundary.long().cumsum(1) - real.boundary.long()  # (B, T): ends of episodes before a step
+    same = (ends.gather(1, target) == ends.gather(1, step)) & (target > step)
+    at = torch.arange(batch, device=device).unsqueeze(1)
+    code = goals.encode(real.z[at, target], real.h[at, target])
+    drawn = torch.rand(step.shape, device=device) < config.worker.hindsight
+    return Given(
+        under=rows[:, free:].flatten(),
+        alone=rows[:, :free].flatten(),
+        code=code.flatten(0, 1),
+        where=(same & drawn).flatten(),
+        left=~drawn.flatten(),
+    )
