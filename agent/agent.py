@@ -91,7 +91,8 @@ class Agent:
         if self.planner is not None and plan and mode != "random":
             action, log_prob, policy = self.planner.act(cache, z, h, state.policy, starts, greedy=mode == "greedy")
         else:
-            action, log_prob, policy = self.hierarchy.act(z, self.model.view(z, h), state.policy, starts, greedy=mode == "greedy")
+            seen = self.model.view(z, h, cache.maps)
+            action, log_prob, policy = self.hierarchy.act(z, seen, state.policy, starts, greedy=mode == "greedy")
         if mode == "random":
             action, log_prob = uniform_actions(self.model.spec.action, len(first), self.device)
         with self.model.autocast():

@@ -10,7 +10,7 @@ from agent.agent import Agent
 from agent.config import RunConfig
 from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
-from hierarchy import make_hierarchy
+from hierarchy import Hierarchy, make_hierarchy
 from hierarchy.planner import make_planner
 from world_model.engines import check_partitioning, make_engine
 from world_model.engines.base import Engine
@@ -44,9 +44,17 @@ def gathered_agent(config: RunConfig, engine: Engine, agent: Agent, wanted: bool
         return agent
     with torch.random.fork_rng():  # these first weights are no draws of the run
         model = WorldModel(agent.model.spec, config.model)
+    model.poses = agent.model.poses
     model.load_state_dict(weights)
     model.to(agent.device)
     return Agent(model, agent.hierarchy, agent.device, make_planner(agent.hierarchy, model, config.hierarchy))
+
+
+def make_policy(config: RunConfig, model: WorldModel) -> Hierarchy:
+    """The hierarchy that the config names, and the model showing it what it asks for."""
+    hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, model.spec.action)
+    model.poses = hierarchy.poses
+    return hierarchy
 
 
 def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple[Agent, Engine]:
@@ -54,5 +62,5 @@ def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple
     check_partitioning(config.sharding, config.model)
     engine = make_engine(config.sharding, lambda: WorldModel(spec, config.model), device)
     model = engine.inference_copy()
-    hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, spec.action).to(device)
+    hierarchy = make_policy(config, model).to(device)
     return Agent(model, hierarchy, device, make_planner(hierarchy, model, config.hierarchy)), engine

@@ -74,7 +74,7 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int, map
     action = torch.cat([taken, torch.zeros_like(taken[:1])])[None]  # what follows the last observation is not looked at
     first = torch.zeros(1, count, dtype=torch.bool, device=device)
     first[0, 0] = True
-    z, h, _ = model.prefill(obs, action, first)
+    z, h, context = model.prefill(obs, action, first)
     surprise = torch.zeros(count - 1, device=device)
     after, there = model.latents.split(z[0, 1:]), model.latents.present(z[0, 1:])
     own = slice(start - begin, None)
@@ -87,7 +87,7 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int, map
     strange = [(after[key] == UNKNOWN) & there[key].unsqueeze(-1) if key in there else after[key] == UNKNOWN for key in tables]
     unknown = torch.cat(strange, -1).float().mean(-1) if strange else torch.zeros_like(surprise)
     news = model.discovered({key: x[0, :-1] for key, x in found.items()}, z[0, own][1:])
-    value = agent.hierarchy.value(z[0], model.view(z, previous_history(h, first))[0])
+    value = agent.hierarchy.value(z[0], model.view(z, previous_history(h, first), context.maps)[0])
     values = value if value is not None else torch.full((count,), torch.nan)
     whole = {
         "reward": model.reward(h[0, :-1]),

@@ -58,21 +58,24 @@ class Pursued:
 
     Attributes:
         start, end: (S,) steps at which a goal was chosen, and at which the next one was, or the episode was over.
-        code: (S, M) int64. z: (T + 1, Z), h: (T + 1, V), as the policy saw them.
+        code: (S, M) int64, anchor: (S, P) where they were chosen. z: (T + 1, Z), h: (T + 1, V), as the policy saw them.
     """
 
     episode: Episode
     start: Tensor
     end: Tensor
     code: Tensor
+    anchor: Tensor
     z: Tensor
     h: Tensor
 
 
 @torch.no_grad()
 def pursue(agent: Agent, config: RunConfig, task: str, seed: int, stopped: Callable[[], bool] = lambda: False) -> Pursued:
-    """Play one held-out episode and listen; no planner."""
-    listener = Listener(agent.hierarchy)
+    """Play one held-out episode of a director and listen; no planner."""
+    hierarchy = agent.hierarchy
+    assert isinstance(hierarchy, DirectorHierarchy)
+    listener = Listener(hierarchy)
     overheard = Agent(agent.model, listener, agent.device)
     tasks = make_task_space(config.env)
     longest = config.eval.max_episode_steps
@@ -86,11 +89,12 @@ def pursue(agent: Agent, config: RunConfig, task: str, seed: int, stopped: Calla
     action = torch.cat([taken, torch.zeros_like(taken[:1])])[None]  # what follows the last observation is not looked at
     first = torch.zeros(1, len(episode) + 1, dtype=torch.bool, device=agent.device)
     first[0, 0] = True
-    z, h, _ = model.prefill(obs, action, first)
+    z, h, context = model.prefill(obs, action, first)
     start = torch.tensor([step for step, _ in heard], device=agent.device)
     end = torch.cat([start[1:], start.new_tensor([len(episode)])])
     code = torch.stack([code for _, code in heard])
-    return Pursued(episode, start, end, code, z[0], model.view(z, previous_history(h, first))[0])
+    seen = model.view(z, previous_history(h, first), context.maps)[0]
+    return Pursued(episode, start, end, code, hierarchy.goals.poses(seen[start]), z[0], seen)
 
 
 @torch.no_grad()
@@ -101,9 +105,9 @@ def goal_figures(hierarchy: DirectorHierarchy, pursued: list[Pursued]) -> dict[s
     h = torch.cat([torch.stack([p.h[p.start], p.h[p.end]], 1) for p in pursued])
     code = torch.cat([p.code for p in pursued])
     goals, step = hierarchy.goals, torch.ones(len(code), 1, device=code.device)
-    goal = goals.decode(code)
-    other = goal.map(lambda x: x.roll(max(1, len(x) // 2), 0))
-    found = reach(goals.view(z, h, goal, step), goals.view(z, h, other, step), torch.ones(len(code), device=code.device))
+    goal = goals.decode(code, torch.cat([p.anchor for p in pursued]))
+    own, other = goals.view(z, h, goal, step), goals.view(z, h, goal.others(), step)
+    found = reach(own, other, torch.ones(len(code), device=code.device))
     found["perplexity"] = code_perplexity(code, hierarchy.config.goals.classes)
     return {name: float(value) for name, value in found.items()} | {"segments": len(code)}
 
@@ -133,5 +137,5 @@ def similarities(hierarchy: DirectorHierarchy, pursued: Pursued) -> np.ndarray[A
     """(S, 3): how like their goals segments were when they began and when they ended, and how like they could have been."""
     p = pursued
     z, h = torch.stack([p.z[p.start], p.z[p.end]], 1), torch.stack([p.h[p.start], p.h[p.end]], 1)
-    view = hierarchy.goals.view(z, h, hierarchy.goals.decode(p.code), torch.ones(len(z), 1, device=z.device))
+    view = hierarchy.goals.view(z, h, hierarchy.goals.decode(p.code, p.anchor), torch.ones(len(z), 1, device=z.device))
     return torch.cat([similarity(view), best(view)[:, -1:]], 1).cpu().numpy()

@@ -37,7 +37,7 @@ def real_trajectory(
         reward = reward + discovery * model.discovered(recalled, output.z[:, 1:])
     return LatentTrajectory(
         z=output.z,
-        h=model.view(output.z, previous_history(output.h, batch.first)),
+        h=model.view(output.z, previous_history(output.h, batch.first), output.context.maps),
         action=batch.action[:, :-1],
         log_prob=log_prob[:, :-1],
         reward=reward,

@@ -112,7 +112,7 @@ def rollout_whole(scene: Scene, starts: Starts, context: Tensor, noise: Tensor) 
     z, h, x, histories = starts.z.flatten(0, 1), starts.h.flatten(0, 1), context, []
     maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
     for k in range(scene.horizon):
-        action, _ = policy.policy.act(z, model.view(z, h))
+        action, _ = policy.policy.act(z, model.view(z, h, {}))
         x = torch.cat([x, model.embed(z, action).unsqueeze(1)], 1)
         h = whole_pass(scene, x)
         maps, recalled = model.maps.step(maps, model.latents.split(z), h, action)

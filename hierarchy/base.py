@@ -37,6 +37,9 @@ class Hierarchy(nn.Module):
     gives: frozenset[str] = frozenset()
     """Names of the signals that `told` holds for curricula: `reach`, share of its goals that a rollout reaches."""
 
+    poses: bool = False
+    """Whether `h` is to end with where the view is on the model's maps, three numbers each (`GridMaps.poses`)."""
+
     told: dict[str, Tensor]
     """{signal: (N,)} of every imagined rollout of the last `learn`, in the order of its starts; NaN where there is none."""
 

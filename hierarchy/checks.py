@@ -47,6 +47,7 @@ def check_director(config: HierarchyConfig) -> None:
         raise UserError(f"hierarchy.manager.temperature={manager.temperature} has to be above 0: gains are divided by it")
     magnitudes = {
         "goals.history": goals.history,
+        "goals.place": goals.place,
         "manager.extrinsic": manager.extrinsic,
         "manager.novelty": manager.novelty,
         "manager.entropy": manager.entropy,

@@ -47,6 +47,7 @@ class GoalConfig:
     kl_target: float = 0.6  # share of the greatest KL to the uniform prior
     decay: float = 0.99  # a batch, of the counts of how usual a code is
     history: int = 0  # signs of random projections of the history that goals hold beside z
+    place: float = 0.0  # weight of where on the model's maps, beside z; 0: goals hold no places
 
 
 @dataclass

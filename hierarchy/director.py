@@ -20,7 +20,7 @@ from hierarchy.flat import imagined_trajectory
 from hierarchy.given import Given, give
 from hierarchy.goal_rewards import GOAL_REWARDS, forgiving
 from hierarchy.goals import NO_GOAL, Goal, GoalSpace
-from hierarchy.hindsight import Experience, experience, merit
+from hierarchy.hindsight import Experience, earlier, experience, merit
 from hierarchy.manager import Manager
 from hierarchy.mixed import Assessment, Replayed, Weight
 from hierarchy.pursuit import Pursuit
@@ -37,15 +37,16 @@ RETOLD = 0.5  # share of the states of an update that are told in hindsight: nei
 
 
 class DirectorHierarchy(Hierarchy):
-    """`hierarchy=director`. Its state: `goal` (N, M), the code in force; `clock` (N,), steps that it still lasts; `explore` (N,),
-    whether the episode is played to learn from."""
+    """`hierarchy=director`. Its state: `goal` (N, M), the code in force; `anchor` (N, P), the poses where it was chosen; `clock`
+    (N,), steps that it still lasts; `explore` (N,), whether the episode is played to learn from."""
 
     gives = frozenset({"reach"})
 
     def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: HierarchyConfig) -> None:
         super().__init__()
         self.config, self.period = config, config.period
-        self.goals = GoalSpace(latents, width, config.goals)
+        self.goals = GoalSpace(latents, width, config.goals, config.period)
+        self.poses = bool(self.goals.places)
         self.manager = Manager(latents, width, config)
         self.worker = Worker(latents, width, actions, self.goals, config)
         self.trust = Trust()
@@ -57,6 +58,7 @@ class DirectorHierarchy(Hierarchy):
         goal = torch.zeros(batch, self.config.goals.groups, dtype=torch.int64, device=device)
         return {
             "goal": goal,
+            "anchor": torch.zeros(batch, self.goals.places, dtype=torch.int64, device=device),
             "clock": torch.zeros(batch, dtype=torch.int64, device=device),
             "explore": torch.zeros(batch, dtype=torch.bool, device=device),
         }
@@ -77,11 +79,12 @@ class DirectorHierarchy(Hierarchy):
             free = state["explore"] & torch.where(first, drawn, (state["goal"] == NO_GOAL).all(-1))
             code = code.masked_fill(free.unsqueeze(-1), NO_GOAL)
         goal = torch.where(new.unsqueeze(-1), code, state["goal"])
-        return {**state, "goal": goal, "clock": torch.where(new, self.period, state["clock"]) - 1}
+        anchor = torch.where(new.unsqueeze(-1), self.goals.poses(h), state["anchor"])
+        return {**state, "goal": goal, "anchor": anchor, "clock": torch.where(new, self.period, state["clock"]) - 1}
 
     @torch.no_grad()
     def follow(self, z: Tensor, h: Tensor, state: PolicyState, greedy: bool = False) -> tuple[Tensor, Tensor]:
-        return self.worker.policy.act(*self.worker.view(z, h, self.goals.decode(state["goal"])), greedy)
+        return self.worker.policy.act(*self.worker.view(z, h, self.goals.decode(state["goal"], state["anchor"])), greedy)
 
     def value(self, z: Tensor, h: Tensor) -> Tensor | None:
         return self.manager.policy.critic(z, h) if self.config.manager.reward == "sum" else None
@@ -89,7 +92,8 @@ class DirectorHierarchy(Hierarchy):
     # -- learning --------------------------------------------------------------------------------------------------------
 
     def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
-        self.goals.observe(real.z, real.h)
+        anchor = earlier(self.goals.poses(real.h), real.boundary, self.period)
+        self.goals.observe(real.z, real.h, anchor)
         given = give(starts, real, self.goals, self.config)
         pursuit = Pursuit(self.manager, self.worker, self.goals, self.period, given)
         rollout = env.imagine(pursuit, starts, [self.manager.policy.actor, self.worker.policy.actor, self.goals])
@@ -102,7 +106,7 @@ class DirectorHierarchy(Hierarchy):
         yield from self._teach_worker(path, Goal.stack(pursuit.goals), given)
         yield from self._teach_manager(path, rollout, pursuit, real)
         yield from self._teach_hindsight(path, real)
-        yield from self._teach_goals(real)
+        yield from self._teach_goals(real, anchor)
 
     def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given) -> Iterator[Learning]:
         """The goal's reward within segments, the environment's over the whole rollout, whose goals change on the way."""
@@ -174,13 +178,14 @@ class DirectorHierarchy(Hierarchy):
             figures["discovered"] = self.config.discovery * (rollout.discovered * alive).sum() / alive.sum()
         under = pursuit.given.under
         path, code = path.rows(under), torch.stack(pursuit.codes[:-1], 1)  # (P, S, M)
+        anchors = self.goals.poses(path.h[:, :-1:K])
         steps = abstract_trajectory(path, code, torch.stack(pursuit.log_probs[:-1], 1), K, gamma, kind)
         own = torch.ones(code.shape[:2], dtype=torch.bool, device=code.device)
         own[:, 0] = ~pursuit.given.where
         steps = replace(steps, weight=torch.cat([steps.weight[:, :-1] * own, steps.weight[:, -1:]], 1))
         bonus = {
             "disagreement": lambda: rollout.disagreement[under],
-            "novelty": lambda: self.goals.novelty(path.z[:, 1:], path.h[:, 1:]),
+            "novelty": lambda: self.goals.novelty(path.z[:, 1:], path.h[:, 1:], anchors.repeat_interleave(K, 1)),
         }
         assessed = {"extrinsic": manager.assess("extrinsic", steps)}
         for name in manager.rewards[1:]:
@@ -220,9 +225,11 @@ class DirectorHierarchy(Hierarchy):
             done = Experience.join(
                 *(experience(each, value, steps, gamma, last) for (each, value, last), steps in zip(paths, sooner, strict=True))
             ).draw(RETOLD)
-            code = self.goals.encode(asked.later_z, asked.later_h)
+            code = self.goals.encode(asked.later_z, asked.later_h, self.goals.poses(asked.h))
             weight = merit(asked.gain, asked.weight, config.manager.temperature, GAIN_FLOOR)
-            z, h = self.worker.view(done.z, done.h, self.goals.decode(self.goals.encode(done.later_z, done.later_h)))
+            anchor = self.goals.poses(done.h)
+            goal = self.goals.decode(self.goals.encode(done.later_z, done.later_h, anchor), anchor)
+            z, h = self.worker.view(done.z, done.h, goal)
         count = config.actor_critic.minibatches
         parts = (torch.randperm(len(x), device=x.device).tensor_split(count) for x in (weight, done.weight))
         for a, b in zip(*parts, strict=True):
@@ -231,9 +238,9 @@ class DirectorHierarchy(Hierarchy):
             metrics = {"manager/hindsight": asking.detach(), "worker/imitation": doing.detach()}
             yield Learning(ask * asking + imitate * doing, metrics, lambda: None)
 
-    def _teach_goals(self, real: LatentTrajectory) -> Iterator[Learning]:
-        """The autoencoder, on the states of replay."""
-        z, h = real.z.flatten(0, 1), real.h.flatten(0, 1)
+    def _teach_goals(self, real: LatentTrajectory, anchor: Tensor) -> Iterator[Learning]:
+        """The autoencoder, on the states of replay, seen from poses (B, T + 1, P)."""
+        z, h, anchor = real.z.flatten(0, 1), real.h.flatten(0, 1), anchor.flatten(0, 1)
         for rows in torch.randperm(len(z), device=z.device).tensor_split(self.config.actor_critic.minibatches):
-            loss, metrics = self.goals.loss(z[rows], h[rows])
+            loss, metrics = self.goals.loss(z[rows], h[rows], anchor[rows])
             yield Learning(loss, metrics, lambda: None)

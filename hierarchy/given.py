@@ -45,7 +45,7 @@ def give(starts: Starts, real: LatentTrajectory, goals: GoalSpace, config: Hiera
     ends = real.boundary.long().cumsum(1) - real.boundary.long()  # (B, T): ends of episodes before a step
     same = (ends.gather(1, target) == ends.gather(1, step)) & (target > step)
     at = torch.arange(batch, device=device).unsqueeze(1)
-    code = goals.encode(real.z[at, target], real.h[at, target])
+    code = goals.encode(real.z[at, target], real.h[at, target], goals.poses(real.h[at, step]))
     drawn = torch.rand(step.shape, device=device) < config.worker.hindsight
     return Given(
         under=rows[:, free:].flatten(),

@@ -23,6 +23,9 @@ class GoalView:
         goal: (N, G, C) probabilities of every group under the goal; zeros for classes that a group has not.
         usual: (G, C) how often each class comes, over all states lately seen: sums to one over the classes of a group.
         cont: (N, K) probability that the step does not end the episode.
+        agreement: (N, G, C) how far every class of a group agrees with the goal, where it is not `goal` that says so: a place may
+            be near that of the goal.
+        emphasis: (G,) by which groups count for more than what they tell.
     """
 
     codes: Tensor
@@ -30,12 +33,27 @@ class GoalView:
     goal: Tensor
     usual: Tensor
     cont: Tensor
+    agreement: Tensor | None = None
+    emphasis: Tensor | float = 1.0
 
     @property
     def matches(self) -> Tensor:
         """(N, K+1, G): probability under the goal of what is the case; 0 where it is absent."""
-        goal = self.goal.unsqueeze(1).expand(-1, self.codes.shape[1], -1, -1)
-        return goal.gather(-1, self.codes.unsqueeze(-1)).squeeze(-1) * self.there
+        return self._of(self.goal)
+
+    @property
+    def agreeing(self) -> Tensor:
+        """(N, K+1, G): how far what is the case agrees with the goal; 0 where it is absent."""
+        return self._of(self.agreed)
+
+    @property
+    def agreed(self) -> Tensor:
+        """`agreement`, or else `goal`."""
+        return self.goal if self.agreement is None else self.agreement
+
+    def _of(self, table: Tensor) -> Tensor:
+        table = table.unsqueeze(1).expand(-1, self.codes.shape[1], -1, -1)
+        return table.gather(-1, self.codes.unsqueeze(-1)).squeeze(-1) * self.there
 
     @property
     def commonness(self) -> Tensor:
@@ -53,18 +71,18 @@ def similarity(view: GoalView) -> Tensor:
     that walls, which are nearly everywhere, count for little and a key for much: sum w (q(v) - e) / sum w. Kappa itself would
     divide by sum w (1 - e): goals of what is usual anyway would pay, and punish, as much as any, or more.
     """
-    return _agreement(view, view.matches)
+    return _agreement(view, view.agreeing)
 
 
 def best(view: GoalView) -> Tensor:
     """The similarity (N, K+1) of the state that the goal holds for likeliest: below 1 as far as it leaves things open."""
-    return _agreement(view, view.goal.amax(-1).unsqueeze(1))
+    return _agreement(view, view.agreed.amax(-1).unsqueeze(1))
 
 
 def _agreement(view: GoalView, matches: Tensor) -> Tensor:
-    expected = (view.goal * view.usual).sum(-1).unsqueeze(1)  # (N, 1, G)
+    expected = (view.agreed * view.usual).sum(-1).unsqueeze(1)  # (N, 1, G)
     information = -(view.goal * view.usual.clamp(min=1e-6).log()).sum(-1).unsqueeze(1)
-    weight = information * view.there  # (N, K+1, G)
+    weight = view.emphasis * information * view.there  # (N, K+1, G)
     return (weight * (matches - expected)).sum(-1) / weight.sum(-1).clamp(min=1e-3)
 
 

@@ -18,11 +18,14 @@ from hierarchy.config import GoalConfig
 from hierarchy.goal_rewards import GoalView
 from world_model.embedding import LatentEmbedding
 from world_model.latents import LatentBlock, LatentSpec, module_name
+from world_model.lattice import displaced, displacement
 from world_model.math import unimix_logits
 from world_model.networks import mlp
 from world_model.usage import perplexity
 
 MEMORY = "~memory"  # key of the block that holds the projected history
+PLACE = "~place/"  # of the keys of blocks that hold where on a map
+NEAR = 4  # rows and columns from which on a place agrees no more with that of a goal
 SMOOTHING = 1e-2  # states' worth of every class, so that none is impossible
 NO_GOAL = -1  # in every group of a code: no goal is given
 
@@ -36,21 +39,23 @@ class Goal:
         probability: (..., G, C), of every group.
         groups: (..., G) int64, the likeliest code of every group; 0 where its modality is absent.
         there: (..., G) bool, whether the group's modality is present in the goal.
+        anchor: (..., P) int64, the poses on maps that the goal's places are seen from: where it was chosen.
     """
 
     code: Tensor
     probability: Tensor
     groups: Tensor
     there: Tensor
+    anchor: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Goal:
         """The same change made to every part."""
-        return Goal(*(change(x) for x in (self.code, self.probability, self.groups, self.there)))
+        return Goal(*(change(x) for x in (self.code, self.probability, self.groups, self.there, self.anchor)))
 
     @classmethod
     def stack(cls, goals: Sequence[Goal]) -> Goal:
         """Goals (N,) that follow each other -> (N, S)."""
-        parts = [(goal.code, goal.probability, goal.groups, goal.there) for goal in goals]
+        parts = [(goal.code, goal.probability, goal.groups, goal.there, goal.anchor) for goal in goals]
         return cls(*(torch.stack(x, 1) for x in zip(*parts, strict=True)))
 
     def at(self, part: slice) -> Goal:
@@ -66,17 +71,20 @@ class Goal:
         return self.map(lambda x: x.unsqueeze(1))
 
     def others(self) -> Goal:
-        """Goals (N, S), each row with the goals of another one, half of them away."""
-        return self.map(lambda x: x.roll(max(len(x) // 2, 1), 0))
+        """Goals (N, ...), each row with the goals of another one, half of them away, seen from where it is itself."""
+        return replace(self.map(lambda x: x.roll(max(len(x) // 2, 1), 0)), anchor=self.anchor)
 
 
-def goal_blocks(latents: LatentSpec, history: int) -> tuple[LatentBlock, ...]:
-    """What a goal can speak of: blocks that change within an episode, and `history` signs of the projected history."""
+def goal_blocks(latents: LatentSpec, history: int, reach: int) -> tuple[LatentBlock, ...]:
+    """What a goal can speak of: blocks that change within an episode, `history` signs of the projected history, and with `reach`
+    where on the maps: quarter turns, rows and columns, up to so many on either side."""
     kept = [block for block in latents.blocks if not block.static and not block.silent]
     keys = {block.key for block in kept}
     blocks = [block if block.presence in keys else replace(block, presence="") for block in kept]
     memory = [LatentBlock(MEMORY, "categorical", (2,) * history)] if history else []
-    return (*blocks, *memory)
+    sides = (4, 2 * reach + 1, 2 * reach + 1)
+    places = [LatentBlock(PLACE + block.key, "categorical", sides) for block in kept if block.mapped] if reach else []
+    return (*blocks, *memory, *places)
 
 
 class BlockDecoder(nn.Module):
@@ -103,18 +111,23 @@ class GoalSpace(nn.Module):
 
     Args:
         latents: of the world model; its static blocks (a mission) are carried along and never part of a goal.
-        width: V, of what a policy sees beside z.
+        width: V, of what a policy sees beside z, less the poses that follow if goals hold places.
+        reach: rows and columns that a place may be away.
     """
 
     index: Tensor
     direction: Tensor
+    near: Tensor
+    emphasis: Tensor
     counts: Tensor
     exists: Tensor
 
-    def __init__(self, latents: LatentSpec, width: int, config: GoalConfig) -> None:
+    def __init__(self, latents: LatentSpec, width: int, config: GoalConfig, reach: int = 8) -> None:
         super().__init__()
-        self.config, self.latents = config, latents
-        self.spec = LatentSpec(goal_blocks(latents, config.history))
+        self.config, self.latents, self.width, self.reach = config, latents, width, reach
+        self.spec = LatentSpec(goal_blocks(latents, config.history, reach if config.place else 0))
+        places = [self.spec.slices[block.key] for block in self.spec.blocks if block.key.startswith(PLACE)]
+        self.places = 3 * len(places)  # the last ones of the groups
         M, C, hidden = config.groups, config.classes, config.hidden
         self.embed = LatentEmbedding(self.spec, config.symbol_width, hidden)
         self.encoder = nn.Sequential(nn.RMSNorm(hidden), nn.SiLU(), mlp([hidden, hidden, M * C]))
@@ -129,6 +142,11 @@ class GoalSpace(nn.Module):
         classes = torch.tensor([n for block in self.spec.blocks for n in block.classes])
         self.register_buffer("exists", torch.arange(int(classes.max()))[None] < classes[:, None], persistent=False)  # (G, C)
         self.register_buffer("counts", torch.zeros(self.exists.shape))
+        side = torch.arange(2 * reach + 1)
+        self.register_buffer("near", (1 - (side[:, None] - side).abs() / NEAR).clamp(min=0), persistent=False)
+        emphasis = torch.ones(self.groups)
+        emphasis[self.groups - self.places :] = config.place
+        self.register_buffer("emphasis", emphasis, persistent=False)
 
     @property
     def groups(self) -> int:
@@ -136,13 +154,42 @@ class GoalSpace(nn.Module):
 
     # -- states in -------------------------------------------------------------------------------------------------------
 
-    def codes(self, z: Tensor, h: Tensor) -> Tensor:
-        """What goals speak of, in a state z (..., Z), h (..., V): (..., G).
+    def poses(self, h: Tensor) -> Tensor:
+        """Where on the maps h (..., V + P) says that the view is, (..., P) int64."""
+        return h[..., self.width :].round().long()
+
+    def codes(self, z: Tensor, h: Tensor, anchor: Tensor) -> Tensor:
+        """What goals speak of, in a state z (..., Z), h (..., V + P), seen from poses (..., P): (..., G).
 
         The history is told by signs of random projections of it (Charikar 2002): they are learned from, never through.
         """
-        own = z[..., self.index]
-        return torch.cat([own, (h.detach() @ self.direction.T > 0).long()], -1) if self.config.history else own
+        parts = [z[..., self.index]]
+        if self.config.history:
+            parts.append((h[..., : self.width].detach() @ self.direction.T > 0).long())
+        if self.places:
+            parts.append(self._place(anchor, self.poses(h)))
+        return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+    def _place(self, anchor: Tensor, pose: Tensor) -> Tensor:
+        """Classes (..., P) of where poses (..., P) are, seen from others; what is farther than `reach` counts as that far."""
+        anchor, pose = (x.unflatten(-1, (-1, 3)) for x in torch.broadcast_tensors(anchor, pose))
+        way = displacement(anchor, pose)
+        sides = way[..., 1:].clamp(-self.reach, self.reach) + self.reach
+        return torch.cat([way[..., :1], sides], -1).flatten(-2)
+
+    def ways(self, groups: Tensor) -> Tensor:
+        """Where to the places of goals lie (..., G), seen from their anchors: (..., maps, 3) quarter turns, rows, columns."""
+        way = groups[..., self.groups - self.places :].unflatten(-1, (-1, 3))
+        return torch.cat([way[..., :1], way[..., 1:] - self.reach], -1)
+
+    def ahead(self, goal: Goal, h: Tensor) -> Tensor:
+        """The goal's groups (..., G) as they are seen from a state's h (..., V + P): places from there."""
+        if not self.places:
+            return goal.groups
+        there = displaced(goal.anchor.unflatten(-1, (-1, 3)), self.ways(goal.groups)).flatten(-2)
+        place = self._place(self.poses(h), there)
+        rest = goal.groups[..., : self.groups - self.places]
+        return torch.cat([rest.expand(*place.shape[:-1], -1), place], -1)
 
     def there(self, z: Tensor) -> Tensor:
         """(..., G) bool: the group's modality is present in the state z (..., Z)."""
@@ -158,9 +205,9 @@ class GoalSpace(nn.Module):
         return unimix_logits(raw, self.config.unimix)
 
     @torch.no_grad()
-    def encode(self, z: Tensor, h: Tensor, greedy: bool = True) -> Tensor:
-        """The code (..., M) of a state; drawn, unless `greedy`."""
-        logits = self.code_logits(self.codes(z, h))
+    def encode(self, z: Tensor, h: Tensor, anchor: Tensor, greedy: bool = True) -> Tensor:
+        """The code (..., M) of a state seen from poses (..., P); drawn, unless `greedy`."""
+        logits = self.code_logits(self.codes(z, h, anchor))
         return logits.argmax(-1) if greedy else torch.distributions.Categorical(logits=logits).sample()
 
     def prior(self, n: int) -> Tensor:
@@ -179,8 +226,8 @@ class GoalSpace(nn.Module):
         return [self.blocks[module_name(block.key)](x) for block in self.spec.blocks]
 
     @torch.no_grad()
-    def decode(self, code: Tensor) -> Goal:
-        """code (..., M) -> what it stands for."""
+    def decode(self, code: Tensor, anchor: Tensor) -> Goal:
+        """code (..., M) -> what it stands for, where it was chosen at poses (..., P)."""
         wide = self.exists.shape[1]
         parts = [F.pad(x.float().softmax(-1), (0, wide - x.shape[-1])) for x in self.logits(self.one_hot(code))]
         probability = torch.cat(parts, -2)  # (..., G, C)
@@ -189,13 +236,13 @@ class GoalSpace(nn.Module):
         for key, at in self.spec.presence.items():
             there[..., self.spec.slices[key]] = groups[..., at, None] > 0
         there &= (code != NO_GOAL).all(-1, keepdim=True)
-        return Goal(code, probability, groups * there, there)
+        return Goal(code, probability, groups * there, there, anchor)
 
     @torch.no_grad()
     def state(self, code: Tensor, z: Tensor) -> Tensor:
         """A goal as codes of the world model (..., Z), readable by every modality: what is static is that of the state z."""
         found = z.clone()
-        found[..., self.index] = self.decode(code).groups[..., : len(self.index)]
+        found[..., self.index] = self.decode(code, code[..., :0]).groups[..., : len(self.index)]
         return self.latents.hide(found)
 
     # -- what it is learned for ------------------------------------------------------------------------------------------
@@ -207,9 +254,9 @@ class GoalSpace(nn.Module):
         return counts / counts.sum(-1, keepdim=True)
 
     @torch.no_grad()
-    def observe(self, z: Tensor, h: Tensor) -> None:
-        """Count what comes how often, in real states (..., Z) and (..., V)."""
-        codes, there = self.codes(z, h).flatten(0, -2), self.there(z).flatten(0, -2)
+    def observe(self, z: Tensor, h: Tensor, anchor: Tensor) -> None:
+        """Count what comes how often, in real states (..., Z) and (..., V + P) seen from poses (..., P)."""
+        codes, there = self.codes(z, h, anchor).flatten(0, -2), self.there(z).flatten(0, -2)
         rows, wide = self.counts.shape
         place = codes + torch.arange(rows, device=codes.device) * wide
         new = torch.zeros(rows * wide, device=codes.device).index_add_(0, place.flatten(), there.float().flatten())
@@ -218,28 +265,35 @@ class GoalSpace(nn.Module):
     def view(self, z: Tensor, h: Tensor, goal: Goal, cont: Tensor) -> GoalView:
         """What goal rewards look at, of segments z (N, K+1, Z), h (N, K+1, V) under one goal each (N, ...)."""
         there = self.there(z) & goal.there.unsqueeze(1)
-        return GoalView(self.codes(z, h), there, goal.probability, self.usual, cont)
+        agreement = None
+        if self.places:
+            rest, own = goal.probability.split([self.groups - self.places, self.places], -2)
+            own = own.unflatten(-2, (-1, 3))
+            sides = F.pad(own[..., 1:, : len(self.near)] @ self.near, (0, own.shape[-1] - len(self.near)))
+            agreement = torch.cat([rest, torch.cat([own[..., :1, :], sides], -2).flatten(-3, -2)], -2)
+        codes = self.codes(z, h, goal.anchor.unsqueeze(1))
+        return GoalView(codes, there, goal.probability, self.usual, cont, agreement, self.emphasis)
 
     def error(self, one_hot: Tensor, codes: Tensor, there: Tensor) -> Tensor:
-        """Cross-entropy (...,) in nats of the codes (..., G), all groups that are there summed up."""
+        """Cross-entropy (...,) in nats of the codes (..., G), all groups that are there summed up, by their emphasis."""
         total = torch.zeros(codes.shape[:-1], device=codes.device)
         for block, logits in zip(self.spec.blocks, self.logits(one_hot), strict=True):
             part = self.spec.slices[block.key]
             error = F.cross_entropy(logits.flatten(0, -2).float(), codes[..., part].flatten(), reduction="none")
-            total = total + (error.view(codes[..., part].shape) * there[..., part]).sum(-1)
+            total = total + (error.view(codes[..., part].shape) * there[..., part] * self.emphasis[part]).sum(-1)
         return total
 
     @torch.no_grad()
-    def novelty(self, z: Tensor, h: Tensor) -> Tensor:
+    def novelty(self, z: Tensor, h: Tensor, anchor: Tensor) -> Tensor:
         """How badly states are put back together, in nats per group (...,): Director's exploration reward."""
-        codes, there = self.codes(z, h), self.there(z)
+        codes, there = self.codes(z, h, anchor), self.there(z)
         code = self.code_logits(codes).argmax(-1)
         return self.error(self.one_hot(code), codes, there) / there.sum(-1).clamp(min=1)
 
-    def loss(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What to minimise over states z (N, Z), h (N, V): reconstruction, and a KL to the uniform prior that is held at its
-        target; the code is drawn, its gradient passed straight through."""
-        codes, there = self.codes(z, h), self.there(z)
+    def loss(self, z: Tensor, h: Tensor, anchor: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What to minimise over states z (N, Z), h (N, V + P), seen from poses (N, P): reconstruction, and a KL to the uniform
+        prior that is held at its target; the code is drawn, its gradient passed straight through."""
+        codes, there = self.codes(z, h, anchor), self.there(z)
         logits = self.code_logits(codes)  # (N, M, C')
         probability = logits.exp()
         drawn = F.one_hot(torch.distributions.Categorical(probability.detach(), validate_args=False).sample(), logits.shape[-1])

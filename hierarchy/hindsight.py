@@ -64,6 +64,14 @@ def arrivals(ends: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     return index.clamp(max=last), (index <= last) & ~ends[:, :-1]
 
 
+def earlier(x: Tensor, boundary: Tensor, most: int) -> Tensor:
+    """What x (B, T, ...) was none to `most` steps before, drawn, within the episodes whose ends are in `boundary` (B, T)."""
+    at = torch.arange(x.shape[1], device=x.device).expand(boundary.shape)
+    begun = torch.nn.functional.pad(at[:, 1:] * boundary[:, :-1], (1, 0)).cummax(1).values
+    index = torch.maximum(at - torch.randint(0, most + 1, at.shape, device=x.device), begun)
+    return x[torch.arange(len(x), device=x.device).unsqueeze(1), index]
+
+
 def experience(path: LatentTrajectory, value: Tensor, steps: Tensor, gamma: float, last: int = 0) -> Experience:
     """Of all states of a path but those within its `last` steps; one from which it is not known where it led has weight 0.
 

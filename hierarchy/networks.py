@@ -25,6 +25,7 @@ class StateEncoder(nn.Module):
         self.norm = nn.RMSNorm(config.hidden)
 
     def forward(self, z: Tensor, h: Tensor) -> Tensor:
+        h = h[..., : self.history.in_features]  # less the poses, which mean something only beside each other
         return nn.functional.silu(self.norm(self.embed(z) + self.history(h)))
 
 

@@ -93,14 +93,15 @@ class Planner:
         Returns:
             As `Hierarchy.act`. The log-probability is the policy's of the action that was taken: the planner's own is not known.
         """
-        own = self.hierarchy.act(z, self.model.view(z, h), state, first, greedy)
+        own = self.hierarchy.act(z, self.model.view(z, h, cache.maps), state, first, greedy)
         rows = self._rows(state, first)
         if not len(rows):
             return own
         of_rows = own[0][rows], own[1][rows], chosen_rows(own[2], rows)
         action, log_prob, after = self._best(cache.rows(rows), z[rows], h[rows], chosen_rows(state, rows), first[rows], of_rows)
         if greedy and self.config.planner == "goals":  # the goal is the plan; how it is followed was drawn for its score alone
-            action, log_prob = self.hierarchy.follow(z[rows], self.model.view(z[rows], h[rows]), after, greedy=True)
+            seen = self.model.view(z[rows], h[rows], cache.rows(rows).maps)
+            action, log_prob = self.hierarchy.follow(z[rows], seen, after, greedy=True)
         state = {name: value.index_copy(0, rows, after[name]) for name, value in own[2].items()}
         return own[0].index_copy(0, rows, action), own[1].index_copy(0, rows, log_prob), state
 

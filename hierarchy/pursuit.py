@@ -29,6 +29,7 @@ class Pursuit:
     def choose(self, z: Tensor, h: Tensor) -> None:
         """The manager's next goals; the first ones may be given."""
         under = self.given.under
+        anchor = self.space.poses(h)
         told = torch.full((len(z), self.space.config.groups), NO_GOAL, device=z.device)
         z, h = z[under], h[under]
         code, log_prob = self.manager.act(z, h)
@@ -37,7 +38,7 @@ class Pursuit:
             log_prob = self.manager.log_prob(z, h, code)
         self.codes.append(code)
         self.log_probs.append(log_prob)
-        self.goals.append(self.space.decode(told.index_copy(0, under, code)))
+        self.goals.append(self.space.decode(told.index_copy(0, under, code), anchor))
 
     def __call__(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         if self.step % self.period == 0:

@@ -38,12 +38,14 @@ class Worker(MixedPolicy):
         self._goals = [goals]  # in a list: it is a part of the hierarchy, not of the worker
 
     def view(self, z: Tensor, h: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
-        """What the worker sees: the state and its goal as codes (..., Z'); beside them the history, the goal's code and where
-        state and goal agree (..., V'). z (..., Z), h (..., V), goal (...); nothing but the state where no goal is given."""
+        """What the worker sees: the state and its goal as codes (..., Z'), places from where it is; beside them the history, the
+        goal's code and where state and goal agree (..., V'). z (..., Z), h (..., V + P), goal (...); nothing but the state where
+        no goal is given."""
         goals = self._goals[0]
         shape = z.shape[:-1]
         groups, there = goal.groups.expand(*shape, -1), goal.there.expand(*shape, -1)
         given = (goal.code >= 0).all(-1, keepdim=True).expand(*shape, 1)
-        agree = (goals.codes(z, h) == groups) & goals.there(z) & there
+        agree = (goals.codes(z, h, goal.anchor) == groups) & goals.there(z) & there
         code = goals.one_hot(goal.code).expand(*shape, -1)
-        return torch.cat([z, given.long(), groups], -1), torch.cat([h, code, agree.float()], -1)
+        ahead = goals.ahead(goal, h).expand(*shape, -1) * there
+        return torch.cat([z, given.long(), ahead], -1), torch.cat([h[..., : goals.width], code, agree.float()], -1)

@@ -257,7 +257,7 @@ class ImaginationEnv(EnvBase):
         return torch.autocast(self._z.device.type, enabled=False)
 
     def _view(self) -> Tensor:
-        return self.model.view(self._z, self._h).float()
+        return self.model.view(self._z, self._h, self._maps).float()
 
     @torch.no_grad()
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:

@@ -22,6 +22,7 @@ class LatentBlock:
         layout: grids and images: (rows, columns) of cells, else ().
         silent: nothing is learned of the codes themselves: they only name what is looked up.
         presence: key of the block whose one code is 1 where this one is there and 0 where it is absent; "" if it always is.
+        mapped: the model keeps a map of what its views show (`world_model.mapping`).
     """
 
     key: str
@@ -33,6 +34,7 @@ class LatentBlock:
     layout: tuple[int, ...] = ()
     silent: bool = False
     presence: str = ""
+    mapped: bool = False
 
     @property
     def groups(self) -> int:

@@ -17,6 +17,27 @@ def quarter_turns(x: Tensor) -> Tensor:
     return torch.stack([x, torch.stack([column, -row], -1), -x, torch.stack([-column, row], -1)])
 
 
+def turned(x: Tensor, turns: Tensor) -> Tensor:
+    """Lattice vectors (..., 2), or one (2,), turned by so many quarters (...,): (..., 2)."""
+    row, column = x.expand(*turns.shape, 2).unbind(-1)
+    odd, back = turns % 2 == 1, turns % 4 >= 2
+    found = torch.stack([torch.where(odd, column, row), torch.where(odd, -row, column)], -1)
+    return torch.where(back.unsqueeze(-1), -found, found)
+
+
+def displacement(start: Tensor, end: Tensor) -> Tensor:
+    """How poses (..., 3) lie to others, seen from there, (..., 3): quarter turns from 0 to 3, rows and columns on either side."""
+    turns = (end[..., :1] - start[..., :1]) % 4
+    way = (end[..., 1:] - start[..., 1:] + SIDE // 2) % SIDE - SIDE // 2
+    return torch.cat([turns, turned(way, -start[..., 0])], -1)
+
+
+def displaced(start: Tensor, way: Tensor) -> Tensor:
+    """The poses (..., 3) that lie so to others: the inverse of `displacement`."""
+    turns = (start[..., :1] + way[..., :1]) % 4
+    return torch.cat([turns, (start[..., 1:] + turned(way[..., 1:], start[..., 0])) & (SIDE - 1)], -1)
+
+
 def cells_of(rows: int, columns: int) -> Tensor:
     """(cells, 2), row and column."""
     return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from envs.spaces.specs import ActionSpec
 from world_model.actions import make_action_embedding
 from world_model.latents import LatentBlock, module_name
-from world_model.lattice import ROW, SIDE, cells_of, motions, place_numbers, quarter_turns
+from world_model.lattice import ROW, SIDE, cells_of, motions, place_numbers, quarter_turns, turned
 from world_model.symbols import UNKNOWN
 
 LARGEST = SIDE // 2  # cells a side of a view that is mapped
@@ -84,6 +84,7 @@ class GridMap(nn.Module):
         rows, columns = block.layout
         turn, shift, where = motions(rows, columns)
         self.classes, self.cells = block.max_classes, rows * columns
+        self.pivot = (rows // 2, columns - 1)  # where MiniGrid's agent stands, about which its view turns; of others, any place
         self.register_buffer("turn", turn, persistent=False)
         self.register_buffer("where", where, persistent=False)
         self.register_buffer("leap", (where == rows * columns).float().mean(-1), persistent=False)  # share taken out of sight
@@ -193,6 +194,11 @@ class GridMap(nn.Module):
         recalled = torch.stack([found & 0xFFFF, found >> 16], -1).long()
         return MapState(seen, pose, places), recalled
 
+    def pose(self, state: MapState) -> Tensor:
+        """Where the view is on the map, (..., 3) int64: quarter turns, and the place (row, column) of its pivot."""
+        turn = state.pose[..., :1]
+        return torch.cat([turn, (turned(turn.new_tensor(self.pivot), turn.squeeze(-1)) + state.pose[..., 1:]) & (SIDE - 1)], -1)
+
     def _places(self, turn: Tensor, at: Tensor) -> Tensor:
         """Where on the map the cells of a view are, (B, cells)."""
         x = self.turned_places.index_select(0, turn) + place_numbers(at).unsqueeze(1)
@@ -254,6 +260,10 @@ class GridMaps(nn.Module):
 
     def zeros(self, batch: int, device: torch.device) -> Maps:
         return {key: MapState.zeros(batch, device) for key in self.names}
+
+    def poses(self, maps: Maps) -> Tensor:
+        """`GridMap.pose` of each, (..., 3 * grids), in their order."""
+        return torch.cat([self[key].pose(maps[key]) for key in self.names], -1)
 
     def by_action(self) -> dict[str, ByAction | None]:
         """`GridMap.by_action` of each."""

@@ -23,7 +23,7 @@ from world_model.ensemble import Ensemble
 from world_model.gradients import part_of, parts
 from world_model.heads import TwoHotHead, make_prior
 from world_model.latents import LatentBlock, LatentSpec, module_name
-from world_model.mapping import GridMaps, Recalled, discovered, is_mapped
+from world_model.mapping import GridMaps, Maps, Recalled, discovered, is_mapped
 from world_model.math import code_error, sample_codes
 from world_model.modalities import check_learned, make_modality
 from world_model.modalities.base import Modality
@@ -88,8 +88,9 @@ class ModelOutput:
     context: RecordingCache
 
 
-def _block(leaf: ModalitySpec, modality: Modality) -> LatentBlock:
-    return replace(modality.block, presence=presence_key(leaf.key)) if leaf.optional else modality.block
+def _block(leaf: ModalitySpec, modality: Modality, config: ModelConfig) -> LatentBlock:
+    presence = presence_key(leaf.key) if leaf.optional else ""
+    return replace(modality.block, presence=presence, mapped=config.maps and is_mapped(modality.block))
 
 
 class WorldModel(nn.Module):
@@ -102,7 +103,7 @@ class WorldModel(nn.Module):
         found = [(leaf, make_modality(leaf, config)) for leaf in spec.observations]
         readers = make_readers(spec.observations, config)
         self.modalities = nn.ModuleDict({module_name(modality.block.key): modality for _, modality in found + readers})
-        self.latents = LatentSpec(tuple(_block(leaf, modality) for leaf, modality in found + readers))
+        self.latents = LatentSpec(tuple(_block(leaf, modality, config) for leaf, modality in found + readers))
         self.read = {leaf.key: reader.block.key for leaf, reader in readers}
         self.texts = {leaf.key: reader for leaf, reader in readers if isinstance(reader, TextFeatures)}
         self.embed_latent = LatentEmbedding(
@@ -118,7 +119,8 @@ class WorldModel(nn.Module):
         self.dynamics = Dynamics(config)
         self.predicted = [block for block in self.latents.blocks if not block.static]
         self.priors = nn.ModuleDict({module_name(block.key): make_prior(block, config.width, config) for block in self.predicted})
-        self.maps = GridMaps([b for b in self.predicted if config.maps and is_mapped(b)], config.width, spec.action)
+        self.maps = GridMaps([block for block in self.predicted if block.mapped], config.width, spec.action)
+        self.poses = False  # whether policies are told where they are on the maps (`view`), as `Hierarchy.poses` asks
         self.reward_head = TwoHotHead(config.width, config)
         self.continue_head = mlp([config.width, config.hidden, 1], zero_last=True)
         self.ensemble = Ensemble(config.ensemble, config.width, config.hidden, config.hidden) if config.ensemble else None
@@ -200,18 +202,22 @@ class WorldModel(nn.Module):
 
     @property
     def view_width(self) -> int:
-        """Width V of `view`."""
+        """Width V of `view`, less the poses."""
         return self.config.width + self.embed_latent.similarity_width
 
-    def view(self, z: Tensor, h: Tensor) -> Tensor:
-        """What a policy sees beside z (..., G): the history h (..., D) and what texts point at in z, (..., V).
+    def view(self, z: Tensor, h: Tensor, maps: Maps) -> Tensor:
+        """What a policy sees beside z (..., G): the history h (..., D) and what texts point at in z, (..., V). With `poses` these
+        are followed by where the view is on the maps, which are those before it (`GridMaps.poses`).
 
         What a text means is learned once, from the rewards and ends that it foretells. A policy that had to find it out by
         itself, from advantages, took far longer.
         """
-        if not self.embed_latent.guides:
-            return h
-        return torch.cat([h, self.embed_latent.similarities(z, self._features(z))], -1)
+        parts = [h]
+        if self.embed_latent.guides:
+            parts.append(self.embed_latent.similarities(z, self._features(z)))
+        if self.poses:
+            parts.append(self.maps.poses(maps).to(h.dtype))
+        return torch.cat(parts, -1) if len(parts) > 1 else h
 
     # -- predictions out -------------------------------------------------------------------------------------------------
 

@@ -13,13 +13,12 @@ import torch
 from agent.acting.messages import Began, Failed, Fault, Grant, Message, Observations, Orders, Played
 from agent.acting.transport import Weights
 from agent.agent import Agent
-from agent.build import choose_device
+from agent.build import choose_device, make_policy
 from agent.config import RunConfig
 from envs.errors import UserError
 from envs.faults import FaultError, FaultLedger
 from envs.spaces.specs import EnvSpec
 from envs.tasks import Task
-from hierarchy import make_hierarchy
 from hierarchy.planner import make_planner
 from world_model.model import WorldModel
 
@@ -28,7 +27,7 @@ def acting_agent(config: RunConfig, spec: EnvSpec) -> Agent:
     """An agent that only acts; its weights are yet to come."""
     device = choose_device(config.acting.device)
     model = WorldModel(spec, replace(config.model, compile=None)).to(device)
-    hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, spec.action).to(device)
+    hierarchy = make_policy(config, model).to(device)
     return Agent(model, hierarchy, device, make_planner(hierarchy, model, config.hierarchy))
 
 

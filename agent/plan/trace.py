@@ -16,11 +16,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from agent.build import make_policy
 from agent.config import RunConfig
 from agent.learner import real_trajectory
 from envs.spaces.actions import no_actions
 from envs.spaces.specs import EnvSpec
-from hierarchy import make_hierarchy
 from hierarchy.base import Hierarchy, Learning
 from world_model.imagination import ImaginationEnv
 from world_model.memory import parameter_sizes, split_parameters
@@ -71,7 +71,7 @@ def trace(config: RunConfig, spec: EnvSpec, batches: Sequence[int], shapes_only:
         shapes_only = False
     with on_shapes() if shapes_only else nullcontext():
         model = WorldModel(spec, settings)
-        hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, spec.action)
+        hierarchy = make_policy(config, model)
         for module in model.modules():
             if isinstance(module, SymbolTable):
                 module.count.fill_(module.size)

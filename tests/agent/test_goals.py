@@ -79,7 +79,7 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_never_stopped(tmp_pa
     whole = Trainer(config, tmp_path / "whole")
     play(whole, 80)
     resumed = stop_and_resume(config, tmp_path / "stopped", at=56)
-    assert set(resumed.collector.state.policy) == {"goal", "clock", "explore"}
+    assert set(resumed.collector.state.policy) == {"goal", "anchor", "clock", "explore"}
     play(resumed, 80)
     assert same_tensors(everything(resumed), everything(whole))
     for trainer in (whole, resumed):

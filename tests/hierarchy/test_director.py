@@ -20,7 +20,7 @@ from hierarchy.director import DirectorHierarchy
 from hierarchy.given import Given, give
 from hierarchy.goals import NO_GOAL
 from hierarchy.trajectory import LatentTrajectory
-from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, states, trajectory
+from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, nowhere, states, trajectory
 
 GOALS = GoalConfig(groups=3, classes=4, hidden=16, symbol_width=4)
 
@@ -115,7 +115,7 @@ def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_some_have_none(
     assert found.under[rows].tolist() == list(range(32)) and not len(found.alone) and not found.left.any()
     assert not found.where[rows][at > 0].any(), "step 2 is of another episode than step 1, and nothing follows it"
     assert found.where[rows][at == 0].any()
-    assert torch.equal(found.code, goals.encode(*states(*[1] * 32))), "what comes after step 0 is state 1"
+    assert torch.equal(found.code, goals.encode(*states(*[1] * 32), nowhere(1))), "what comes after step 0 is state 1"
     found = give(STARTS, path, goals, config(worker=WorkerConfig(hindsight=0.0, free=0.25)))  # type: ignore[arg-type]
     assert not found.where.any() and found.left.all()
     assert sorted([*found.under.tolist(), *found.alone.tolist()]) == list(range(32))
@@ -183,7 +183,7 @@ def test_without_a_goal_the_worker_acts_for_the_environments_reward_alone(monkey
 def test_critics_of_some_trajectories_learn_from_those_alone():
     hierarchy = director(worker=WorkerConfig(extrinsic=0.0, free=0.5))
     worker, path = hierarchy.worker, real()
-    z, h = worker.view(path.z, path.h, hierarchy.goals.decode(torch.full((4, 1, 3), NO_GOAL)))
+    z, h = worker.view(path.z, path.h, hierarchy.goals.decode(torch.full((4, 1, 3), NO_GOAL), nowhere(4, 1)))
     path = replace(path, z=z, h=h)
     rows = torch.tensor([1, 3])
     found = worker.assess("extrinsic", path.rows(rows), rows=rows)
@@ -235,18 +235,19 @@ def test_a_manager_learns_to_ask_for_what_turned_out_well_and_the_worker_how_to_
     path = replace(path, z=torch.stack([z, later, later], 1), action=action, reward=torch.cat([reward, torch.zeros(64, 1)], 1))
     optimizer = torch.optim.Adam([p for p in hierarchy.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(150):
-        hierarchy.goals.observe(path.z, path.h)
-        lessons = [*hierarchy._teach_hindsight(path, path), *hierarchy._teach_goals(path)]
+        hierarchy.goals.observe(path.z, path.h, nowhere(*path.z.shape[:2]))
+        lessons = [*hierarchy._teach_hindsight(path, path), *hierarchy._teach_goals(path, nowhere(*path.z.shape[:2]))]
         for lesson in lessons:
             optimizer.zero_grad()
             lesson.loss.backward()
             optimizer.step()
     asked, _ = hierarchy.manager.policy.act(*states(*[0] * 64))
-    assert hierarchy.goals.encode(*states(0)).tolist() != hierarchy.goals.encode(*states(1)).tolist()
-    assert (hierarchy.goals.decode(asked).groups[:, 0] == 1).float().mean() > 0.8
+    assert hierarchy.goals.encode(*states(0), nowhere(1)).tolist() != hierarchy.goals.encode(*states(1), nowhere(1)).tolist()
+    assert (hierarchy.goals.decode(asked, nowhere(len(asked))).groups[:, 0] == 1).float().mean() > 0.8
     for goes in (0, 1):
         state = hierarchy.initial_state(64) | {
-            "goal": hierarchy.goals.encode(*states(*[goes] * 64)),
+            "goal": hierarchy.goals.encode(*states(*[goes] * 64), nowhere(1)),
+            "anchor": nowhere(64),
             "clock": torch.full((64,), 2),
         }
         action, _ = hierarchy.follow(*states(*[0] * 64), state)
@@ -274,12 +275,12 @@ def test_the_worker_sees_its_goal_where_it_agrees_with_the_state_and_nothing_of_
     hierarchy = director()
     worker, goals = hierarchy.worker, hierarchy.goals
     z, h = states(0, 1)
-    goal = goals.decode(goals.prior(2))
+    goal = goals.decode(goals.prior(2), nowhere(2))
     seen, beside = worker.view(z, h, goal)
     assert seen[:, 0].tolist() == [0, 1] and seen[:, 1].tolist() == [1, 1] and torch.equal(seen[:, 2:], goal.groups)
     assert torch.equal(beside[:, WIDTH:-1], goals.one_hot(goal.code))
     assert beside[:, -1].tolist() == (goal.groups[:, 0] == z[:, 0]).float().tolist()
-    seen, beside = worker.view(z, h, goals.decode(torch.full((2, 3), NO_GOAL)))
+    seen, beside = worker.view(z, h, goals.decode(torch.full((2, 3), NO_GOAL), nowhere(2)))
     assert seen[:, 1:].tolist() == [[0, 0], [0, 0]] and not beside[:, WIDTH:].any()
 
 
@@ -322,11 +323,11 @@ def test_a_worker_that_is_paid_by_its_goal_alone_goes_where_it_is_sent():
     hierarchy = director(goals=goals, worker=WorkerConfig(extrinsic=0.0))
     lessons = learn(hierarchy, 150, Steered())
     z, h = states(0, 1)
-    sent = hierarchy.goals.encode(z, h)
-    wanted = hierarchy.goals.decode(sent).groups[:, 0]
+    sent = hierarchy.goals.encode(z, h, nowhere(len(z)))
+    wanted = hierarchy.goals.decode(sent, nowhere(len(sent))).groups[:, 0]
     assert wanted.tolist() == [0, 1], "the autoencoder tells the states apart"
     for code, goes in zip(sent, (0, 1), strict=True):
-        state = {"goal": code.expand(64, -1), "clock": torch.full((64,), 2)}
+        state = {"goal": code.expand(64, -1), "anchor": nowhere(64), "clock": torch.full((64,), 2)}
         action, _ = hierarchy.follow(*states(*([1 - goes] * 64)), state)
         assert (action == goes).float().mean() > 0.9
     last = [x.metrics for x in lessons if "goal/closer" in x.metrics][-1]
@@ -372,7 +373,7 @@ def test_states_are_worth_what_the_manager_expects_where_its_rewards_are_sums():
 def test_goals_may_hold_signs_of_the_history_which_the_worker_sees_too():
     hierarchy = director(goals=replace(GOALS, history=5))
     z, h = states(0, 1)
-    seen, beside = hierarchy.worker.view(z, h, hierarchy.goals.decode(hierarchy.goals.prior(2)))
+    seen, beside = hierarchy.worker.view(z, h, hierarchy.goals.decode(hierarchy.goals.prior(2), nowhere(2)))
     assert seen.shape == (2, 1 + 1 + 1 + 5) and beside.shape == (2, WIDTH + 12 + 6)
     assert all(torch.isfinite(lesson.loss) for lesson in learn(hierarchy))
 

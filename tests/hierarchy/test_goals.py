@@ -8,6 +8,7 @@ import torch
 from hierarchy.config import GoalConfig
 from hierarchy.goal_rewards import best, similarity
 from hierarchy.goals import MEMORY, NO_GOAL, GoalSpace
+from tests.hierarchy.toy import nowhere
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
 from world_model.latents import LatentBlock, LatentSpec
 from world_model.model import WorldModel
@@ -48,8 +49,8 @@ def trained(steps: int = 300, **keys: object) -> GoalSpace:
     optimizer = torch.optim.Adam(goals.parameters(), lr=1e-2)
     for step in range(steps):
         z, h = states(64, step)
-        goals.observe(z, h)
-        loss, _ = goals.loss(z, h)
+        goals.observe(z, h, nowhere(len(z)))
+        loss, _ = goals.loss(z, h, nowhere(len(z)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -62,7 +63,9 @@ def test_a_mission_is_no_part_of_a_goal_and_neither_is_any_other_static_block():
     z, h = states(5)
     other = z.clone()
     other[:, :2] = 8 - other[:, :2]
-    assert torch.equal(goals.encode(z, h), goals.encode(other, h)) and torch.equal(goals.novelty(z, h), goals.novelty(other, h))
+    assert torch.equal(goals.encode(z, h, nowhere(len(z))), goals.encode(other, h, nowhere(len(other)))) and torch.equal(
+        goals.novelty(z, h, nowhere(len(z))), goals.novelty(other, h, nowhere(len(other)))
+    )
 
 
 def test_what_is_absent_counts_for_nothing_in_novelty():
@@ -74,7 +77,7 @@ def test_what_is_absent_counts_for_nothing_in_novelty():
 
 def test_a_decoded_goal_is_a_distribution_over_every_group_and_no_class_that_a_group_has_not():
     goals = goal_space()
-    goal = goals.decode(goals.prior(7))
+    goal = goals.decode(goals.prior(7), nowhere(7))
     assert goal.probability.shape == (7, 16, 6)
     assert torch.allclose(goal.probability.sum(-1), torch.ones(7, 16), atol=1e-5)
     assert (goal.probability[:, 10, 2:] == 0).all(), "the second pose has two classes"
@@ -100,16 +103,16 @@ def test_goals_are_readable_through_every_modality():
 def test_the_autoencoder_learns_to_put_states_together_again_and_finds_new_ones_novel():
     goals = trained()
     z, h = states(32, 999)
-    again = goals.state(goals.encode(z, h), z)
+    again = goals.state(goals.encode(z, h, nowhere(len(z))), z)
     assert (again == z).float().mean().item() > 0.9
     strange = z.clone()
     strange[:, 2:11] = (strange[:, 2:11] + 1) % 6
-    assert goals.novelty(strange, h).mean() > 3 * goals.novelty(z, h).mean()
+    assert goals.novelty(strange, h, nowhere(len(strange))).mean() > 3 * goals.novelty(z, h, nowhere(len(z))).mean()
 
 
 def test_the_divergence_to_the_prior_is_held_at_its_target():
     goals = trained(600, kl_target=0.4)
-    kl = torch.stack([goals.loss(*states(64, seed))[1]["goal/kl"] for seed in range(2000, 2010)]).mean()
+    kl = torch.stack([goals.loss(*states(64, seed), nowhere(64))[1]["goal/kl"] for seed in range(2000, 2010)]).mean()
     most = 4 * torch.tensor(4.0).log()
     assert kl.item() == pytest.approx(0.4 * most.item(), rel=0.3)
 
@@ -117,7 +120,7 @@ def test_the_divergence_to_the_prior_is_held_at_its_target():
 def test_an_encoded_state_is_similar_to_its_own_goal_and_not_to_that_of_another():
     goals = trained()
     z, h = states(256, 5)
-    goal = goals.decode(goals.encode(z, h))
+    goal = goals.decode(goals.encode(z, h, nowhere(256)), nowhere(256))
     view = goals.view(z.unsqueeze(1), h.unsqueeze(1), goal, torch.ones(256, 0))
     own, top = similarity(view), best(view)
     order = torch.randperm(256, generator=torch.Generator().manual_seed(1))
@@ -127,7 +130,7 @@ def test_an_encoded_state_is_similar_to_its_own_goal_and_not_to_that_of_another(
 
 def test_no_goal_is_nothing_at_all():
     goals = goal_space()
-    none = goals.decode(torch.full((3, 4), NO_GOAL))
+    none = goals.decode(torch.full((3, 4), NO_GOAL), nowhere(3))
     assert not none.there.any() and not none.groups.any() and not goals.one_hot(none.code).any()
 
 
@@ -135,10 +138,10 @@ def test_the_history_joins_a_goal_as_signs_that_nothing_is_learned_through():
     goals = goal_space(history=12)
     z, h = states(8)
     h.requires_grad_()
-    codes = goals.codes(z, h)
+    codes = goals.codes(z, h, nowhere(len(z)))
     assert goals.groups == 16 + 12 and codes[:, goals.spec.slices[MEMORY]].unique().tolist() == [0, 1]
-    assert torch.equal(goals.codes(z, 3 * h), codes), "signs do not know how long a history is"
-    goals.loss(z, h)[0].backward()
+    assert torch.equal(goals.codes(z, 3 * h, nowhere(len(z))), codes), "signs do not know how long a history is"
+    goals.loss(z, h, nowhere(len(z)))[0].backward()
     assert h.grad is None
     assert goals.state(goals.prior(8), z).shape == z.shape
 
@@ -147,14 +150,14 @@ def test_usual_codes_are_counted_and_older_ones_forgotten():
     goals = goal_space(decay=0.5)
     z, h = states(1)
     for _ in range(20):
-        goals.observe(z, h)
+        goals.observe(z, h, nowhere(len(z)))
     assert goals.usual.sum(-1).tolist() == pytest.approx([1.0] * 16)
     pose = goals.usual[9]
     assert pose[z[0, 11]] > 0.95
     other = z.clone()
     other[0, 11] = (z[0, 11] + 1) % 4
     for _ in range(20):
-        goals.observe(other, h)
+        goals.observe(other, h, nowhere(len(other)))
     assert goals.usual[9][other[0, 11]] > 0.95
 
 

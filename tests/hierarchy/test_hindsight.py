@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hierarchy.hindsight import MOST, Experience, arrivals, experience, merit
+from hierarchy.hindsight import MOST, Experience, arrivals, earlier, experience, merit
 from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import trajectory
 
@@ -90,3 +90,11 @@ def test_a_part_of_experience_is_drawn_at_random_and_holds_together():
         assert len(part.gain) == len(part.z) == 2 and len(set(part.gain.tolist())) == 2, "none of them twice"
         seen |= set(zip(part.gain.tolist(), part.action.tolist(), strict=True))
     assert seen == known and len(known) == 4
+
+
+def test_what_was_some_steps_before_is_of_the_same_episode():
+    x = torch.arange(7).view(1, 7, 1).expand(400, -1, -1)
+    ends = torch.tensor([False, False, True, False, False, False, False]).expand(400, -1)  # episodes of states 0..2 and 3..6
+    found = earlier(x, ends, 2).squeeze(-1)
+    assert [set(found[:, t].tolist()) for t in range(7)] == [{0}, {0, 1}, {0, 1, 2}, {3}, {3, 4}, {3, 4, 5}, {4, 5, 6}]
+    assert torch.equal(earlier(x, ends, 0), x)

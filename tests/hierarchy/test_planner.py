@@ -238,7 +238,7 @@ def test_without_a_planner_the_policy_decides_with_the_random_numbers_it_always_
     action, log_prob, _ = agent.act(obs, first, state)
     torch.manual_seed(3)
     z, _ = agent.model.posterior(agent.model.tokenize(obs))
-    expected = agent.hierarchy.act(z, agent.model.view(z, state.h), {}, torch.ones(3, dtype=torch.bool))
+    expected = agent.hierarchy.act(z, agent.model.view(z, state.h, state.cache.maps), {}, torch.ones(3, dtype=torch.bool))
     assert np.array_equal(action, expected[0].numpy()) and np.array_equal(log_prob, expected[1].numpy())
 
 

@@ -32,6 +32,11 @@ def states(*numbers: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(numbers).unsqueeze(-1), torch.zeros(len(numbers), WIDTH)
 
 
+def nowhere(*shape: int) -> Tensor:
+    """The poses (..., 0) of states that have no map."""
+    return torch.zeros(*shape, 0, dtype=torch.int64)
+
+
 class TwoStates:
     """`imagine` as `ImaginationEnv` has it: half of the rollouts start in each state."""
 

@@ -51,6 +51,21 @@ def test_the_motions_of_two_by_two_cells_by_hand():
     assert where[motion_of(turn, shift, (1, 0, 1))].tolist() == [1, 3, 0, 2]
 
 
+def test_a_view_that_turns_round_its_pivot_stays_in_its_place_and_one_that_goes_on_does_not():
+    """As MiniGrid's agent, who stands in the middle of the last column of what it sees, with what is ahead in those before."""
+    grid = grid_map(VIEW, VIEW)
+    turn, shift, _ = motions(VIEW, VIEW)
+    left = motion_of(turn, shift, (1, 3 - 6, 6 + 3))  # (3, 6) turned is (6, -3)
+    ahead = motion_of(turn, shift, (0, 0, -1))
+    state, told = MapState.zeros(1, CPU), []
+    for motion in (left, ahead, left, left):
+        state, _ = grid._step(state, torch.ones(1, VIEW * VIEW).long(), torch.tensor([motion]))
+        told.append(grid.pose(state)[0].tolist())
+    # One column back in the view is, after one turn, (0, -1) -> (-1, 0): one row back on the map.
+    assert grid.pose(MapState.zeros(1, CPU))[0].tolist() == [0, 3, 6]
+    assert told == [[1, 3, 6], [1, 2, 6], [2, 2, 6], [3, 2, 6]]
+
+
 def test_the_motion_of_a_discrete_action_is_the_likeliest_by_its_logits():
     grid = grid_map(5, 5)
     with torch.no_grad():

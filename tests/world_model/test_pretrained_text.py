@@ -176,7 +176,7 @@ def test_texts_whose_words_the_models_table_does_not_know_are_told_apart(folder:
     h = torch.zeros(1, model.config.width)
     action = torch.zeros(1, dtype=torch.int64)
     assert not torch.equal(*(model.embed(x, action) for x in z))
-    assert not torch.equal(*(model.view(x, h) for x in z)), "nor do they point at the same cells"
+    assert not torch.equal(*(model.view(x, h, {}) for x in z)), "nor do they point at the same cells"
 
 
 def test_a_text_that_nobody_has_shown_yet_says_nothing(folder: str):
