@@ -56,7 +56,7 @@ def check_values(required: frozenset[str], model: WorldModel, hierarchy: Hierarc
     """
     if required & OF_EPISODES:
         z = torch.zeros(1, model.latents.groups, dtype=torch.int64, device=device)
-        if hierarchy.value(z, torch.zeros(1, model.view_width, device=device)) is None:
+        if hierarchy.value(z, torch.zeros(1, model.seen_width, device=device)) is None:
             raise UserError(
                 "the curriculum asks how wrong values are, and this hierarchy has none in the unit of returns: "
                 "give hierarchy=flat, or hierarchy.manager.reward=sum"

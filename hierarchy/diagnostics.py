@@ -11,12 +11,13 @@ from world_model.usage import perplexity
 REACHED = 0.9  # share of the greatest similarity that a goal allows, from which it counts as reached
 
 
-def reach(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
+def reach(own: GoalView, other: GoalView, weight: Tensor, comparable: Tensor | None = None) -> dict[str, Tensor]:
     """How near segments come to their goals.
 
     Args:
         own: N segments under their goals. other: the same segments under goals of others.
-        weight: (N,), the chance that the segment's end is still part of the episode.
+        weight: (N,), the chance that the segment's end is still part of the episode. comparable: (N,) float, 1 where the other
+            goal is of the same kind, so that it may be compared with; None: everywhere.
 
     Returns:
         `near`: share of segments whose end is more like their own goal than like another's (a tie counts half, so that 0.5 is
@@ -25,13 +26,13 @@ def reach(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
         like the goal as its likeliest state is; `start`, `end`: similarity to the goal there.
     """
     near, far = similarity(own), similarity(other)
-    total = weight.sum().clamp(min=1e-6)
+    both = weight if comparable is None else weight * comparable
 
-    def mean(x: Tensor) -> Tensor:
-        return (x * weight).sum() / total
+    def mean(x: Tensor, counted: Tensor = weight) -> Tensor:
+        return (x * counted).sum() / counted.sum().clamp(min=1e-6)
 
     def wins(a: Tensor, b: Tensor) -> Tensor:
-        return mean((a > b).float() + 0.5 * (a == b).float())
+        return mean((a > b).float() + 0.5 * (a == b).float(), both)
 
     return {
         "near": wins(near[:, -1], far[:, -1]),

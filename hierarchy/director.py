@@ -18,13 +18,14 @@ from hierarchy.config import HierarchyConfig
 from hierarchy.diagnostics import arrived, code_perplexity, reach
 from hierarchy.flat import imagined_trajectory
 from hierarchy.given import Given, give
+from hierarchy.goal import NO_GOAL, Goal, others
 from hierarchy.goal_rewards import GOAL_REWARDS, forgiving
-from hierarchy.goals import NO_GOAL, Goal, GoalSpace
+from hierarchy.goals import GoalSpace
 from hierarchy.hindsight import Experience, earlier, experience, merit
 from hierarchy.manager import Manager
 from hierarchy.mixed import Assessment, Replayed, Weight
 from hierarchy.pursuit import Pursuit
-from hierarchy.returns import lambda_returns
+from hierarchy.returns import lambda_returns, weighted_mean
 from hierarchy.trajectory import LatentTrajectory
 from hierarchy.trust import Trust
 from hierarchy.worker import Worker
@@ -84,7 +85,8 @@ class DirectorHierarchy(Hierarchy):
 
     @torch.no_grad()
     def follow(self, z: Tensor, h: Tensor, state: PolicyState, greedy: bool = False) -> tuple[Tensor, Tensor]:
-        return self.worker.policy.act(*self.worker.view(z, h, self.goals.decode(state["goal"], state["anchor"])), greedy)
+        goal = self.goals.decode(state["goal"], state["anchor"])
+        return self.worker.policy.act(*self.worker.view(z, h, goal, state["clock"] + 1), greedy)
 
     def value(self, z: Tensor, h: Tensor) -> Tensor | None:
         return self.manager.policy.critic(z, h) if self.config.manager.reward == "sum" else None
@@ -92,7 +94,8 @@ class DirectorHierarchy(Hierarchy):
     # -- learning --------------------------------------------------------------------------------------------------------
 
     def learn(self, env: ImaginationEnv, starts: Starts, real: LatentTrajectory) -> Iterator[Learning]:
-        anchor = earlier(self.goals.poses(real.h), real.boundary, self.period)
+        before = torch.randint(0, self.period + 1, real.boundary.shape, device=real.boundary.device)
+        anchor = earlier(self.goals.poses(real.h), real.boundary, before)
         self.goals.observe(real.z, real.h, anchor)
         given = give(starts, real, self.goals, self.config)
         pursuit = Pursuit(self.manager, self.worker, self.goals, self.period, given)
@@ -109,14 +112,16 @@ class DirectorHierarchy(Hierarchy):
         yield from self._teach_goals(real, anchor)
 
     def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given) -> Iterator[Learning]:
-        """The goal's reward within segments, the environment's over the whole rollout, whose goals change on the way."""
+        """The goal's reward within segments, what counts of which is where they end; the environment's over the whole rollout,
+        whose goals change on the way."""
         config, worker, K = self.config.worker, self.worker, self.period
         N, count = len(path.reward), path.reward.shape[1] // K
         own = goal.at(slice(0, -1))
         segments = split_trajectory(path, K)  # (N * S, K)
-        z, h = worker.view(segments.z, segments.h, own.rows().each())
+        left = torch.arange(K, -1, -1, device=path.z.device)
+        z, h = worker.view(segments.z, segments.h, own.rows().each(), left)
         parts = replace(segments, z=z, h=h)
-        last_z, last_h = worker.view(path.z[:, -1:], path.h[:, -1:], goal.at(slice(-1, None)))
+        last_z, last_h = worker.view(path.z[:, -1:], path.h[:, -1:], goal.at(slice(-1, None)), left[:1])
         whole = replace(
             path,
             z=torch.cat([z[:, :-1].reshape(N, -1, z.shape[-1]), last_z], 1),
@@ -127,6 +132,7 @@ class DirectorHierarchy(Hierarchy):
         with torch.no_grad():
             told = parts.rows(aimed)
             value = worker.learner("goal").target(told.z, told.h)
+            value[:, -1] = 0.0  # then there is another goal
             paid = forgiving(reward, self.config.actor_critic.gamma * value[:, :-1], told.cont)
         assessed = {"goal": worker.assess("goal", replace(told, reward=paid), value, aimed)}
         weights: dict[str, Weight] = {"goal": config.goal}
@@ -155,15 +161,16 @@ class DirectorHierarchy(Hierarchy):
         granted = torch.zeros_like(end)
         granted[:, 0] = given.where.float()
         chance = end * (1 - granted)
-        figures = {f"goal/{name}": value for name, value in reach(seen, other, chance.flatten()).items()}
-        if self.config.worker.hindsight:
-            found = reach(seen, other, (end * granted).flatten())
-            figures |= {f"given/{name}": value for name, value in found.items()}
+        figures: dict[str, Tensor] = {}
+        for name, kind in {"goal": 1 - granted, "given": granted}.items():  # each beside others of its kind alone
+            if name == "goal" or self.config.worker.hindsight:
+                found = reach(seen, other, (end * kind).flatten(), (kind * others(kind)).flatten())
+                figures |= {f"{name}/{figure}": value for figure, value in found.items()}
         if self.config.worker.free:
             under, without = self.trust.worth.clone()
             figures |= {"goal/trust": self.trust(), "goal/brings": under, "goal/brings_without": without}
         weight = segments.weight[:, :-1]
-        figures["goal/reward"] = (reward * weight).sum() / weight.sum().clamp(min=1.0)
+        figures["goal/reward"] = weighted_mean(reward, weight)
         return reward, (got * chance).sum(1) / chance.sum(1), figures
 
     def _teach_manager(
@@ -193,17 +200,19 @@ class DirectorHierarchy(Hierarchy):
             figures[f"manager/{name}"] = found.mean()
             reward = segment_reward(found, path.cont, K, gamma, kind)
             assessed[name] = manager.assess(name, replace(steps, reward=reward))
+        extrinsic = assessed["extrinsic"]  # its critic also knows episodes without goals: beside those all goals might look bad
+        extrinsic.advantage = extrinsic.advantage - weighted_mean(extrinsic.advantage, steps.weight[:, :-1])
         weight, real_weight = steps.weight[:, :-1], real.weight[:, :-1]
         with torch.no_grad():  # states are worth the same whether a step is one or K, if rewards are summed up
             value = manager.policy.target(real.z, real.h)
             real_returns = lambda_returns(real.reward, real.cont, value, real.boundary, gamma, lmbda)
         figures |= {
-            "imagined_return": (assessed["extrinsic"].returns * weight).sum() / weight.sum().clamp(min=1.0),
+            "imagined_return": weighted_mean(extrinsic.returns, weight),
             "manager/perplexity": code_perplexity(code, self.config.goals.classes, own),
         }
         replayed = None
         if kind == "sum":
-            figures["real_return"] = (real_returns * real_weight).sum() / real_weight.sum().clamp(min=1.0)
+            figures["real_return"] = weighted_mean(real_returns, real_weight)
             replayed = Replayed(real, real_returns, self.config.replay_value)
         for learning in manager.learn(steps, assessed, manager.weights, "manager", replayed):
             learning.metrics |= figures
@@ -223,13 +232,16 @@ class DirectorHierarchy(Hierarchy):
             asked = Experience.join(*(experience(each, value, ahead, gamma, last) for each, value, last in paths)).draw(RETOLD)
             sooner = [torch.randint(1, K + 1, each.reward.shape, device=ahead.device) for each, _, _ in paths]
             done = Experience.join(
-                *(experience(each, value, steps, gamma, last) for (each, value, last), steps in zip(paths, sooner, strict=True))
+                *(
+                    experience(each, value, steps, gamma, last, K)
+                    for (each, value, last), steps in zip(paths, sooner, strict=True)
+                )
             ).draw(RETOLD)
             code = self.goals.encode(asked.later_z, asked.later_h, self.goals.poses(asked.h))
             weight = merit(asked.gain, asked.weight, config.manager.temperature, GAIN_FLOOR)
-            anchor = self.goals.poses(done.h)
+            anchor = self.goals.poses(done.chosen_h)
             goal = self.goals.decode(self.goals.encode(done.later_z, done.later_h, anchor), anchor)
-            z, h = self.worker.view(done.z, done.h, goal)
+            z, h = self.worker.view(done.z, done.h, goal, done.steps)
         count = config.actor_critic.minibatches
         parts = (torch.randperm(len(x), device=x.device).tensor_split(count) for x in (weight, done.weight))
         for a, b in zip(*parts, strict=True):

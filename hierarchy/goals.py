@@ -6,8 +6,6 @@ After Director's goal autoencoder (Hafner et al. 2022), over discrete codes: its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from hierarchy.adaptive import AdaptiveScale
 from hierarchy.config import GoalConfig
+from hierarchy.goal import NO_GOAL, PLACE, Goal, goal_blocks
 from hierarchy.goal_rewards import GoalView
 from world_model.embedding import LatentEmbedding
 from world_model.latents import LatentBlock, LatentSpec, module_name
@@ -23,68 +22,8 @@ from world_model.math import unimix_logits
 from world_model.networks import mlp
 from world_model.usage import perplexity
 
-MEMORY = "~memory"  # key of the block that holds the projected history
-PLACE = "~place/"  # of the keys of blocks that hold where on a map
-NEAR = 4  # rows and columns from which on a place agrees no more with that of a goal
+TURN = 0.25  # of the weight of a row or column, that of how one is turned: a step on the way should not be outweighed by it
 SMOOTHING = 1e-2  # states' worth of every class, so that none is impossible
-NO_GOAL = -1  # in every group of a code: no goal is given
-
-
-@dataclass
-class Goal:
-    """Decoded goals of any batch shape (...).
-
-    Attributes:
-        code: (..., M) int64, what was chosen; `NO_GOAL` where there is none.
-        probability: (..., G, C), of every group.
-        groups: (..., G) int64, the likeliest code of every group; 0 where its modality is absent.
-        there: (..., G) bool, whether the group's modality is present in the goal.
-        anchor: (..., P) int64, the poses on maps that the goal's places are seen from: where it was chosen.
-    """
-
-    code: Tensor
-    probability: Tensor
-    groups: Tensor
-    there: Tensor
-    anchor: Tensor
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Goal:
-        """The same change made to every part."""
-        return Goal(*(change(x) for x in (self.code, self.probability, self.groups, self.there, self.anchor)))
-
-    @classmethod
-    def stack(cls, goals: Sequence[Goal]) -> Goal:
-        """Goals (N,) that follow each other -> (N, S)."""
-        parts = [(goal.code, goal.probability, goal.groups, goal.there, goal.anchor) for goal in goals]
-        return cls(*(torch.stack(x, 1) for x in zip(*parts, strict=True)))
-
-    def at(self, part: slice) -> Goal:
-        """Goals (N, S) -> those at `part` of S."""
-        return self.map(lambda x: x[:, part])
-
-    def rows(self) -> Goal:
-        """Goals (N, S) -> (N * S,)."""
-        return self.map(lambda x: x.flatten(0, 1))
-
-    def each(self) -> Goal:
-        """Goals (N,) -> (N, 1), for all steps of a segment."""
-        return self.map(lambda x: x.unsqueeze(1))
-
-    def others(self) -> Goal:
-        """Goals (N, ...), each row with the goals of another one, half of them away, seen from where it is itself."""
-        return replace(self.map(lambda x: x.roll(max(len(x) // 2, 1), 0)), anchor=self.anchor)
-
-
-def goal_blocks(latents: LatentSpec, history: int, reach: int) -> tuple[LatentBlock, ...]:
-    """What a goal can speak of: blocks that change within an episode, `history` signs of the projected history, and with `reach`
-    where on the maps: quarter turns, rows and columns, up to so many on either side."""
-    kept = [block for block in latents.blocks if not block.static and not block.silent]
-    keys = {block.key for block in kept}
-    blocks = [block if block.presence in keys else replace(block, presence="") for block in kept]
-    memory = [LatentBlock(MEMORY, "categorical", (2,) * history)] if history else []
-    sides = (4, 2 * reach + 1, 2 * reach + 1)
-    places = [LatentBlock(PLACE + block.key, "categorical", sides) for block in kept if block.mapped] if reach else []
-    return (*blocks, *memory, *places)
 
 
 class BlockDecoder(nn.Module):
@@ -143,9 +82,10 @@ class GoalSpace(nn.Module):
         self.register_buffer("exists", torch.arange(int(classes.max()))[None] < classes[:, None], persistent=False)  # (G, C)
         self.register_buffer("counts", torch.zeros(self.exists.shape))
         side = torch.arange(2 * reach + 1)
-        self.register_buffer("near", (1 - (side[:, None] - side).abs() / NEAR).clamp(min=0), persistent=False)
+        self.register_buffer("near", (1 - (side[:, None] - side).abs() / reach).clamp(min=0), persistent=False)
         emphasis = torch.ones(self.groups)
         emphasis[self.groups - self.places :] = config.place
+        emphasis[self.groups - self.places :: 3] = config.place * TURN
         self.register_buffer("emphasis", emphasis, persistent=False)
 
     @property

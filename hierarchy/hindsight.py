@@ -24,6 +24,7 @@ class Experience:
 
     Attributes:
         z, h: (N, G), (N, V). action: (N, *action shape), the first one taken. later_z, later_h: of the state arrived at.
+        steps: (N,) int64, after how many. chosen_h: (N, V), of the state at which that would have been asked for.
         gain: (N,) what the way there brought: discounted rewards and value there, less value here.
         weight: (N,), 0 where it is not known where the state led.
     """
@@ -33,6 +34,8 @@ class Experience:
     action: Tensor
     later_z: Tensor
     later_h: Tensor
+    steps: Tensor
+    chosen_h: Tensor
     gain: Tensor
     weight: Tensor
 
@@ -64,19 +67,22 @@ def arrivals(ends: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     return index.clamp(max=last), (index <= last) & ~ends[:, :-1]
 
 
-def earlier(x: Tensor, boundary: Tensor, most: int) -> Tensor:
-    """What x (B, T, ...) was none to `most` steps before, drawn, within the episodes whose ends are in `boundary` (B, T)."""
+def earlier(x: Tensor, boundary: Tensor, steps: Tensor) -> Tensor:
+    """What x (B, T, ...) was so many steps (B, T) before, or when its episode began; `boundary` (B, T) holds the ends."""
     at = torch.arange(x.shape[1], device=x.device).expand(boundary.shape)
     begun = torch.nn.functional.pad(at[:, 1:] * boundary[:, :-1], (1, 0)).cummax(1).values
-    index = torch.maximum(at - torch.randint(0, most + 1, at.shape, device=x.device), begun)
-    return x[torch.arange(len(x), device=x.device).unsqueeze(1), index]
+    return x[torch.arange(len(x), device=x.device).unsqueeze(1), torch.maximum(at - steps, begun)]
 
 
-def experience(path: LatentTrajectory, value: Tensor, steps: Tensor, gamma: float, last: int = 0) -> Experience:
+def experience(path: LatentTrajectory, value: Tensor, steps: Tensor, gamma: float, last: int = 0, period: int = 0) -> Experience:
     """Of all states of a path but those within its `last` steps; one from which it is not known where it led has weight 0.
 
     Imagined paths should leave out as many as steps are looked ahead: of later states it would be known only where their
-    episodes ended in time. value: (N, T + 1), steps: (N, T) or a number for all.
+    episodes ended in time.
+
+    Args:
+        value: (N, T + 1). steps: (N, T) or a number for all.
+        period: what was arrived at would have been asked for so many steps before that; 0: in the state itself.
     """
     steps = steps.expand(path.reward.shape)
     ends = path.boundary.clone()
@@ -95,6 +101,8 @@ def experience(path: LatentTrajectory, value: Tensor, steps: Tensor, gamma: floa
         path.action[:, kept],
         path.z[rows, where],
         path.h[rows, where],
+        (index - torch.arange(count, device=index.device))[:, kept],
+        earlier(path.h[:, :-1], path.boundary[:, :-1], (period - steps).clamp(min=0))[:, kept],
         gain[:, kept],
         (path.weight[:, :-1] * known)[:, kept],
     )

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from hierarchy.given import Given
-from hierarchy.goals import NO_GOAL, Goal, GoalSpace
+from hierarchy.goal import NO_GOAL, Goal
+from hierarchy.goals import GoalSpace
 from hierarchy.manager import Manager
 from hierarchy.worker import Worker
 
@@ -22,6 +23,7 @@ class Pursuit:
     def __init__(self, manager: Manager, worker: Worker, space: GoalSpace, period: int, given: Given) -> None:
         self.manager, self.worker, self.space, self.period, self.given = manager.policy, worker, space, period, given
         self.step = 0
+        self.lasts = torch.arange(period, 0, -1, device=given.under.device)  # steps that a goal lasts, from its first on
         self.goals: list[Goal] = []
         self.codes: list[Tensor] = []
         self.log_probs: list[Tensor] = []
@@ -43,5 +45,6 @@ class Pursuit:
     def __call__(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         if self.step % self.period == 0:
             self.choose(z, h)
+        left = self.lasts[self.step % self.period]
         self.step += 1
-        return self.worker.policy.act(*self.worker.view(z, h, self.goals[-1]))
+        return self.worker.policy.act(*self.worker.view(z, h, self.goals[-1], left))

@@ -31,6 +31,11 @@ def lambda_returns(reward: Tensor, cont: Tensor, value: Tensor, boundary: Tensor
     ).squeeze(-1)
 
 
+def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
+    """The mean () of x, weighed by `weight` of the same shape; 0 where that is nothing."""
+    return (x * weight).sum() / weight.sum().clamp(min=1.0)
+
+
 class ReturnScale(nn.Module):
     """What advantages are divided by: EMA of the 5-95 percentile range of returns, with a floor (DreamerV3)."""
 

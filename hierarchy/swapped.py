@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hierarchy.base import Hierarchy, PolicyState
 from hierarchy.config import SWAPS
-from hierarchy.goals import NO_GOAL
+from hierarchy.goal import NO_GOAL
 
 KEPT = 1024  # goals of other episodes to draw from: the newest ones
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from envs.spaces.specs import ActionSpec
 from hierarchy.config import HierarchyConfig
-from hierarchy.goals import Goal, GoalSpace
+from hierarchy.goal import Goal
+from hierarchy.goals import GoalSpace
 from hierarchy.mixed import MixedPolicy
 from world_model.latents import LatentBlock, LatentSpec
 
@@ -34,13 +35,17 @@ class Worker(MixedPolicy):
         codes = config.goals.groups * config.goals.classes
         floors = {"goal": config.worker.goal_floor, "extrinsic": config.actor_critic.return_floor}
         spec = worker_latents(latents, goals.spec)
-        super().__init__(spec, width + codes + goals.groups, actions, config.actor_critic, floors)
+        super().__init__(spec, width + codes + goals.groups + config.period, actions, config.actor_critic, floors)
+        self.period = config.period
         self._goals = [goals]  # in a list: it is a part of the hierarchy, not of the worker
 
-    def view(self, z: Tensor, h: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+    def view(self, z: Tensor, h: Tensor, goal: Goal, left: Tensor) -> tuple[Tensor, Tensor]:
         """What the worker sees: the state and its goal as codes (..., Z'), places from where it is; beside them the history, the
-        goal's code and where state and goal agree (..., V'). z (..., Z), h (..., V + P), goal (...); nothing but the state where
-        no goal is given."""
+        goal's code, where state and goal agree, and the steps that are left (..., V'). Nothing but the state without a goal.
+
+        Args:
+            z: (..., Z). h: (..., V + P). goal: (...). left: (...) int64, steps that the goal still lasts, from `period` to 0.
+        """
         goals = self._goals[0]
         shape = z.shape[:-1]
         groups, there = goal.groups.expand(*shape, -1), goal.there.expand(*shape, -1)
@@ -48,4 +53,5 @@ class Worker(MixedPolicy):
         agree = (goals.codes(z, h, goal.anchor) == groups) & goals.there(z) & there
         code = goals.one_hot(goal.code).expand(*shape, -1)
         ahead = goals.ahead(goal, h).expand(*shape, -1) * there
-        return torch.cat([z, given.long(), ahead], -1), torch.cat([h[..., : goals.width], code, agree.float()], -1)
+        clock = (left.expand(shape).unsqueeze(-1) == torch.arange(1, self.period + 1, device=z.device)) & given
+        return torch.cat([z, given.long(), ahead], -1), torch.cat([h[..., : goals.width], code, agree.float(), clock.float()], -1)

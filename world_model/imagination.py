@@ -152,7 +152,7 @@ class ImaginationEnv(EnvBase):
     def __init__(self, model: WorldModel, horizon: int, num_states: int, device: torch.device | str = "cpu") -> None:
         super().__init__(device=torch.device(device), batch_size=torch.Size([num_states]))
         self.model, self.horizon = model, horizon
-        groups, width = model.latents.groups, model.view_width
+        groups, width = model.latents.groups, model.seen_width
         n = num_states
         self.observation_spec = Composite(
             z=Unbounded((n, groups), dtype=torch.int64, device=self.device),

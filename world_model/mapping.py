@@ -78,13 +78,15 @@ class GridMap(nn.Module):
     moves: Tensor
     wrap: Tensor
     turned_places: Tensor
+    pivot: Tensor
 
     def __init__(self, block: LatentBlock, width: int, action: ActionSpec) -> None:
         super().__init__()
         rows, columns = block.layout
         turn, shift, where = motions(rows, columns)
         self.classes, self.cells = block.max_classes, rows * columns
-        self.pivot = (rows // 2, columns - 1)  # where MiniGrid's agent stands, about which its view turns; of others, any place
+        # Where MiniGrid's agent stands, about which its view turns; of others, any place.
+        self.register_buffer("pivot", torch.tensor([rows // 2, columns - 1]), persistent=False)
         self.register_buffer("turn", turn, persistent=False)
         self.register_buffer("where", where, persistent=False)
         self.register_buffer("leap", (where == rows * columns).float().mean(-1), persistent=False)  # share taken out of sight
@@ -197,7 +199,7 @@ class GridMap(nn.Module):
     def pose(self, state: MapState) -> Tensor:
         """Where the view is on the map, (..., 3) int64: quarter turns, and the place (row, column) of its pivot."""
         turn = state.pose[..., :1]
-        return torch.cat([turn, (turned(turn.new_tensor(self.pivot), turn.squeeze(-1)) + state.pose[..., 1:]) & (SIDE - 1)], -1)
+        return torch.cat([turn, (turned(self.pivot, turn.squeeze(-1)) + state.pose[..., 1:]) & (SIDE - 1)], -1)
 
     def _places(self, turn: Tensor, at: Tensor) -> Tensor:
         """Where on the map the cells of a view are, (B, cells)."""

@@ -205,6 +205,11 @@ class WorldModel(nn.Module):
         """Width V of `view`, less the poses."""
         return self.config.width + self.embed_latent.similarity_width
 
+    @property
+    def seen_width(self) -> int:
+        """The same, with the poses where there are any."""
+        return self.view_width + (3 * len(self.maps.names) if self.poses else 0)
+
     def view(self, z: Tensor, h: Tensor, maps: Maps) -> Tensor:
         """What a policy sees beside z (..., G): the history h (..., D) and what texts point at in z, (..., V). With `poses` these
         are followed by where the view is on the maps, which are those before it (`GridMaps.poses`).

@@ -15,7 +15,7 @@ from agent.dream.rollout import as_text
 from agent.futures import observations
 from agent.goals import Pursued, similarities
 from hierarchy.director import DirectorHierarchy
-from hierarchy.goals import PLACE
+from hierarchy.goal import PLACE
 
 COLUMNS = 8  # goals that are drawn at most, evenly spread over the episode
 ROWS = ("start", "goal", "reached")

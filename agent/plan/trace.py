@@ -110,7 +110,7 @@ def _trace(config: RunConfig, model: WorldModel, hierarchy: Hierarchy, batch: in
         cache_element=output.context.keys[0].element_size(),
         maps=sum(nbytes([x[0, 0] for x in (m.seen, m.pose)]) for m in output.context.maps.values()),
         groups=model.latents.groups,
-        view=model.view_width,
+        view=model.seen_width,
     )
 
 

@@ -18,7 +18,7 @@ from hierarchy.checks import check_director
 from hierarchy.config import GoalConfig, ManagerConfig, WorkerConfig
 from hierarchy.director import DirectorHierarchy
 from hierarchy.given import Given, give
-from hierarchy.goals import NO_GOAL
+from hierarchy.goal import NO_GOAL
 from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, nowhere, states, trajectory
 
@@ -183,7 +183,7 @@ def test_without_a_goal_the_worker_acts_for_the_environments_reward_alone(monkey
 def test_critics_of_some_trajectories_learn_from_those_alone():
     hierarchy = director(worker=WorkerConfig(extrinsic=0.0, free=0.5))
     worker, path = hierarchy.worker, real()
-    z, h = worker.view(path.z, path.h, hierarchy.goals.decode(torch.full((4, 1, 3), NO_GOAL), nowhere(4, 1)))
+    z, h = worker.view(path.z, path.h, hierarchy.goals.decode(torch.full((4, 1, 3), NO_GOAL), nowhere(4, 1)), torch.tensor(2))
     path = replace(path, z=z, h=h)
     rows = torch.tensor([1, 3])
     found = worker.assess("extrinsic", path.rows(rows), rows=rows)
@@ -271,17 +271,32 @@ def test_ending_an_episode_does_not_cost_what_was_still_to_be_had_of_the_goal():
     assert seen.abs().max() < 1e-4, "that, and not its last step besides"
 
 
-def test_the_worker_sees_its_goal_where_it_agrees_with_the_state_and_nothing_of_none():
+def test_the_worker_sees_its_goal_where_it_agrees_with_the_state_how_long_it_lasts_and_nothing_of_none():
     hierarchy = director()
     worker, goals = hierarchy.worker, hierarchy.goals
     z, h = states(0, 1)
     goal = goals.decode(goals.prior(2), nowhere(2))
-    seen, beside = worker.view(z, h, goal)
+    seen, beside = worker.view(z, h, goal, torch.tensor([2, 0]))
     assert seen[:, 0].tolist() == [0, 1] and seen[:, 1].tolist() == [1, 1] and torch.equal(seen[:, 2:], goal.groups)
-    assert torch.equal(beside[:, WIDTH:-1], goals.one_hot(goal.code))
-    assert beside[:, -1].tolist() == (goal.groups[:, 0] == z[:, 0]).float().tolist()
-    seen, beside = worker.view(z, h, goals.decode(torch.full((2, 3), NO_GOAL), nowhere(2)))
+    assert torch.equal(beside[:, WIDTH:-3], goals.one_hot(goal.code))
+    assert beside[:, -3].tolist() == (goal.groups[:, 0] == z[:, 0]).float().tolist()
+    assert beside[:, -2:].tolist() == [[0.0, 1.0], [0.0, 0.0]], "one step left, two, or none"
+    seen, beside = worker.view(z, h, goals.decode(torch.full((2, 3), NO_GOAL), nowhere(2)), torch.tensor(1))
     assert seen[:, 1:].tolist() == [[0, 0], [0, 0]] and not beside[:, WIDTH:].any()
+
+
+def test_the_clock_that_the_worker_sees_is_the_same_in_acting_imagination_and_learning():
+    hierarchy = director(horizon=4, period=2, worker=WorkerConfig(imitation=0.0))
+    seen: list[list[int]] = []
+    view = hierarchy.worker.view
+    hierarchy.worker.view = lambda z, h, goal, left: (seen.append(left.flatten().tolist()), view(z, h, goal, left))[1]  # type: ignore
+    state = hierarchy.initial_state(1)
+    for step in range(4):
+        _, state = act(hierarchy, state, step == 0)
+    assert seen == [[2], [1], [2], [1]]
+    seen.clear()
+    learn(hierarchy)
+    assert seen == [[2], [1], [2], [1], [2, 1, 0], [2]], "four imagined steps; segments of two and the state after each; the last"
 
 
 def test_manager_worker_and_goals_each_get_lessons_of_their_own():
@@ -373,8 +388,8 @@ def test_states_are_worth_what_the_manager_expects_where_its_rewards_are_sums():
 def test_goals_may_hold_signs_of_the_history_which_the_worker_sees_too():
     hierarchy = director(goals=replace(GOALS, history=5))
     z, h = states(0, 1)
-    seen, beside = hierarchy.worker.view(z, h, hierarchy.goals.decode(hierarchy.goals.prior(2), nowhere(2)))
-    assert seen.shape == (2, 1 + 1 + 1 + 5) and beside.shape == (2, WIDTH + 12 + 6)
+    seen, beside = hierarchy.worker.view(z, h, hierarchy.goals.decode(hierarchy.goals.prior(2), nowhere(2)), torch.tensor(2))
+    assert seen.shape == (2, 1 + 1 + 1 + 5) and beside.shape == (2, WIDTH + 12 + 6 + 2)
     assert all(torch.isfinite(lesson.loss) for lesson in learn(hierarchy))
 
 

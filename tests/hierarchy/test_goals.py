@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from hierarchy.config import GoalConfig
+from hierarchy.goal import MEMORY, NO_GOAL
 from hierarchy.goal_rewards import best, similarity
-from hierarchy.goals import MEMORY, NO_GOAL, GoalSpace
+from hierarchy.goals import GoalSpace
 from tests.hierarchy.toy import nowhere
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
 from world_model.latents import LatentBlock, LatentSpec

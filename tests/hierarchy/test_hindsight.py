@@ -93,8 +93,18 @@ def test_a_part_of_experience_is_drawn_at_random_and_holds_together():
 
 
 def test_what_was_some_steps_before_is_of_the_same_episode():
-    x = torch.arange(7).view(1, 7, 1).expand(400, -1, -1)
-    ends = torch.tensor([False, False, True, False, False, False, False]).expand(400, -1)  # episodes of states 0..2 and 3..6
-    found = earlier(x, ends, 2).squeeze(-1)
-    assert [set(found[:, t].tolist()) for t in range(7)] == [{0}, {0, 1}, {0, 1, 2}, {3}, {3, 4}, {3, 4, 5}, {4, 5, 6}]
-    assert torch.equal(earlier(x, ends, 0), x)
+    x = torch.arange(7).view(1, 7, 1)
+    ends = torch.tensor([[False, False, True, False, False, False, False]])  # episodes of states 0..2 and 3..6
+    for steps, expected in ((0, [0, 1, 2, 3, 4, 5, 6]), (1, [0, 0, 1, 3, 3, 4, 5]), (2, [0, 0, 0, 3, 3, 3, 4])):
+        assert earlier(x, ends, torch.full((1, 7), steps)).flatten().tolist() == expected
+    assert earlier(x, ends, torch.tensor([[9, 0, 9, 0, 9, 0, 1]])).flatten().tolist() == [0, 1, 0, 3, 3, 5, 5]
+
+
+def test_what_was_arrived_at_would_have_been_asked_for_a_whole_period_before():
+    path = trajectory([0] * 7, [0] * 6)
+    path.h[0, :, 0] = torch.arange(7.0)
+    found = experience(path, torch.zeros(1, 7), torch.tensor([[1, 2, 3, 3, 2, 1]]), 0.5, period=3)
+    assert found.steps.tolist() == [1, 2, 3, 3, 2, 1] and found.h[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.chosen_h[:, 0].tolist() == [0, 0, 2, 3, 3, 3], "two steps before, one, none; no earlier than there are states"
+    now = experience(path, torch.zeros(1, 7), torch.tensor(3), 0.5)
+    assert torch.equal(now.chosen_h, now.h)

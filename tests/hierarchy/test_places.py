@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from hierarchy.config import GoalConfig
+from hierarchy.goal import NO_GOAL, PLACE, Goal
 from hierarchy.goal_rewards import best, progress, similarity
-from hierarchy.goals import NO_GOAL, PLACE, Goal, GoalSpace
+from hierarchy.goals import GoalSpace
 from hierarchy.worker import PREFIX
 from world_model.latents import LatentBlock, LatentSpec
 from world_model.lattice import SIDE

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hierarchy import make_hierarchy
 from hierarchy.base import PolicyState
-from hierarchy.goals import NO_GOAL
+from hierarchy.goal import NO_GOAL
 from hierarchy.swapped import SwappedGoals, has_goals
 from tests.hierarchy.test_director import config, director
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, states
