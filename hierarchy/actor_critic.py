@@ -58,7 +58,6 @@ class ActorCritic(ValueLearner):
         """z (N, G), h (N, V) -> action (N, *action shape), its log-probability (N,)."""
         return self.actor.head.draw(self.actor(z, h), greedy)
 
-    @torch.no_grad()
     def log_prob(self, z: Tensor, h: Tensor, action: Tensor) -> Tensor:
         """Log-probability (N,) of actions (N, *action shape) in states z (N, G), h (N, V)."""
         found: Tensor = self.actor.head.distribution(self.actor(z, h)).log_prob(action)
@@ -66,8 +65,7 @@ class ActorCritic(ValueLearner):
 
     def imitation_loss(self, z: Tensor, h: Tensor, action: Tensor, weight: Tensor) -> Tensor:
         """Cross-entropy (in nats) to actions (N, *action shape) taken in z (N, G), h (N, V), each with its weight (N,)."""
-        log_prob = self.actor.head.distribution(self.actor(z, h)).log_prob(action)
-        return -(weight * log_prob).sum() / weight.sum().clamp(min=1e-6)
+        return -(weight * self.log_prob(z, h, action)).sum() / weight.sum().clamp(min=1e-6)
 
     def policy_loss(self, path: LatentTrajectory, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """TorchRL's objective with entropy bonus, weighted by the trajectory's weights."""

@@ -34,6 +34,8 @@ from world_model.latents import LatentSpec
 from world_model.starts import Starts
 
 GAIN_FLOOR = 0.05  # least deviation that what goals bring is divided by
+CHOICES = 8  # goals that are compared in a state
+CHOICE_FLOOR = 0.01  # least deviation that what they are expected to bring is divided by
 RETOLD = 0.5  # share of the states of an update that are told in hindsight: neighbours teach much the same
 
 
@@ -108,6 +110,7 @@ class DirectorHierarchy(Hierarchy):
             self.trust.update(brought[given.under], given.left, brought[given.alone])
         yield from self._teach_worker(path, Goal.stack(pursuit.goals), given)
         yield from self._teach_manager(path, rollout, pursuit, real)
+        yield from self._teach_choice(path, given)
         yield from self._teach_hindsight(path, real)
         yield from self._teach_goals(real, anchor)
 
@@ -136,13 +139,10 @@ class DirectorHierarchy(Hierarchy):
             paid = forgiving(reward, self.config.actor_critic.gamma * value[:, :-1], told.cont)
         assessed = {"goal": worker.assess("goal", replace(told, reward=paid), value, aimed)}
         weights: dict[str, Weight] = {"goal": config.goal}
-        heard = torch.arange(N, device=aimed.device) if config.extrinsic else given.alone
-        if len(heard):
-            found = worker.assess("extrinsic", whole.rows(heard))
-            rows = segments_of(heard, count)
-            assessed["extrinsic"] = Assessment(split(found.returns, K), split(found.advantage, K), rows)
-            share = torch.ones(N * count, device=rows.device).index_fill(0, aimed, config.extrinsic)
-            weights["extrinsic"] = share[rows].unsqueeze(1)
+        found = worker.assess("extrinsic", whole)
+        assessed["extrinsic"] = Assessment(split(found.returns, K), split(found.advantage, K))
+        share = torch.ones(N * count, device=aimed.device).index_fill(0, aimed, config.extrinsic)
+        weights["extrinsic"] = share.unsqueeze(1)
         self.told = {"reach": torch.full((N,), torch.nan, device=aimed.device).index_copy(0, given.under, pursued)}
         for learning in worker.learn(parts, assessed, weights, "worker"):
             learning.metrics |= figures
@@ -217,6 +217,32 @@ class DirectorHierarchy(Hierarchy):
         for learning in manager.learn(steps, assessed, manager.weights, "manager", replayed):
             learning.metrics |= figures
             yield learning
+
+    def _teach_choice(self, path: LatentTrajectory, given: Given) -> Iterator[Learning]:
+        """Of some goals that the manager may choose, those under which the worker's critic expects most are made likelier (as in
+        maximum a posteriori policy optimisation, Abdolmaleki et al. 2018): it knows what all goals brought, given ones too."""
+        manager, worker, weight = self.manager.policy, self.worker, self.config.manager.choice
+        if not weight:
+            return
+        with torch.no_grad():
+            starts = path.rows(given.under)
+            z, h, alive = (x[:, : -1 : self.period].flatten(0, 1) for x in (starts.z, starts.h, starts.weight))
+            z, h, alive = (x.repeat_interleave(CHOICES, 0) for x in (z, h, alive))
+            code, _ = manager.act(z, h)
+            goal = self.goals.decode(code, self.goals.poses(h))
+            seen = worker.view(z, h, goal, torch.tensor(self.period, device=z.device))
+            value = worker.learner("extrinsic").target(*seen).view(-1, CHOICES)
+            value = value - value.mean(1, keepdim=True)
+            spread = value.square().mean().sqrt().clamp(min=CHOICE_FLOOR)
+            liked = (value / spread / self.config.manager.temperature).softmax(1)
+            figures = {"manager/choice": (liked * value).sum(1).mean(), "manager/choice_spread": spread}
+            better = (
+                CHOICES * liked.flatten() - 1
+            ) * alive  # nothing where all are alike: a policy that copies its draws narrows
+        for rows in torch.randperm(len(z), device=z.device).tensor_split(self.config.actor_critic.minibatches):
+            log_prob = manager.log_prob(z[rows], h[rows], code[rows])
+            loss = -(better[rows] * log_prob).sum() / alive[rows].sum().clamp(min=1.0)
+            yield Learning(weight * loss, dict(figures), lambda: None)
 
     def _teach_hindsight(self, path: LatentTrajectory, real: LatentTrajectory) -> Iterator[Learning]:
         """What came K steps later is what the manager should have asked for, the more the more it brought; what was done on the

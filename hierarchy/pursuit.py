@@ -37,7 +37,8 @@ class Pursuit:
         code, log_prob = self.manager.act(z, h)
         if not self.goals:
             code = torch.where(self.given.where.unsqueeze(-1), self.given.code, code)
-            log_prob = self.manager.log_prob(z, h, code)
+            with torch.no_grad():
+                log_prob = self.manager.log_prob(z, h, code)
         self.codes.append(code)
         self.log_probs.append(log_prob)
         self.goals.append(self.space.decode(told.index_copy(0, under, code), anchor))

@@ -169,13 +169,11 @@ def test_without_a_goal_the_worker_acts_for_the_environments_reward_alone(monkey
     own = free.repeat_interleave(2)  # segments
     goal, extrinsic = assessed["goal"], assessed["extrinsic"]
     assert goal.rows.tolist() == (~own).nonzero().squeeze(1).tolist() and weights["goal"] == 1.0
-    heard = torch.ones_like(own) if share else own
-    assert extrinsic.rows.tolist() == heard.nonzero().squeeze(1).tolist()
-    assert weights["extrinsic"].flatten().tolist() == torch.where(own, 1.0, share)[heard].tolist()
+    assert extrinsic.rows is None, "its critic learns of all"
+    assert weights["extrinsic"].flatten().tolist() == torch.where(own, 1.0, share).tolist()
     advantage = mix(assessed, weights, like)
-    assert torch.equal(advantage[own], extrinsic.advantage[own[heard]])
-    both = goal.advantage + (share * extrinsic.advantage[~own] if share else 0.0)
-    torch.testing.assert_close(advantage[~own], both)
+    assert torch.equal(advantage[own], extrinsic.advantage[own])
+    torch.testing.assert_close(advantage[~own], goal.advantage + share * extrinsic.advantage[~own])
     assert len(taught[0].action) == 24 and (taught[0].action >= 0).all(), "the manager learns of goals alone"
     assert hierarchy.told["reach"][free].isnan().all() and hierarchy.told["reach"][~free].isfinite().any()
 
@@ -221,6 +219,32 @@ def test_goals_are_trusted_by_the_rewards_alone_that_they_bring_in_imagination(m
     possible = torch.tensor([0.0, *(0.985**t for t in range(4))])
     for brought in (under, without):
         assert ((brought.unsqueeze(1) - possible).abs() < 1e-5).any(1).all(), "one reward of 1, if any"
+
+
+def test_a_manager_comes_to_choose_the_goals_that_the_workers_critic_expects_most_of():
+    manager = ManagerConfig(choice=1.0, extrinsic=0.0, novelty=0.0, entropy_target=0.0, entropy=0.0)
+    hierarchy = director(manager=manager, horizon=4, period=2)
+    z, h = states(*([0, 1] * 16))
+    path = trajectory([0] * 5, [0] * 4).rows(torch.zeros(32).long())
+    path = replace(path, z=z.unsqueeze(1).expand(-1, 5, -1), h=h.unsqueeze(1).expand(-1, 5, -1))
+    found = Given(*(torch.arange(32), torch.arange(0)), torch.zeros(32, 3).long(), *([torch.zeros(32, dtype=torch.bool)] * 2))
+    wanted = torch.tensor([3, 1])  # the first choice of the code, in each state
+
+    def target(z: Tensor, beside: Tensor) -> Tensor:
+        """The worker sees its goal's code behind the history."""
+        return (beside[:, WIDTH : WIDTH + 4].argmax(-1) == wanted[z[:, 0]]).float()
+
+    hierarchy.worker.learner("extrinsic").target.forward = target  # type: ignore
+    optimizer = torch.optim.Adam(hierarchy.manager.parameters(), lr=2e-3)
+    for _ in range(40):
+        for learning in hierarchy._teach_choice(path, found):
+            optimizer.zero_grad()
+            learning.loss.backward()
+            optimizer.step()
+    code, _ = hierarchy.manager.policy.act(*states(*([0, 1] * 100)))
+    assert (code[::2, 0] == 3).float().mean() > 0.8 and (code[1::2, 0] == 1).float().mean() > 0.8
+    others = torch.stack([(code[:, 1:] == i).float().mean(0) for i in range(4)])
+    assert others.min() > 0.05 and others.max() < 0.6, "of the other choices nothing was to be learned, and they stay open"
 
 
 def test_a_manager_learns_to_ask_for_what_turned_out_well_and_the_worker_how_to_get_there():
