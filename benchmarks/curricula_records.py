@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 
 from agent.compare.runs import BrokenRunError, dotted, load_run
 from agent.compare.runs import Run as ComparedRun
-from agent.config import CompareConfig
+from agent.config import CompareConfig, RunConfig
 from agent.metrics_file import read_metrics
-from benchmarks.store import Record
+from benchmarks.store import Record, brought_up
 from benchmarks.training import RunError
 
 PREFIX = "curriculum/"
@@ -75,12 +76,19 @@ def compared_run(record: Record) -> ComparedRun:
         figures["wall_seconds"],
         figures["evaluation_seconds"],
         figures["episodes"],
-        dotted(record["config"]),
+        settings_of(record["config"]),
         None if figures["halves"] is None else np.array(figures["halves"], float),
         figures["learner"],
         figures.get("curriculum_seconds"),  # older records lack both
         figures.get("judged_steps"),
     )
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run by dotted keys, those of our own as they would be written today: newer keys at the defaults, which
+    change nothing, so that runs of different versions do not seem to differ in them."""
+    found = dotted(brought_up(config))
+    return {**dotted(asdict(RunConfig())), **found} if "hierarchy.name" in found else found
 
 
 def _logged(rows: Sequence[Mapping[str, float]], env_steps: int) -> tuple[list[int], dict[str, list[float | None]]]:

@@ -17,7 +17,7 @@ from agent.compare.runs import load_run
 from agent.config import CompareConfig
 from benchmarks import curricula, curricula_report
 from benchmarks.curricula import BENCHMARK, PARTS, QUICK_REPORT, plan, summarise, under_protocol
-from benchmarks.curricula_records import compared_run, figures_of
+from benchmarks.curricula_records import compared_run, figures_of, settings_of
 from benchmarks.curricula_report import conclusions, mixed_code
 from benchmarks.harness import Options, Run
 from benchmarks.store import Results
@@ -112,6 +112,19 @@ def test_a_report_says_where_its_runs_are_of_different_code():
         "The runs are of 2 versions of the code: aaaaaaa, bbbbbbb.",
         "1 runs had changes that were not committed.",
     ]
+
+
+def test_runs_of_different_versions_do_not_seem_to_differ_in_keys_that_change_nothing(composed: None):
+    now = composed_config(["experiment=compare_curricula"])
+    older = json.loads(json.dumps(now))
+    del older["hierarchy"]["worker"], older["model"]["maps"]  # from before there were these
+    older["model"] |= {"shared_groups": 0}  # and with one that is no more
+    older["train"]["update_every"] = now["train"]["update_every"] + 1
+    ours, theirs = settings_of(now), settings_of(older)
+    assert {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)} == {
+        "model.maps",  # of which a run from before had none
+        "train.update_every",
+    }
 
 
 def test_a_record_holds_all_that_a_comparison_shows_of_a_run(tmp_path: Path):
