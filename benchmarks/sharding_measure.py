@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agent.build import make_policy
 from agent.config import RunConfig
 from agent.learner import Learner
 from agent.replay import Replay, SampleMix
@@ -22,7 +23,6 @@ from benchmarks.store import write_json
 from envs import make_envs, make_task_space
 from envs.make import infer_spec
 from envs.spaces.actions import no_actions
-from hierarchy import make_hierarchy
 from world_model.config import ShardingConfig
 from world_model.engines import Engine, make_engine
 from world_model.memory import TrainingMemory, predict, split_parameters
@@ -74,7 +74,7 @@ def record_batches(config: RunConfig, updates: int) -> list[Sequences]:
             begin(np.flatnonzero(ended))
     engine = engine_of(config, envs.spec, None)
     model = engine.inference_copy()
-    hierarchy = make_hierarchy(config.hierarchy, model.latents, model.view_width, envs.spec.action)
+    hierarchy = make_policy(config, model)
     learner = Learner(engine, hierarchy, config.hierarchy, config.train.batch, DEVICE)
     drawn = [replay.sample(config.train.batch, config.train.length, rng, SampleMix()) for _ in range(updates)]
     for batch in drawn:

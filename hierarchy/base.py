@@ -74,7 +74,7 @@ class Hierarchy(nn.Module):
 
         Args:
             z: (N, G) codes.
-            h: (N, V) history up to the step before, and what texts point at now (`WorldModel.view`).
+            h: (N, V) history up to the step before, and what texts point at now (`WorldModel.view`), then the `poses`.
             first: (N,) bool, an episode starts here.
 
         Returns:

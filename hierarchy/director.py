@@ -232,10 +232,11 @@ class DirectorHierarchy(Hierarchy):
             goal = self.goals.decode(code, self.goals.poses(h))
             seen = worker.view(z, h, goal, torch.tensor(self.period, device=z.device))
             value = worker.learner("extrinsic").target(*seen).view(-1, CHOICES)
-            value = value - value.mean(1, keepdim=True)
-            spread = value.square().mean().sqrt().clamp(min=CHOICE_FLOOR)
+            value, there = value - value.mean(1, keepdim=True), alive.view(-1, CHOICES)
+            spread = weighted_mean(value.square(), there).sqrt().clamp(min=CHOICE_FLOOR)
             liked = (value / spread / self.config.manager.temperature).softmax(1)
-            figures = {"manager/choice": (liked * value).sum(1).mean(), "manager/choice_spread": spread}
+            gain = weighted_mean((liked * value).sum(1), there[:, 0])
+            figures = {"manager/choice": gain, "manager/choice_spread": spread}
             better = (
                 CHOICES * liked.flatten() - 1
             ) * alive  # nothing where all are alike: a policy that copies its draws narrows

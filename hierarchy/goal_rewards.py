@@ -66,16 +66,16 @@ def similarity(view: GoalView) -> Tensor:
     """How far a state agrees with its goal beyond chance, (N, K+1), from -1 to 1: 0 on average for a state that has nothing to do
     with the goal, and near 1 for all of a goal that is seldom met.
 
-    Agreement is corrected for chance, as in Cohen's kappa (1960): q(v) is the goal's probability of what is the case in a group
-    and e the expected one over all that is usually the case. Groups are weighed by the information in their goal's value, so
-    that walls, which are nearly everywhere, count for little and a key for much: sum w (q(v) - e) / sum w. Kappa itself would
+    Agreement is corrected for chance, as in Cohen's kappa (1960): q(v) is how far what is the case in a group agrees with the
+    goal, and e that of what is usually the case. Groups are weighed by the information in their goal's value, so that walls,
+    which are nearly everywhere, count for little and a key for much, and by their emphasis: sum w (q(v) - e) / sum w. Kappa would
     divide by sum w (1 - e): goals of what is usual anyway would pay, and punish, as much as any, or more.
     """
     return _agreement(view, view.agreeing)
 
 
 def best(view: GoalView) -> Tensor:
-    """The similarity (N, K+1) of the state that the goal holds for likeliest: below 1 as far as it leaves things open."""
+    """The similarity (N, K+1) of the state that agrees best with the goal: below 1 as far as it leaves things open."""
     return _agreement(view, view.agreed.amax(-1).unsqueeze(1))
 
 

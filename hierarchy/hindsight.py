@@ -93,6 +93,7 @@ def experience(path: LatentTrajectory, value: Tensor, steps: Tensor, gamma: floa
     summed = torch.nn.functional.pad((discount[:-1] * path.reward).cumsum(1), (1, 0))  # (N, T + 1)
     there = path.cont.gather(1, index.clamp(min=1) - 1) * discount[index] * value.gather(1, index)
     gain = (summed.gather(1, index) - summed[:, :-1] + there) / discount[:-1] - value[:, :-1]
+    taken = index - torch.arange(count, device=index.device)
     kept = slice(0, count - last + bool(last))
     rows, where = torch.arange(len(index), device=index.device).unsqueeze(1), index[:, kept]
     found = (
@@ -101,8 +102,8 @@ def experience(path: LatentTrajectory, value: Tensor, steps: Tensor, gamma: floa
         path.action[:, kept],
         path.z[rows, where],
         path.h[rows, where],
-        (index - torch.arange(count, device=index.device))[:, kept],
-        earlier(path.h[:, :-1], path.boundary[:, :-1], (period - steps).clamp(min=0))[:, kept],
+        taken[:, kept],
+        earlier(path.h[:, :-1], path.boundary[:, :-1], (period - taken).clamp(min=0))[:, kept],
         gain[:, kept],
         (path.weight[:, :-1] * known)[:, kept],
     )

@@ -16,7 +16,7 @@ from world_model.networks import mlp
 
 
 class StateEncoder(nn.Module):
-    """Codes z_t (N, G), and what a policy sees beside them (N, V) -> features (N, hidden)."""
+    """Codes z_t (N, G), and what a policy sees beside them (N, V), poses left aside -> features (N, hidden)."""
 
     def __init__(self, latents: LatentSpec, width: int, config: ActorCriticConfig) -> None:
         super().__init__()

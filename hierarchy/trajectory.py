@@ -17,7 +17,7 @@ class LatentTrajectory:
     Attributes:
         z: (N, H+1, G) int64, class index of every latent group.
         h: (N, H+1, V) float, what a policy sees beside z: index t holds the history `h_{t-1}` (zeros at an episode's start),
-            followed by what texts point at in `z_t` (`WorldModel.view`).
+            followed by what texts point at in `z_t`, and by the poses on maps if they are asked for (`WorldModel.view`).
         action: (N, H, *action shape), int64 choices or float numbers.
         log_prob: (N, H) float, log-probability under the policy that chose the action.
         reward: (N, H) float, reward for taking `action_t`.

@@ -22,7 +22,7 @@ class Trust(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("worth", torch.zeros(2))  # mean imagined reward under goals, and without
+        self.register_buffer("worth", torch.zeros(2))  # mean discounted imagined reward under goals, and without
 
     @torch.no_grad()
     def update(self, under: Tensor, left: Tensor, without: Tensor) -> None:

@@ -36,6 +36,13 @@ def test_segments_that_lie_behind_the_end_of_an_episode_do_not_count():
     assert found["near"] == 0.5 and found["reached"] == 0
 
 
+def test_goals_are_compared_with_those_of_their_own_kind():
+    own, other = view(PATH, [1, 2, 3, 1]), view(PATH, [2, 1, 0, 2])
+    found = reach(own, other, torch.ones(4), torch.tensor([1.0, 0.0, 0.0, 1.0]))
+    assert found["closer"] == found["near"] == pytest.approx((1 + 0.5) / 2), "the first and the last"
+    assert found["reached"] == pytest.approx(3 / 4), "of all"
+
+
 def test_a_goal_that_leaves_things_open_is_reached_by_its_likeliest_state():
     own = view([[0, 1], [0, 2]], [1, 1])
     own.goal = torch.tensor([[[0.0, 0.6, 0.4, 0.0]]]).expand(2, -1, -1)

@@ -272,10 +272,30 @@ def test_a_manager_learns_to_ask_for_what_turned_out_well_and_the_worker_how_to_
         state = hierarchy.initial_state(64) | {
             "goal": hierarchy.goals.encode(*states(*[goes] * 64), nowhere(1)),
             "anchor": nowhere(64),
-            "clock": torch.full((64,), 2),
+            "clock": torch.full((64,), 1),
         }
         action, _ = hierarchy.follow(*states(*[0] * 64), state)
         assert (action == goes).float().mean() > 0.9, "and the worker to do what leads there"
+
+
+def test_nothing_of_a_goal_is_worth_anything_once_its_time_is_over():
+    hierarchy = director(period=2)
+    with torch.no_grad():
+        hierarchy.worker.learner("goal").target.net[-1].bias[-1] += 10.0  # type: ignore[index,operator]  # much, by the critic
+    assess, found = hierarchy.worker.assess, []
+    hierarchy.worker.assess = lambda *asked: (found.append((asked, assess(*asked))), found[-1][1])[1]  # type: ignore
+    next(hierarchy.learn(TwoStates(), STARTS, real()))  # type: ignore[arg-type]
+    (_, parts, *_), assessed = next(pair for pair in found if pair[0][0] == "goal")
+    torch.testing.assert_close(assessed.returns[:, -1], parts.reward[:, -1])
+    assert (assessed.returns[:, 0] > 5.0).any(), "before that the critic is asked"
+
+
+def test_the_managers_goals_are_judged_beside_each_other():
+    hierarchy = director(period=2, manager=ManagerConfig(novelty=0.0))
+    mix, found = hierarchy.manager.mix, []
+    hierarchy.manager.mix = lambda assessed, *rest: (found.append(assessed), mix(assessed, *rest))[1]  # type: ignore
+    learn(hierarchy)
+    assert abs(float(found[0]["extrinsic"].advantage.mean())) < 0.05 < float(found[0]["extrinsic"].advantage.std())
 
 
 def test_ending_an_episode_does_not_cost_what_was_still_to_be_had_of_the_goal():
@@ -366,7 +386,7 @@ def test_a_worker_that_is_paid_by_its_goal_alone_goes_where_it_is_sent():
     wanted = hierarchy.goals.decode(sent, nowhere(len(sent))).groups[:, 0]
     assert wanted.tolist() == [0, 1], "the autoencoder tells the states apart"
     for code, goes in zip(sent, (0, 1), strict=True):
-        state = {"goal": code.expand(64, -1), "anchor": nowhere(64), "clock": torch.full((64,), 2)}
+        state = {"goal": code.expand(64, -1), "anchor": nowhere(64), "clock": torch.full((64,), 1)}
         action, _ = hierarchy.follow(*states(*([1 - goes] * 64)), state)
         assert (action == goes).float().mean() > 0.9
     last = [x.metrics for x in lessons if "goal/closer" in x.metrics][-1]
