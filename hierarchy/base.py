@@ -83,6 +83,10 @@ class Hierarchy(nn.Module):
         state = self.plan(z, h, state, first, greedy)
         return *self.follow(z, h, state, greedy), state
 
+    def propose(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor) -> tuple[Tensor, Tensor, PolicyState]:
+        """As `act`, drawn from all that may be decided: what a planner chooses among, where `act` does not draw by itself."""
+        return self.act(z, h, state, first)
+
     def value(self, z: Tensor, h: Tensor) -> Tensor | None:
         """Values (N,) of states z (N, G), h as for `act`, or None from a hierarchy that has none to compare with returns."""
         return None

@@ -73,10 +73,18 @@ class DirectorHierarchy(Hierarchy):
     def decides(self, state: PolicyState, first: Tensor) -> Tensor:
         return first | (state["clock"] <= 0)
 
-    @torch.no_grad()
     def plan(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> PolicyState:
+        return self._plan(z, h, state, first, greedy or not self.config.manager.sample)
+
+    def propose(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor) -> tuple[Tensor, Tensor, PolicyState]:
+        state = self._plan(z, h, state, first, likeliest=False)
+        return *self.follow(z, h, state), state
+
+    @torch.no_grad()
+    def _plan(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, likeliest: bool) -> PolicyState:
+        """The state with new goals where they are due: the likeliest ones, or drawn ones."""
         new = self.decides(state, first)
-        code, _ = self.manager.policy.act(z, h, greedy)
+        code, _ = self.manager.policy.act(z, h, likeliest)
         if self.config.worker.free:  # an episode is played under goals, or without
             drawn = torch.rand(first.shape, device=z.device) >= self.trust()
             free = state["explore"] & torch.where(first, drawn, (state["goal"] == NO_GOAL).all(-1))

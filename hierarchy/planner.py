@@ -61,7 +61,8 @@ class CandidatePolicy:
         self.taken: Decision | None = None
 
     def __call__(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        action, log_prob, self.state = self.hierarchy.act(z, h, self.state, self.first)
+        decide = self.hierarchy.propose if self.taken is None else self.hierarchy.act
+        action, log_prob, self.state = decide(z, h, self.state, self.first)
         if self.taken is None:
             own = torch.arange(0, len(z), self.candidates, device=z.device)  # (N,), candidate 0 of each start
             action, log_prob = action.index_copy(0, own, self.own[0]), log_prob.index_copy(0, own, self.own[1])

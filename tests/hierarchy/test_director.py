@@ -190,6 +190,19 @@ def test_critics_of_some_trajectories_learn_from_those_alone():
     assert torch.equal(lost, expected)
 
 
+def test_in_episodes_the_likeliest_goals_are_chosen_where_they_are_not_to_be_drawn_and_planners_draw_all_the_same():
+    z, h = states(*[0] * 50)
+    first = torch.ones(50, dtype=torch.bool)
+    for sample in (True, False):
+        hierarchy = director(manager=ManagerConfig(sample=sample))
+        torch.nn.init.normal_(hierarchy.manager.policy.actor.net[-1].weight)  # type: ignore[arg-type]  # it has its likes
+        likeliest, _ = hierarchy.manager.policy.act(z, h, greedy=True)
+        chosen = hierarchy.plan(z, h, hierarchy.initial_state(50), first)["goal"]
+        assert torch.equal(chosen, likeliest) is not sample
+        _, _, state = hierarchy.propose(z, h, hierarchy.initial_state(50), first)
+        assert not torch.equal(state["goal"], likeliest) and (state["clock"] == hierarchy.period - 1).all()
+
+
 def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals_are_not_trusted():
     hierarchy = director(worker=WorkerConfig(free=0.5))
     hierarchy.trust.worth.copy_(torch.tensor([0.7, 1.0]))
