@@ -75,7 +75,16 @@ def test_variants_run_seed_by_seed(monkeypatch):
     assert runs[0].config["given"][-1] == "model=s" and runs[0].total_steps == 7
 
 
-@pytest.mark.parametrize("name", ["multiroom/flat", "keycorridor/director, alone"])
+def test_what_needs_one_seed_runs_with_the_first_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr("benchmarks.hierarchy.composed_config", lambda given: {"train": {"env_steps": 7}})
+    runs = [(run.variant, run.seed) for run in hierarchy.plan(Options(seeds=(1, 2)))]
+    assert {name for name, seed in runs if seed == 1} == set(hierarchy.VARIANTS)
+    assert {name.partition("/")[2] for name, seed in runs if seed == 2} == {"flat", "director", "flat, undiscovered"}
+    drawn = "multiroom/director, goals drawn"
+    assert [run.seed for run in hierarchy.plan(Options(seeds=(1, 2), arguments={"only": [drawn]}))] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["multiroom/flat", "keycorridor/director, alone", "multiroom/director, goals drawn"])
 def test_run_py_takes_the_overrides(name: str):
     config = composed_config(hierarchy.VARIANTS[name])
     assert config["env"]["tasks"] == list(hierarchy.FAMILIES[name.partition("/")[0]])
