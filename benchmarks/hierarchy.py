@@ -45,9 +45,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "flat, alone": ALONE,
     "director, alone": (*GOALS, *ALONE),
 }
-REMEDIES: dict[
-    str, tuple[str, ...]
-] = {  # the director without one of what it took for goals to matter, as far as the flat policy needs
+# The director without one of the things that it took for its goals to matter.
+REMEDIES: dict[str, tuple[str, ...]] = {
     f"director, {name}": (*GOALS, change, f"train.env_steps={STEPS_ALONE}")
     for name, change in {
         "goals without places": "hierarchy.goals.place=0",

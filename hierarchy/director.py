@@ -233,9 +233,8 @@ class DirectorHierarchy(Hierarchy):
         if not weight:
             return
         with torch.no_grad():
-            starts = path.rows(given.under)
-            z, h, alive = (x[:, : -1 : self.period].flatten(0, 1) for x in (starts.z, starts.h, starts.weight))
-            z, h, alive = (x.repeat_interleave(CHOICES, 0) for x in (z, h, alive))
+            starts = (x[:, : -1 : self.period][given.under].flatten(0, 1) for x in (path.z, path.h, path.weight))
+            z, h, alive = (x.repeat_interleave(CHOICES, 0) for x in starts)
             code, _ = manager.act(z, h)
             goal = self.goals.decode(code, self.goals.poses(h))
             seen = worker.view(z, h, goal, torch.tensor(self.period, device=z.device))
