@@ -35,7 +35,7 @@ def check_director(config: HierarchyConfig) -> None:
         if name not in known:
             raise UserError(f"hierarchy.{key}={name} is unknown; choose one of {', '.join(known)}")
     shares = {"goals.kl_target": goals.kl_target, "goals.decay": goals.decay, "manager.entropy_target": manager.entropy_target}
-    shares["worker.free"] = worker.free
+    shares |= {"worker.free": worker.free, "manager.likeliest": manager.likeliest}
     for key, share in shares.items():
         if not 0 <= share < 1:
             raise UserError(f"hierarchy.{key}={share} is a share: give 0 or more, and less than 1")

@@ -116,15 +116,15 @@ class DirectorHierarchy(Hierarchy):
             ahead = self.config.actor_critic.gamma ** torch.arange(rollout.reward.shape[1], device=rollout.reward.device)
             brought = (path.weight[:, :-1] * ahead * rollout.reward).sum(1)
             self.trust.update(brought[given.under], given.left, brought[given.alone])
-        yield from self._teach_worker(path, Goal.stack(pursuit.goals), given)
+        yield from self._teach_worker(path, Goal.stack(pursuit.goals), given, real)
         yield from self._teach_manager(path, rollout, pursuit, real)
         yield from self._teach_choice(path, given)
         yield from self._teach_hindsight(path, real)
         yield from self._teach_goals(real, anchor)
 
-    def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given) -> Iterator[Learning]:
+    def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given, real: LatentTrajectory) -> Iterator[Learning]:
         """The goal's reward within segments, what counts of which is where they end; the environment's over the whole rollout,
-        whose goals change on the way."""
+        whose goals change on the way, and, without a goal, over what was real."""
         config, worker, K = self.config.worker, self.worker, self.period
         N, count = len(path.reward), path.reward.shape[1] // K
         own = goal.at(slice(0, -1))
@@ -152,11 +152,21 @@ class DirectorHierarchy(Hierarchy):
         share = torch.ones(N * count, device=aimed.device).index_fill(0, aimed, config.extrinsic)
         weights["extrinsic"] = share.unsqueeze(1)
         self.told = {"reach": torch.full((N,), torch.nan, device=aimed.device).index_copy(0, given.under, pursued)}
-        for learning in worker.learn(parts, assessed, weights, "worker"):
+        for learning in worker.learn(parts, assessed, weights, "worker", self._replayed(real)):
             learning.metrics |= figures
             if "worker/entropy" in learning.metrics:
                 learning.metrics["entropy"] = learning.metrics["worker/entropy"]
             yield learning
+
+    @torch.no_grad()
+    def _replayed(self, real: LatentTrajectory) -> Replayed:
+        """What the environment paid in replay, seen without a goal."""
+        code = torch.full((1, 1, self.config.goals.groups), NO_GOAL, device=real.z.device)
+        goal = self.goals.decode(code, code[..., :1].expand(1, 1, self.goals.places))
+        z, h = self.worker.view(real.z, real.h, goal, torch.zeros((), dtype=torch.int64, device=real.z.device))
+        real = replace(real, z=z, h=h)
+        returns, _ = self.worker.learner("extrinsic").targets(real)
+        return Replayed("extrinsic", real, returns, self.config.replay_value)
 
     @torch.no_grad()
     def _pursued(self, segments: LatentTrajectory, goal: Goal, given: Given) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -184,7 +194,7 @@ class DirectorHierarchy(Hierarchy):
     def _teach_manager(
         self, path: LatentTrajectory, rollout: Rollout, pursuit: Pursuit, real: LatentTrajectory
     ) -> Iterator[Learning]:
-        """Steps of K, whose actions are goals: its own, those that were given teach it nothing."""
+        """Steps of K, whose actions are goals: those it drew, others teach it nothing."""
         manager, K, kind = self.manager, self.period, self.config.manager.reward
         gamma, lmbda = self.config.actor_critic.gamma, self.config.actor_critic.lmbda
         figures = {}
@@ -195,8 +205,8 @@ class DirectorHierarchy(Hierarchy):
         path, code = path.rows(under), torch.stack(pursuit.codes[:-1], 1)  # (P, S, M)
         anchors = self.goals.poses(path.h[:, :-1:K])
         steps = abstract_trajectory(path, code, torch.stack(pursuit.log_probs[:-1], 1), K, gamma, kind)
-        own = torch.ones(code.shape[:2], dtype=torch.bool, device=code.device)
-        own[:, 0] = ~pursuit.given.where
+        own = ~pursuit.given.sure.unsqueeze(1).repeat(1, code.shape[1])
+        own[:, 0] &= ~pursuit.given.where
         steps = replace(steps, weight=torch.cat([steps.weight[:, :-1] * own, steps.weight[:, -1:]], 1))
         bonus = {
             "disagreement": lambda: rollout.disagreement[under],
@@ -221,7 +231,7 @@ class DirectorHierarchy(Hierarchy):
         replayed = None
         if kind == "sum":
             figures["real_return"] = weighted_mean(real_returns, real_weight)
-            replayed = Replayed(real, real_returns, self.config.replay_value)
+            replayed = Replayed("extrinsic", real, real_returns, self.config.replay_value)
         for learning in manager.learn(steps, assessed, manager.weights, "manager", replayed):
             learning.metrics |= figures
             yield learning

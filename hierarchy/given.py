@@ -20,13 +20,15 @@ class Given:
     Attributes:
         under: (P,) which of the rollouts have goals. alone: (N - P,) those that have none.
         code: (P, M), the goals that rollouts begin with, and where: (P,) bool, those that do.
-        left: (P,) bool, those that were left to the manager, wherever they start; others may be, where no goal was to be had.
+        sure: (P,) bool, those whose goals are the manager's likeliest; it learns from the others, which are drawn.
+        left: (P,) bool, those that tell what its goals bring: left to it, wherever they start, and as in real episodes.
     """
 
     under: Tensor
     alone: Tensor
     code: Tensor
     where: Tensor
+    sure: Tensor
     left: Tensor
 
 
@@ -47,10 +49,13 @@ def give(starts: Starts, real: LatentTrajectory, goals: GoalSpace, config: Hiera
     at = torch.arange(batch, device=device).unsqueeze(1)
     code = goals.encode(real.z[at, target], real.h[at, target], goals.poses(real.h[at, step]))
     drawn = torch.rand(step.shape, device=device) < config.worker.hindsight
+    sure = torch.rand(step.shape, device=device) < config.manager.likeliest
+    left = ~drawn & sure if config.manager.likeliest else ~drawn
     return Given(
         under=rows[:, free:].flatten(),
         alone=rows[:, :free].flatten(),
         code=code.flatten(0, 1),
         where=(same & drawn).flatten(),
-        left=~drawn.flatten(),
+        sure=sure.flatten(),
+        left=left.flatten(),
     )

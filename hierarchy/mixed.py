@@ -34,8 +34,9 @@ class Assessment:
 
 @dataclass
 class Replayed:
-    """Real trajectories (N', T) with returns (N', T), which the critic of the first reward learns from too, so much."""
+    """Real trajectories (N', T) with returns (N', T), which the critic of one reward learns from too, so much."""
 
+    reward: str
     path: LatentTrajectory
     returns: Tensor
     weight: float
@@ -136,7 +137,8 @@ class MixedPolicy(nn.Module):
                     metrics[f"critic/{name}"] = critic.detach()
                     loss = loss + critic
                 if replayed is not None and again is not None and replayed.weight:
-                    old = self.policy.critic_loss(replayed.path.rows(again[i]), replayed.returns[again[i]])
+                    learner = self.learner(replayed.reward)
+                    old = learner.critic_loss(replayed.path.rows(again[i]), replayed.returns[again[i]])
                     loss = loss + replayed.weight * old
                 yield Learning(loss, {f"{prefix}/{name}": value for name, value in (metrics | figures).items()}, self.after_step)
 

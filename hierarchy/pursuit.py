@@ -34,7 +34,10 @@ class Pursuit:
         anchor = self.space.poses(h)
         told = torch.full((len(z), self.space.config.groups), NO_GOAL, device=z.device)
         z, h = z[under], h[under]
-        code, log_prob = self.manager.act(z, h)
+        code, log_prob = (
+            torch.where(self.given.sure.view(-1, *[1] * (drawn.dim() - 1)), likeliest, drawn)
+            for likeliest, drawn in zip(self.manager.act(z, h, greedy=True), self.manager.act(z, h), strict=True)
+        )
         if not self.goals:
             code = torch.where(self.given.where.unsqueeze(-1), self.given.code, code)
             with torch.no_grad():

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 RATE = 0.02  # of the moving averages, an update
 KNOWN = 0.02  # an imagined return without goals that is less says nothing yet
-BAD, GOOD = 0.5, 0.9  # of it, under goals: from where on trust grows, and where it is whole
+BAD, GOOD = 0.85, 1.0  # of it, under goals: from where on trust grows, and where it is whole
 LEAST = 0.25  # of the episodes are played under goals in any case
 
 

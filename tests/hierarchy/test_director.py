@@ -19,6 +19,7 @@ from hierarchy.config import GoalConfig, ManagerConfig, WorkerConfig
 from hierarchy.director import DirectorHierarchy
 from hierarchy.given import Given, give
 from hierarchy.goal import NO_GOAL
+from hierarchy.mixed import Assessment
 from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, nowhere, states, trajectory
 
@@ -42,11 +43,14 @@ def real() -> LatentTrajectory:
     return trajectory([0, 1, 1], [1, 1], [-0.7, -0.7], [0.0, 1.0], cont=torch.tensor([[1.0, 0.0]])).rows(torch.zeros(4).long())
 
 
-def told(monkeypatch: pytest.MonkeyPatch, code: Tensor, where: Tensor, free: Tensor | None = None) -> None:
-    """What the 32 rollouts are given from now on: `code` (32, M) `where` (32,) that is; nothing to those that are `free`."""
-    free = torch.zeros_like(where) if free is None else free
+def told(
+    monkeypatch: pytest.MonkeyPatch, code: Tensor, where: Tensor, free: Tensor | None = None, sure: Tensor | None = None
+) -> None:
+    """What the 32 rollouts are given from now on: `code` (32, M) `where` (32,) that is; nothing to those that
+    are `free`; those that are `sure` have the likeliest goals."""
+    free, sure = (torch.zeros_like(where) if x is None else x for x in (free, sure))
     under = (~free).nonzero().squeeze(1)
-    found = Given(under, free.nonzero().squeeze(1), code[under], where[under], ~where[under])
+    found = Given(under, free.nonzero().squeeze(1), code[under], where[under], sure[under], ~where[under])
     monkeypatch.setattr("hierarchy.director.give", lambda *_: found)
 
 
@@ -103,7 +107,7 @@ def test_in_imagination_the_manager_chooses_at_every_kth_step():
     chosen = hierarchy.manager.policy.act
     hierarchy.manager.policy.act = lambda z, h, greedy=False: (asked.append(len(z)), chosen(z, h, greedy))[1]  # type: ignore
     learn(hierarchy)
-    assert asked == [32, 32, 32], "at steps 0 and 2, and what would follow at step 4"
+    assert asked == [32, 32] * 3, "for the likeliest and a drawn one, at steps 0 and 2, and what would follow at step 4"
 
 
 def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_some_have_none():
@@ -122,6 +126,11 @@ def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_some_have_none(
     assert found.alone.view(4, 2).div(8, rounding_mode="floor").tolist() == [[i, i] for i in range(4)], "two of each eight"
     drawn = {give(STARTS, path, goals, config(worker=WorkerConfig(free=0.25))).alone[0].item() for _ in range(40)}  # type: ignore
     assert drawn == set(range(8)), "whichever"
+    sure = config(worker=WorkerConfig(hindsight=0.5), manager=ManagerConfig(likeliest=0.5))
+    draws = [vars(give(STARTS, path, goals, sure)).values() for _ in range(20)]  # type: ignore[arg-type]
+    found = Given(*map(torch.cat, zip(*draws, strict=True)))
+    assert 200 < found.sure.sum() < 440, "half of 640"
+    assert found.left.any() and not (found.left & (found.where | ~found.sure)).any(), "goals are trusted by the likeliest alone"
     found = give(STARTS, path, goals, config(worker=WorkerConfig(free=0.99)))  # type: ignore[arg-type]
     assert len(found.under) == 4, "one of each, to learn from"
 
@@ -135,6 +144,25 @@ def test_the_manager_learns_nothing_of_goals_that_were_given(monkeypatch: pytest
     hierarchy.manager.learn = lambda steps, *rest: (asked.append(steps.weight), teach(steps, *rest))[1]  # type: ignore
     learn(hierarchy)
     assert not asked[0][where, 0].any() and asked[0][~where, 0].all()
+
+
+def test_in_some_rollouts_all_goals_are_the_likeliest_and_teach_the_manager_nothing(monkeypatch: pytest.MonkeyPatch):
+    hierarchy = director(horizon=4, period=2, worker=WorkerConfig(hindsight=0.0))
+    torch.nn.init.normal_(hierarchy.manager.policy.actor.net[-1].weight)  # type: ignore[arg-type]  # it has its likes
+    sure = torch.arange(32) % 4 == 0
+    told(monkeypatch, hierarchy.goals.prior(32), torch.zeros_like(sure), sure=sure)
+    asked = []
+    teach = hierarchy.manager.learn
+    hierarchy.manager.learn = lambda steps, *rest: (asked.append(steps), teach(steps, *rest))[1]  # type: ignore
+    for learning in hierarchy.learn(TwoStates(), STARTS, real()):  # type: ignore[arg-type]
+        learning.after()
+    steps = asked[0]
+    z, h = (x[:, :-1].flatten(0, 1) for x in (steps.z, steps.h))
+    likeliest, how_likely = hierarchy.manager.policy.act(z, h, greedy=True)
+    same = (likeliest.view_as(steps.action) == steps.action).all(-1)
+    assert same[sure].all() and not same[~sure].all()
+    assert torch.equal(steps.log_prob[sure], how_likely.view_as(steps.log_prob)[sure])
+    assert not steps.weight[sure, :-1].any() and steps.weight[~sure, 0].all()
 
 
 def test_goals_that_were_given_are_as_likely_as_the_manager_holds_them_for(monkeypatch: pytest.MonkeyPatch):
@@ -205,7 +233,7 @@ def test_in_episodes_the_likeliest_goals_are_chosen_where_they_are_not_to_be_dra
 
 def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals_are_not_trusted():
     hierarchy = director(worker=WorkerConfig(free=0.5))
-    hierarchy.trust.worth.copy_(torch.tensor([0.7, 1.0]))
+    hierarchy.trust.worth.copy_(torch.tensor([0.925, 1.0]))
     state = hierarchy.exploring_state(400)
     _, state = act(hierarchy, state, *[True] * 400)
     free = (state["goal"] == NO_GOAL).all(-1)
@@ -240,7 +268,7 @@ def test_a_manager_comes_to_choose_the_goals_that_the_workers_critic_expects_mos
     z, h = states(*([0, 1] * 16))
     path = trajectory([0] * 5, [0] * 4).rows(torch.zeros(32).long())
     path = replace(path, z=z.unsqueeze(1).expand(-1, 5, -1), h=h.unsqueeze(1).expand(-1, 5, -1))
-    found = Given(*(torch.arange(32), torch.arange(0)), torch.zeros(32, 3).long(), *([torch.zeros(32, dtype=torch.bool)] * 2))
+    found = Given(*(torch.arange(32), torch.arange(0)), torch.zeros(32, 3).long(), *([torch.zeros(32, dtype=torch.bool)] * 3))
     wanted = torch.tensor([3, 1])  # the first choice of the code, in each state
 
     def target(z: Tensor, beside: Tensor) -> Tensor:
@@ -305,10 +333,12 @@ def test_nothing_of_a_goal_is_worth_anything_once_its_time_is_over():
 
 def test_the_managers_goals_are_judged_beside_each_other():
     hierarchy = director(period=2, manager=ManagerConfig(novelty=0.0))
-    mix, found = hierarchy.manager.mix, []
-    hierarchy.manager.mix = lambda assessed, *rest: (found.append(assessed), mix(assessed, *rest))[1]  # type: ignore
+    teach, found = hierarchy.manager.learn, []
+    hierarchy.manager.learn = lambda steps, *rest: (found.append((steps, *rest)), teach(steps, *rest))[1]  # type: ignore
     learn(hierarchy)
-    assert abs(float(found[0]["extrinsic"].advantage.mean())) < 0.05 < float(found[0]["extrinsic"].advantage.std())
+    steps, assessed, *_ = found[0]
+    weight, advantage = steps.weight[:, :-1], assessed["extrinsic"].advantage
+    assert abs(float((weight * advantage).sum())) < 1e-4 and advantage[weight > 0].std() > 0.05
 
 
 def test_ending_an_episode_does_not_cost_what_was_still_to_be_had_of_the_goal():
@@ -353,7 +383,28 @@ def test_the_clock_that_the_worker_sees_is_the_same_in_acting_imagination_and_le
     assert seen == [[2], [1], [2], [1]]
     seen.clear()
     learn(hierarchy)
-    assert seen == [[2], [1], [2], [1], [2, 1, 0], [2]], "four imagined steps; segments of two and the state after each; the last"
+    assert seen == [[2], [1], [2], [1], [2, 1, 0], [2], [0]], (
+        "imagined steps; segments and the state after each; the last; replay"
+    )
+
+
+def test_what_the_environment_paid_in_replay_teaches_the_workers_critic_what_states_are_worth_without_a_goal():
+    hierarchy = director(replay_value=0.5)
+    worker, found = hierarchy.worker, []
+    teach = worker.learn
+    worker.learn = lambda *asked: (found.append(asked), teach(*asked))[1]  # type: ignore
+    learn(hierarchy)
+    replayed = found[0][-1]
+    assert (replayed.reward, replayed.weight) == ("extrinsic", 0.5)
+    assert replayed.path.z[..., 0].tolist() == [[0, 1, 1]] * 4 and not replayed.path.z[..., 1:].any(), "the states, and no goal"
+    expected = torch.tensor([[0.985 * 0.95, 1.0]] * 4)  # its critic expects nothing yet
+    torch.testing.assert_close(replayed.returns, expected, atol=1e-4, rtol=0)
+    nothing = Assessment(torch.zeros(4, 2), torch.zeros(4, 2))
+    for weight in (0.0, 1.0):
+        worker.zero_grad()
+        next(teach(replayed.path, {"goal": nothing}, {"goal": 1.0}, "worker", replace(replayed, weight=weight))).loss.backward()
+        moved = [p.grad is not None and bool(p.grad.any()) for p in worker.learner("extrinsic").critic.parameters()]
+        assert any(moved) is bool(weight)
 
 
 def test_manager_worker_and_goals_each_get_lessons_of_their_own():
@@ -390,9 +441,9 @@ def test_manager_and_worker_learn_to_end_the_toy_episode_for_its_reward():
 
 
 def test_a_worker_that_is_paid_by_its_goal_alone_goes_where_it_is_sent():
-    """In a world where actions 0 and 1 lead to states 0 and 1 for nothing: only the goal says which."""
-    goals = replace(GOALS, kl_target=0.2)
-    hierarchy = director(goals=goals, worker=WorkerConfig(extrinsic=0.0))
+    """In a world where actions 0 and 1 lead to states 0 and 1 for nothing: only the goal says which. It asks for both."""
+    goals, manager = replace(GOALS, kl_target=0.2), ManagerConfig(extrinsic=0.0, novelty=0.0)
+    hierarchy = director(goals=goals, manager=manager, worker=WorkerConfig(extrinsic=0.0))
     lessons = learn(hierarchy, 150, Steered())
     z, h = states(0, 1)
     sent = hierarchy.goals.encode(z, h, nowhere(len(z)))

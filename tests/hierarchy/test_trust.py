@@ -8,11 +8,11 @@ import torch
 from hierarchy.trust import LEAST, Trust
 
 
-def test_trust_grows_from_half_to_nine_tenths_of_what_comes_without_goals():
+def test_trust_grows_as_goals_come_to_bring_as_much_as_comes_without_them():
     trust = Trust()
     assert trust() == LEAST, "nothing is known"
     shares = []
-    for goals in (0.1, 0.5, 0.7, 0.9, 2.0):
+    for goals in (0.1, 0.85, 0.925, 1.0, 2.0):
         trust.worth.copy_(torch.tensor([goals, 1.0]))
         shares.append(float(trust()))
     assert shares == pytest.approx([LEAST, LEAST, 0.5, 1.0, 1.0])
