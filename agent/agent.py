@@ -60,6 +60,11 @@ class Agent:
         )
 
     @torch.no_grad()
+    def practice(self, state: AgentState) -> NDArray[np.bool_]:
+        """(B,) which episodes are played otherwise than the agent is judged by, to learn from."""
+        found = self.hierarchy.practice(state.policy)
+        return np.zeros(len(state.h), bool) if found is None else found.cpu().numpy()
+
     def act(
         self,
         obs: Observations,

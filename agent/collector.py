@@ -68,10 +68,11 @@ class Collector:
         """One step of every environment; answers the episodes that ended with it, and begins the next ones."""
         action, log_prob, self.state = self.agent.act(self.obs, self.first, self.state, mode, grow=True, plan=self.plan)
         self.replay.act(action, log_prob)
-        return self._arrived(self.envs.step(action))
+        return self._arrived(self.envs.step(action), self.agent.practice(self.state))
 
-    def _arrived(self, result: StepResult) -> list[Outcome]:
-        """Take in what a step brought; answers the episodes that ended with it, and begins the next ones."""
+    def _arrived(self, result: StepResult, practice: np.ndarray) -> list[Outcome]:
+        """Take in what a step brought in episodes some of which are `practice`; answers those that ended with it, and begins the
+        next ones."""
         self.replay.arrive(result.obs, self.reward(result), result.terminated, result.truncated, result.dropped)
         self.obs = result.obs
         self.steps += self.envs.num_envs * self.processes
@@ -88,10 +89,8 @@ class Collector:
             numbers = reported(result.infos[i], self.report, self._known)
             self.infos.add({f"train/info/{key}/{self.playing[i].id}": value for key, value in numbers.items()})
             task, told = self.playing[i], self.assess(self.replay.finished[i]) if self.assess is not None else {}
-            figures = float(self.score[i]), success, int(self.length[i]), self.steps
-            outcomes.append(
-                Outcome(task.id, *figures, seed=int(task.seed or 0), numbers=task.params.get("numbers"), signals=told)
-            )
+            figures = float(self.score[i]), success, int(self.length[i]), self.steps, int(task.seed or 0)
+            outcomes.append(Outcome(task.id, *figures, task.params.get("numbers"), told, bool(practice[i])))
         self.reward.finish(whole)
         self.reward.restart(self.first)
         self.curriculum.update(outcomes)

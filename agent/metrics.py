@@ -42,6 +42,8 @@ class TaskRecord:
 
     Attributes:
         window: length of the deques below, which hold the newest finished episodes.
+        judged: successes of the newest that were no practice: they alone count towards the threshold.
+        practised: episodes that were practice.
         steps_to_threshold: env steps of the whole run, all tasks, when the full window first reached the threshold.
         seconds_to_threshold: training seconds at that moment.
     """
@@ -54,15 +56,14 @@ class TaskRecord:
     recent_success: deque[bool] = field(default_factory=deque)
     recent_return: deque[float] = field(default_factory=deque)
     recent_length: deque[int] = field(default_factory=deque)
+    judged: deque[bool] = field(default_factory=deque)
+    practised: int = 0
 
     def __post_init__(self) -> None:
         self.recent_success = deque(self.recent_success, self.window)
         self.recent_return = deque(self.recent_return, self.window)
         self.recent_length = deque(self.recent_length, self.window)
-
-    @property
-    def full(self) -> bool:
-        return len(self.recent_success) == self.window
+        self.judged = deque(self.judged, self.window)
 
     @property
     def success(self) -> float:
@@ -73,7 +74,7 @@ class SuccessTracker:
     """Training success of every task: the mean over its last `window` finished episodes, and when it first reached `threshold`.
 
     Training success is that of the acting, exploring policy. Only a full window can reach the threshold: nine successes out of
-    ten episodes are luck, ninety out of a hundred are not.
+    ten episodes are luck, ninety out of a hundred are not. Nor do episodes that were practice count towards it.
     """
 
     def __init__(self, task_ids: Iterable[str], window: int = 100, threshold: float = 0.9) -> None:
@@ -88,8 +89,11 @@ class SuccessTracker:
         task.recent_success.append(bool(outcome.success))
         task.recent_return.append(float(outcome.score))
         task.recent_length.append(int(outcome.length))
+        task.practised += outcome.practice
+        if not outcome.practice:
+            task.judged.append(bool(outcome.success))
         # Counted in whole episodes: 0.9 * 100 is 90 only up to rounding.
-        reached = task.full and sum(task.recent_success) >= self.threshold * self.window - 1e-9
+        reached = len(task.judged) == self.window and sum(task.judged) >= self.threshold * self.window - 1e-9
         if not reached or task.steps_to_threshold is not None:
             return False
         task.steps_to_threshold, task.seconds_to_threshold = int(outcome.env_steps), float(seconds)
@@ -110,7 +114,8 @@ class SuccessTracker:
         return {name: task.success for name, task in self.tasks.items() if task.episodes}
 
     def metrics(self) -> dict[str, float]:
-        """`train/{success,return,length,episodes}/<task>` of every task that has finished an episode."""
+        """`train/{success,return,length,episodes}/<task>` of every task that has finished an episode; where some were practice,
+        `train/judged/<task>` is the success of the others."""
         values: dict[str, float] = {}
         for name, task in self.tasks.items():
             if task.episodes:
@@ -118,6 +123,8 @@ class SuccessTracker:
                 values[f"train/return/{name}"] = _mean(task.recent_return)
                 values[f"train/length/{name}"] = _mean(task.recent_length)
                 values[f"train/episodes/{name}"] = float(task.episodes)
+            if task.practised and task.judged:
+                values[f"train/judged/{name}"] = _mean(task.judged)
         return values
 
     def steps_to_threshold(self) -> dict[str, int | None]:
@@ -139,13 +146,18 @@ class SuccessTracker:
                 "recent_success": list(task.recent_success),
                 "recent_return": list(task.recent_return),
                 "recent_length": list(task.recent_length),
+                "judged": list(task.judged),
+                "practised": task.practised,
             }
             for name, task in self.tasks.items()
         }
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Take up what `state_dict` wrote. A task it does not know starts from nothing; one that is gone is left out."""
-        self.tasks = {name: TaskRecord(self.window, **state.get(name, {})) for name in self.tasks}
+        for name in self.tasks:
+            told = dict(state.get(name, {}))
+            told.setdefault("judged", told.get("recent_success", []))  # there was no practice once
+            self.tasks[name] = TaskRecord(self.window, **told)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -96,6 +96,7 @@ class Outcome:
         seed: of the episode.
         numbers: of the task box, that it was played with.
         signals: what the curriculum asked to be told of every episode.
+        practice: played otherwise than the agent is judged by (`Hierarchy.practice`).
     """
 
     task: str
@@ -106,3 +107,4 @@ class Outcome:
     seed: int = field(default=0, compare=False)
     numbers: Mapping[str, float] | None = field(default=None, compare=False)
     signals: Mapping[str, float] = field(default_factory=dict, compare=False)
+    practice: bool = field(default=False, compare=False)

@@ -55,6 +55,10 @@ class Hierarchy(nn.Module):
         """The same for episodes that are played to learn from, where they are played otherwise."""
         return self.initial_state(batch)
 
+    def practice(self, state: PolicyState) -> Tensor | None:
+        """(N,) bool: episodes under way that are played otherwise than the agent is judged by; None: there are no such."""
+        return None
+
     def decides(self, state: PolicyState, first: Tensor) -> Tensor:
         """(N,) bool: whether a new goal is chosen at this step. state: of the last decision, first: (N,) as for `act`."""
         return torch.zeros_like(first)

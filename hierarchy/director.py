@@ -70,6 +70,9 @@ class DirectorHierarchy(Hierarchy):
         state = self.initial_state(batch)
         return state | {"explore": torch.ones_like(state["explore"])}
 
+    def practice(self, state: PolicyState) -> Tensor:
+        return (state["goal"] == NO_GOAL).all(-1)
+
     def decides(self, state: PolicyState, first: Tensor) -> Tensor:
         return first | (state["clock"] <= 0)
 
@@ -87,7 +90,7 @@ class DirectorHierarchy(Hierarchy):
         code, _ = self.manager.policy.act(z, h, likeliest)
         if self.config.worker.free:  # an episode is played under goals, or without
             drawn = torch.rand(first.shape, device=z.device) >= self.trust()
-            free = state["explore"] & torch.where(first, drawn, (state["goal"] == NO_GOAL).all(-1))
+            free = state["explore"] & torch.where(first, drawn, self.practice(state))
             code = code.masked_fill(free.unsqueeze(-1), NO_GOAL)
         goal = torch.where(new.unsqueeze(-1), code, state["goal"])
         anchor = torch.where(new.unsqueeze(-1), self.goals.poses(h), state["anchor"])
@@ -112,15 +115,24 @@ class DirectorHierarchy(Hierarchy):
         rollout = env.imagine(pursuit, starts, [self.manager.policy.actor, self.worker.policy.actor, self.goals])
         path = imagined_trajectory(rollout, discovery=self.config.discovery)
         pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
-        if len(given.alone):  # by rewards alone: what is news to a map is everywhere
-            ahead = self.config.actor_critic.gamma ** torch.arange(rollout.reward.shape[1], device=rollout.reward.device)
-            brought = (path.weight[:, :-1] * ahead * rollout.reward).sum(1)
-            self.trust.update(brought[given.under], given.left, brought[given.alone])
+        if len(given.alone):
+            self._judge(path, rollout.reward, pursuit)
         yield from self._teach_worker(path, Goal.stack(pursuit.goals), given, real)
         yield from self._teach_manager(path, rollout, pursuit, real)
         yield from self._teach_choice(path, given)
         yield from self._teach_hindsight(path, real)
         yield from self._teach_goals(real, anchor)
+
+    @torch.no_grad()
+    def _judge(self, path: LatentTrajectory, reward: Tensor, pursuit: Pursuit) -> None:
+        """What rollouts brought, by rewards (N, H) and what their last states are worth, is what goals are trusted by."""
+        worker, given = self.worker, pursuit.given
+        left = torch.tensor(self.period, device=reward.device)
+        last = worker.learner("extrinsic").target(*worker.view(path.z[:, -1], path.h[:, -1], pursuit.goals[-1], left))
+        ahead = self.config.actor_critic.gamma ** torch.arange(reward.shape[1] + 1, device=reward.device)
+        paid = (path.weight[:, :-1] * ahead[:-1] * reward).sum(1)
+        brought = paid + path.weight[:, -1] * ahead[-1] * last
+        self.trust.update(brought[given.under], given.left, brought[given.alone], paid[given.alone])
 
     def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given, real: LatentTrajectory) -> Iterator[Learning]:
         """The goal's reward within segments, what counts of which is where they end; the environment's over the whole rollout,
@@ -185,7 +197,7 @@ class DirectorHierarchy(Hierarchy):
                 found = reach(seen, other, (end * kind).flatten(), (kind * others(kind)).flatten())
                 figures |= {f"{name}/{figure}": value for figure, value in found.items()}
         if self.config.worker.free:
-            under, without = self.trust.worth.clone()
+            under, without, _ = self.trust.worth.clone()
             figures |= {"goal/trust": self.trust(), "goal/brings": under, "goal/brings_without": without}
         weight = segments.weight[:, :-1]
         figures["goal/reward"] = weighted_mean(reward, weight)

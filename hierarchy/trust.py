@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 RATE = 0.02  # of the moving averages, an update
-KNOWN = 0.02  # an imagined return without goals that is less says nothing yet
+KNOWN = 0.02  # imagined rewards without goals that are less say nothing yet
 BAD, GOOD = 0.85, 1.0  # of it, under goals: from where on trust grows, and where it is whole
-LEAST = 0.25  # of the episodes are played under goals in any case
+LEAST = 0.1  # of the episodes are played under goals in any case
 
 
 class Trust(nn.Module):
@@ -22,17 +22,18 @@ class Trust(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("worth", torch.zeros(2))  # mean discounted imagined reward under goals, and without
+        self.register_buffer("worth", torch.zeros(3))  # mean imagined return under goals, and without; rewards alone, without
 
     @torch.no_grad()
-    def update(self, under: Tensor, left: Tensor, without: Tensor) -> None:
-        """Take in what rollouts brought: `under` goals (P,), of which those `left` to the manager count (P,) bool, and `without`
-        any."""
+    def update(self, under: Tensor, left: Tensor, without: Tensor, paid: Tensor) -> None:
+        """Take in the returns of rollouts: `under` goals (P,), of which those `left` to the manager count (P,) bool, and
+        `without` any; and what was `paid` in these."""
         self.worth[0].lerp_((under * left).sum() / left.sum().clamp(min=1), RATE * left.any())
         self.worth[1].lerp_(without.mean(), RATE)
+        self.worth[2].lerp_(paid.mean(), RATE)
 
     def forward(self) -> Tensor:
         """The share ()."""
-        goals, free = self.worth
+        goals, free, paid = self.worth
         share = (goals / free.clamp(min=KNOWN) - BAD) / (GOOD - BAD)
-        return torch.where(free > KNOWN, share, torch.zeros_like(share)).clamp(LEAST, 1.0)
+        return torch.where(paid > KNOWN, share, torch.zeros_like(share)).clamp(LEAST, 1.0)

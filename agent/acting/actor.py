@@ -107,11 +107,11 @@ class Actor:
         mode = "random" if self.steps < config.train.random_steps else "sample"
         plan = config.hierarchy.plan_training
         action, log_prob, self.state = self.agent.act(self.obs, self.first, self.state, mode, plan=plan)
-        result = self.envs.step(action)
+        practice, result = self.agent.practice(self.state), self.envs.step(action)
         self.steps += self.orders.per_step
         self.obs, self.first = result.obs, result.terminated | result.truncated
         began = yield from self._begin()
-        return Played(self.weights.version, action, log_prob, result, began, self.faults.pop())
+        return Played(self.weights.version, action, log_prob, practice, result, began, self.faults.pop())
 
     def _begin(self) -> Generator[None, None, Began]:
         """Begin episodes where the last ones ended."""

@@ -83,7 +83,8 @@ class AsyncCollector(Collector):
         self._began = [part.began for part in played]
         self._fresh: list[Task] = []
         self.replay.act(np.concatenate([part.action for part in played]), np.concatenate([part.log_prob for part in played]))
-        outcomes = self._arrived(_together([part.result for part in played]))
+        practice = np.concatenate([part.practice for part in played])
+        outcomes = self._arrived(_together([part.result for part in played]), practice)
         fresh = iter(self._fresh)
         for seat, given, began in zip(self.seats, self._given, self._began, strict=True):
             tasks = [next(fresh) for _ in began.tasks]
@@ -133,7 +134,8 @@ class AsyncCollector(Collector):
         yes = np.ones(number, bool)
         terms = None if self.envs.terms is None else np.zeros((number, len(self.envs.terms.terms)), np.float32)
         result = StepResult(obs, np.zeros(number, np.float32), ~yes, yes, [{}] * number, terms, yes)
-        return Played(self.updates(), no_actions(self.envs.spec.action, number), np.zeros(number, np.float32), result, began)
+        action, log_prob = no_actions(self.envs.spec.action, number), np.zeros(number, np.float32)
+        return Played(self.updates(), action, log_prob, ~yes, result, began)
 
     def _orders(self, seat: Seat, again: int = 0) -> Orders:
         seed = np.random.SeedSequence((self.config.seed, self.steps, seat.number, again)).generate_state(1)

@@ -69,12 +69,14 @@ class Played:
 
     Attributes:
         version: updates that the weights had seen which chose the actions.
+        practice: which episodes it was a step of (`Agent.practice`).
         began: the episodes that follow those that ended.
     """
 
     version: int
     action: np.ndarray
     log_prob: np.ndarray
+    practice: np.ndarray
     result: StepResult
     began: Began
     faults: list[Fault] = field(default_factory=list)

@@ -185,7 +185,8 @@ def test_published_weights_are_the_agents_and_are_read_once():
     assert not weights.take(actor)
 
 
-def test_a_remote_actor_takes_a_step_for_each_call_with_the_weights_that_came_with_it():
+def test_a_remote_actor_takes_a_step_for_each_call_with_the_weights_that_came_with_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hierarchy.flat.FlatPolicy.practice", lambda self, state: torch.tensor([True, False]))
     config = async_config(ahead=3)
     tasks = make_task_space(config.env)
     envs = make_envs(config.env, tasks)
@@ -201,6 +202,7 @@ def test_a_remote_actor_takes_a_step_for_each_call_with_the_weights_that_came_wi
     for version, handed in ((5, ()), (9, (9, buffer.numpy())), (9, ())):
         (played,) = remote.hear(Grant([]), *handed)
         assert isinstance(played, Played) and played.version == version and played.result.reward.shape == (2,)
+        assert played.practice.tolist() == [True, False]
     said = [remote.hear(Grant([])) for _ in range(3)]
     assert said[-1] == [], "an episode has ended after five steps at most, and there is no task to go on with"
     remote.close()

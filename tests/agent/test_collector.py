@@ -28,9 +28,14 @@ class ScriptedAgent:
     def __init__(self, script: Script, step: int = 0) -> None:
         self.script, self.step = script, step
         self.seen: list[tuple[np.ndarray, np.ndarray, str, bool]] = []
+        self.practises = False
 
     def initial_state(self, batch: int, exploring: bool = False) -> Any:
         return None
+
+    def practice(self, state: Any) -> np.ndarray:
+        """Environment 1 practises, if any does."""
+        return np.arange(len(self.seen[-1][1])) == (1 if self.practises else -1)
 
     def act(self, obs: Mapping[str, np.ndarray], first: np.ndarray, state: Any, mode: str, grow: bool, plan: bool) -> Any:
         self.seen.append((obs["observation"].copy(), first.copy(), mode, grow))
@@ -110,6 +115,12 @@ def test_outcomes_carry_task_score_success_length_and_the_env_steps_of_the_whole
     assert stage.play(2) == [Outcome("Line-v0", 0.0, False, 5, 10)]
     assert stage.play(1) == [Outcome("Line-v0", 1.0, True, 3, 12)]
     assert stage.collector.steps == 12
+
+
+def test_episodes_that_were_practice_are_marked():
+    stage = Stage.begun(env=LINE, num_envs=2, script=walk_or_stay)
+    stage.agent.practises = True
+    assert [(outcome.success, outcome.practice) for outcome in stage.play(6)] == [(True, False), (False, True), (True, False)]
 
 
 def test_the_replay_holds_whole_episodes_with_termination_and_truncation_kept_apart():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,16 +98,36 @@ def test_steps_to_threshold_count_the_steps_of_all_tasks():
     assert tracker.steps_to_threshold() == {"a": 900, "b": None}
 
 
+def test_practice_counts_as_training_but_towards_no_threshold():
+    tracker = SuccessTracker(["a"], window=2, threshold=1.0)
+    for i, (success, practice) in enumerate([(True, True), (True, True), (False, False), (True, False), (True, True)]):
+        assert not tracker.record(replace(outcome(success, i), practice=practice), seconds=0.0)
+    assert tracker.metrics()["train/success/a"] == 1.0 and tracker.metrics()["train/judged/a"] == 0.5
+    assert tracker.record(replace(outcome(True, 7), practice=False), seconds=0.0), "two successes that were no practice"
+    assert tracker.steps_to_threshold() == {"a": 7}
+
+
+def test_a_record_from_before_there_was_practice_counts_whole():
+    tracker = SuccessTracker(["a"], window=2, threshold=1.0)
+    tracker.record(outcome(True, 1), seconds=0.0)
+    state = tracker.state_dict()
+    for key in ("judged", "practised"):
+        del state["a"][key]
+    tracker.load_state_dict(state)
+    assert tracker.record(outcome(True, 2), seconds=0.0)
+
+
 def test_a_tracker_goes_on_where_its_state_was_written():
     one = SuccessTracker(["a", "b"], window=3, threshold=1.0)
     for i, success in enumerate([False, True, True]):
         one.record(outcome(success, i, score=0.5), seconds=float(i))
+    one.record(replace(outcome(False, 3), practice=True), seconds=3.0)
     two = SuccessTracker(["a", "b"], window=3, threshold=1.0)
     two.load_state_dict(json.loads(json.dumps(one.state_dict())))
     for tracker in (one, two):
         assert tracker.record(outcome(True, 9), seconds=9.0)
     assert one.state_dict() == two.state_dict()
-    assert two.metrics()["train/episodes/a"] == 4.0
+    assert two.metrics()["train/episodes/a"] == 5.0
 
 
 def test_an_unknown_task_is_an_error_that_names_it():

@@ -233,7 +233,7 @@ def test_in_episodes_the_likeliest_goals_are_chosen_where_they_are_not_to_be_dra
 
 def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals_are_not_trusted():
     hierarchy = director(worker=WorkerConfig(free=0.5))
-    hierarchy.trust.worth.copy_(torch.tensor([0.925, 1.0]))
+    hierarchy.trust.worth.copy_(torch.tensor([0.925, 1.0, 1.0]))
     state = hierarchy.exploring_state(400)
     _, state = act(hierarchy, state, *[True] * 400)
     free = (state["goal"] == NO_GOAL).all(-1)
@@ -248,18 +248,27 @@ def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals
     assert (state["goal"] >= 0).all()
 
 
-def test_goals_are_trusted_by_the_rewards_alone_that_they_bring_in_imagination(monkeypatch: pytest.MonkeyPatch):
+def test_goals_are_trusted_by_the_rewards_that_they_bring_in_imagination_and_what_the_last_state_is_worth(
+    monkeypatch: pytest.MonkeyPatch,
+):
     hierarchy = director(horizon=4, period=2, worker=WorkerConfig(free=0.5, hindsight=0.0))
     free = torch.arange(32) < 16
     told(monkeypatch, hierarchy.goals.prior(32), torch.zeros_like(free), free)
     kept = []
     hierarchy.trust.update = lambda *found: kept.append(found)  # type: ignore[method-assign]
-    learn(hierarchy)
-    under, left, without = kept[0]
-    assert left.all() and len(left) == len(under) == len(without) == 16
-    possible = torch.tensor([0.0, *(0.985**t for t in range(4))])
+    hierarchy.worker.learner("extrinsic").target.forward = lambda z, h: torch.full(z.shape[:-1], 2.0)  # type: ignore
+    next(hierarchy.learn(TwoStates(), STARTS, real()))  # type: ignore[arg-type]
+    under, left, without, paid = kept[0]
+    assert left.all() and len(left) == len(under) == len(without) == len(paid) == 16
+    ended = [0.985**t for t in range(4)]
+
+    def among(brought: Tensor, possible: list[float]) -> bool:
+        return bool(((brought.unsqueeze(1) - torch.tensor(possible)).abs() < 1e-5).any(1).all())
+
+    assert among(paid, [0.0, *ended]), "one reward of 1, if any"
     for brought in (under, without):
-        assert ((brought.unsqueeze(1) - possible).abs() < 1e-5).any(1).all(), "one reward of 1, if any"
+        assert among(brought, [2.0 * 0.985**4, *ended]) and (brought > 1.5).any(), "it, or what the last state is worth"
+    assert torch.equal(without > 1.5, paid == 0)
 
 
 def test_a_manager_comes_to_choose_the_goals_that_the_workers_critic_expects_most_of():
