@@ -251,6 +251,9 @@ class Trainer:
         steps = self.envs.num_envs * self.processes.size
         if self.env_steps - steps < train.random_steps:
             self._check_success_rule()
+            outcomes = []  # of random play
+        for outcome in outcomes:
+            self.agent.hierarchy.ended(bool(outcome.success), outcome.length, practice=outcome.practice)
         self.owed += steps / self.update_every
         self.learn()
 

@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from envs.spaces.specs import ActionSpec
-from hierarchy.abstract import abstract_trajectory, segment_reward, segments_of, split, split_trajectory
+from hierarchy.abstract import abstract_trajectory, segment_reward, split, split_trajectory
 from hierarchy.base import Hierarchy, Learning, PolicyState
+from hierarchy.choice import choice
 from hierarchy.config import HierarchyConfig
 from hierarchy.diagnostics import arrived, code_perplexity, reach
-from hierarchy.flat import imagined_trajectory
+from hierarchy.flat import FlatPolicy, imagined_trajectory
 from hierarchy.given import Given, give
 from hierarchy.goal import NO_GOAL, Goal, others
 from hierarchy.goal_rewards import GOAL_REWARDS, forgiving
 from hierarchy.goals import GoalSpace
 from hierarchy.hindsight import Experience, earlier, experience, merit
 from hierarchy.manager import Manager
-from hierarchy.mixed import Assessment, Replayed, Weight
+from hierarchy.mixed import Assessment, Replayed
 from hierarchy.pursuit import Pursuit
 from hierarchy.returns import lambda_returns, weighted_mean
 from hierarchy.trajectory import LatentTrajectory
@@ -34,14 +35,15 @@ from world_model.latents import LatentSpec
 from world_model.starts import Starts
 
 GAIN_FLOOR = 0.05  # least deviation that what goals bring is divided by
-CHOICES = 8  # goals that are compared in a state
-CHOICE_FLOOR = 0.01  # least deviation that what they are expected to bring is divided by
 RETOLD = 0.5  # share of the states of an update that are told in hindsight: neighbours teach much the same
 
 
 class DirectorHierarchy(Hierarchy):
-    """`hierarchy=director`. Its state: `goal` (N, M), the code in force; `anchor` (N, P), the poses where it was chosen; `clock`
-    (N,), steps that it still lasts; `explore` (N,), whether the episode is played to learn from."""
+    """`hierarchy=director`: a manager, a worker, and an explorer that knows no goals.
+
+    Its state: `goal` (N, M), the code in force; `anchor` (N, P), the poses where it was chosen; `clock` (N,), steps that it still
+    lasts; `explore` (N,), whether the episode is played to learn from.
+    """
 
     gives = frozenset({"reach"})
 
@@ -53,6 +55,7 @@ class DirectorHierarchy(Hierarchy):
         self.manager = Manager(latents, width, config)
         self.worker = Worker(latents, width, actions, self.goals, config)
         self.trust = Trust()
+        self.explorer = FlatPolicy(latents, width, actions, config) if config.worker.free else None
 
     # -- acting ----------------------------------------------------------------------------------------------------------
 
@@ -73,6 +76,9 @@ class DirectorHierarchy(Hierarchy):
     def practice(self, state: PolicyState) -> Tensor:
         return (state["goal"] == NO_GOAL).all(-1)
 
+    def ended(self, success: bool, length: int, practice: bool) -> None:
+        self.trust.ended(success * self.config.actor_critic.gamma**length, under=not practice)
+
     def decides(self, state: PolicyState, first: Tensor) -> Tensor:
         return first | (state["clock"] <= 0)
 
@@ -88,7 +94,7 @@ class DirectorHierarchy(Hierarchy):
         """The state with new goals where they are due: the likeliest ones, or drawn ones."""
         new = self.decides(state, first)
         code, _ = self.manager.policy.act(z, h, likeliest)
-        if self.config.worker.free:  # an episode is played under goals, or without
+        if self.explorer is not None:  # an episode is played under goals, or without
             drawn = torch.rand(first.shape, device=z.device) >= self.trust()
             free = state["explore"] & torch.where(first, drawn, self.practice(state))
             code = code.masked_fill(free.unsqueeze(-1), NO_GOAL)
@@ -99,7 +105,12 @@ class DirectorHierarchy(Hierarchy):
     @torch.no_grad()
     def follow(self, z: Tensor, h: Tensor, state: PolicyState, greedy: bool = False) -> tuple[Tensor, Tensor]:
         goal = self.goals.decode(state["goal"], state["anchor"])
-        return self.worker.policy.act(*self.worker.view(z, h, goal, state["clock"] + 1), greedy)
+        action, log_prob = self.worker.policy.act(*self.worker.view(z, h, goal, state["clock"] + 1), greedy)
+        if self.explorer is None:
+            return action, log_prob
+        alone = self.practice(state)
+        own, how_likely = self.explorer.policy.act(z, h, greedy)
+        return torch.where(alone.view(-1, *[1] * (action.dim() - 1)), own, action), torch.where(alone, how_likely, log_prob)
 
     def value(self, z: Tensor, h: Tensor) -> Tensor | None:
         return self.manager.policy.critic(z, h) if self.config.manager.reward == "sum" else None
@@ -111,74 +122,57 @@ class DirectorHierarchy(Hierarchy):
         anchor = earlier(self.goals.poses(real.h), real.boundary, before)
         self.goals.observe(real.z, real.h, anchor)
         given = give(starts, real, self.goals, self.config)
-        pursuit = Pursuit(self.manager, self.worker, self.goals, self.period, given)
-        rollout = env.imagine(pursuit, starts, [self.manager.policy.actor, self.worker.policy.actor, self.goals])
-        path = imagined_trajectory(rollout, discovery=self.config.discovery)
+        alone = None if self.explorer is None else self.explorer.policy
+        pursuit = Pursuit(self.manager, self.worker, alone, self.goals, self.period, given)
+        actors = [policy.actor for policy in (self.manager.policy, self.worker.policy, alone) if policy is not None]
+        rollout = env.imagine(pursuit, starts, [*actors, self.goals])
+        paths = imagined_trajectory(rollout, discovery=self.config.discovery)
+        path = paths.rows(given.under)
         pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
-        if len(given.alone):
-            self._judge(path, rollout.reward, pursuit)
-        yield from self._teach_worker(path, Goal.stack(pursuit.goals), given, real)
+        if self.explorer is not None:
+            for learning in self.explorer.teach(paths.rows(given.alone), real):
+                learning.metrics = {f"explorer/{name}": value for name, value in learning.metrics.items()}
+                yield learning
+        yield from self._teach_worker(path, Goal.stack(pursuit.goals), given)
         yield from self._teach_manager(path, rollout, pursuit, real)
-        yield from self._teach_choice(path, given)
-        yield from self._teach_hindsight(path, real)
+        yield from choice(path, self.manager, self.worker, self.goals, self.config)
+        yield from self._teach_hindsight(paths, real)
         yield from self._teach_goals(real, anchor)
 
-    @torch.no_grad()
-    def _judge(self, path: LatentTrajectory, reward: Tensor, pursuit: Pursuit) -> None:
-        """What rollouts brought, by rewards (N, H) and what their last states are worth, is what goals are trusted by."""
-        worker, given = self.worker, pursuit.given
-        left = torch.tensor(self.period, device=reward.device)
-        last = worker.learner("extrinsic").target(*worker.view(path.z[:, -1], path.h[:, -1], pursuit.goals[-1], left))
-        ahead = self.config.actor_critic.gamma ** torch.arange(reward.shape[1] + 1, device=reward.device)
-        paid = (path.weight[:, :-1] * ahead[:-1] * reward).sum(1)
-        brought = paid + path.weight[:, -1] * ahead[-1] * last
-        self.trust.update(brought[given.under], given.left, brought[given.alone], paid[given.alone])
-
-    def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given, real: LatentTrajectory) -> Iterator[Learning]:
+    def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given) -> Iterator[Learning]:
         """The goal's reward within segments, what counts of which is where they end; the environment's over the whole rollout,
-        whose goals change on the way, and, without a goal, over what was real."""
+        whose goals change on the way."""
         config, worker, K = self.config.worker, self.worker, self.period
-        N, count = len(path.reward), path.reward.shape[1] // K
+        P = len(path.reward)
         own = goal.at(slice(0, -1))
-        segments = split_trajectory(path, K)  # (N * S, K)
+        segments = split_trajectory(path, K)  # (P * S, K)
         left = torch.arange(K, -1, -1, device=path.z.device)
         z, h = worker.view(segments.z, segments.h, own.rows().each(), left)
         parts = replace(segments, z=z, h=h)
         last_z, last_h = worker.view(path.z[:, -1:], path.h[:, -1:], goal.at(slice(-1, None)), left[:1])
         whole = replace(
             path,
-            z=torch.cat([z[:, :-1].reshape(N, -1, z.shape[-1]), last_z], 1),
-            h=torch.cat([h[:, :-1].reshape(N, -1, h.shape[-1]), last_h], 1),
+            z=torch.cat([z[:, :-1].reshape(P, -1, z.shape[-1]), last_z], 1),
+            h=torch.cat([h[:, :-1].reshape(P, -1, h.shape[-1]), last_h], 1),
         )
-        aimed = segments_of(given.under, count)
-        reward, pursued, figures = self._pursued(segments.rows(aimed), own.map(lambda x: x[given.under]), given)
+        reward, pursued, figures = self._pursued(segments, own, given)
         with torch.no_grad():
-            told = parts.rows(aimed)
-            value = worker.learner("goal").target(told.z, told.h)
+            value = worker.learner("goal").target(z, h)
             value[:, -1] = 0.0  # then there is another goal
-            paid = forgiving(reward, self.config.actor_critic.gamma * value[:, :-1], told.cont)
-        assessed = {"goal": worker.assess("goal", replace(told, reward=paid), value, aimed)}
-        weights: dict[str, Weight] = {"goal": config.goal}
+            paid = forgiving(reward, self.config.actor_critic.gamma * value[:, :-1], parts.cont)
         found = worker.assess("extrinsic", whole)
-        assessed["extrinsic"] = Assessment(split(found.returns, K), split(found.advantage, K))
-        share = torch.ones(N * count, device=aimed.device).index_fill(0, aimed, config.extrinsic)
-        weights["extrinsic"] = share.unsqueeze(1)
-        self.told = {"reach": torch.full((N,), torch.nan, device=aimed.device).index_copy(0, given.under, pursued)}
-        for learning in worker.learn(parts, assessed, weights, "worker", self._replayed(real)):
+        assessed = {
+            "goal": worker.assess("goal", replace(parts, reward=paid), value),
+            "extrinsic": Assessment(split(found.returns, K), split(found.advantage, K)),
+        }
+        weights = {"goal": config.goal, "extrinsic": config.extrinsic}
+        among = torch.full((P + len(given.alone),), torch.nan, device=pursued.device)
+        self.told = {"reach": among.index_copy(0, given.under, pursued)}
+        for learning in worker.learn(parts, assessed, weights, "worker"):
             learning.metrics |= figures
             if "worker/entropy" in learning.metrics:
                 learning.metrics["entropy"] = learning.metrics["worker/entropy"]
             yield learning
-
-    @torch.no_grad()
-    def _replayed(self, real: LatentTrajectory) -> Replayed:
-        """What the environment paid in replay, seen without a goal."""
-        code = torch.full((1, 1, self.config.goals.groups), NO_GOAL, device=real.z.device)
-        goal = self.goals.decode(code, code[..., :1].expand(1, 1, self.goals.places))
-        z, h = self.worker.view(real.z, real.h, goal, torch.zeros((), dtype=torch.int64, device=real.z.device))
-        real = replace(real, z=z, h=h)
-        returns, _ = self.worker.learner("extrinsic").targets(real)
-        return Replayed("extrinsic", real, returns, self.config.replay_value)
 
     @torch.no_grad()
     def _pursued(self, segments: LatentTrajectory, goal: Goal, given: Given) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -196,8 +190,8 @@ class DirectorHierarchy(Hierarchy):
             if name == "goal" or self.config.worker.hindsight:
                 found = reach(seen, other, (end * kind).flatten(), (kind * others(kind)).flatten())
                 figures |= {f"{name}/{figure}": value for figure, value in found.items()}
-        if self.config.worker.free:
-            under, without, _ = self.trust.worth.clone()
+        if self.explorer is not None:
+            under, without = self.trust.worth.clone()
             figures |= {"goal/trust": self.trust(), "goal/brings": under, "goal/brings_without": without}
         weight = segments.weight[:, :-1]
         figures["goal/reward"] = weighted_mean(reward, weight)
@@ -212,9 +206,8 @@ class DirectorHierarchy(Hierarchy):
         figures = {}
         if self.config.discovery:
             alive = path.weight[:, :-1]
-            figures["discovered"] = self.config.discovery * (rollout.discovered * alive).sum() / alive.sum()
-        under = pursuit.given.under
-        path, code = path.rows(under), torch.stack(pursuit.codes[:-1], 1)  # (P, S, M)
+            figures["discovered"] = self.config.discovery * (rollout.discovered[pursuit.given.under] * alive).sum() / alive.sum()
+        under, code = pursuit.given.under, torch.stack(pursuit.codes[:-1], 1)  # (P, S, M)
         anchors = self.goals.poses(path.h[:, :-1:K])
         steps = abstract_trajectory(path, code, torch.stack(pursuit.log_probs[:-1], 1), K, gamma, kind)
         own = ~pursuit.given.sure.unsqueeze(1).repeat(1, code.shape[1])
@@ -243,36 +236,10 @@ class DirectorHierarchy(Hierarchy):
         replayed = None
         if kind == "sum":
             figures["real_return"] = weighted_mean(real_returns, real_weight)
-            replayed = Replayed("extrinsic", real, real_returns, self.config.replay_value)
+            replayed = Replayed(real, real_returns, self.config.replay_value)
         for learning in manager.learn(steps, assessed, manager.weights, "manager", replayed):
             learning.metrics |= figures
             yield learning
-
-    def _teach_choice(self, path: LatentTrajectory, given: Given) -> Iterator[Learning]:
-        """Of some goals that the manager may choose, those under which the worker's critic expects most are made likelier (as in
-        maximum a posteriori policy optimisation, Abdolmaleki et al. 2018): it knows what all goals brought, given ones too."""
-        manager, worker, weight = self.manager.policy, self.worker, self.config.manager.choice
-        if not weight:
-            return
-        with torch.no_grad():
-            starts = (x[:, : -1 : self.period][given.under].flatten(0, 1) for x in (path.z, path.h, path.weight))
-            z, h, alive = (x.repeat_interleave(CHOICES, 0) for x in starts)
-            code, _ = manager.act(z, h)
-            goal = self.goals.decode(code, self.goals.poses(h))
-            seen = worker.view(z, h, goal, torch.tensor(self.period, device=z.device))
-            value = worker.learner("extrinsic").target(*seen).view(-1, CHOICES)
-            value, there = value - value.mean(1, keepdim=True), alive.view(-1, CHOICES)
-            spread = weighted_mean(value.square(), there).sqrt().clamp(min=CHOICE_FLOOR)
-            liked = (value / spread / self.config.manager.temperature).softmax(1)
-            gain = weighted_mean((liked * value).sum(1), there[:, 0])
-            figures = {"manager/choice": gain, "manager/choice_spread": spread}
-            better = (
-                CHOICES * liked.flatten() - 1
-            ) * alive  # nothing where all are alike: a policy that copies its draws narrows
-        for rows in torch.randperm(len(z), device=z.device).tensor_split(self.config.actor_critic.minibatches):
-            log_prob = manager.log_prob(z[rows], h[rows], code[rows])
-            loss = -(better[rows] * log_prob).sum() / alive[rows].sum().clamp(min=1.0)
-            yield Learning(weight * loss, dict(figures), lambda: None)
 
     def _teach_hindsight(self, path: LatentTrajectory, real: LatentTrajectory) -> Iterator[Learning]:
         """What came K steps later is what the manager should have asked for, the more the more it brought; what was done on the

@@ -61,6 +61,20 @@ class FlatPolicy(Hierarchy):
         config = self.config
         rollout = env.imagine(self.policy.act, starts, [self.policy.actor])
         path = imagined_trajectory(rollout, config.explore, config.discovery)
+        weight, figures = path.weight[:, :-1], {}
+        for name, share, found in (
+            ("explored", config.explore, rollout.disagreement),
+            ("discovered", config.discovery, rollout.discovered),
+        ):
+            if share:
+                figures[name] = share * (found * weight).sum() / weight.sum()
+        for learning in self.teach(path, real):
+            learning.metrics |= figures
+            yield learning
+
+    def teach(self, path: LatentTrajectory, real: LatentTrajectory) -> Iterator[Learning]:
+        """What is to be learned from imagined rollouts of its own, and from replay."""
+        config = self.config
         returns, advantage = self.policy.targets(path)
         self.policy.scale.update(returns)
         advantage = advantage / self.policy.scale()
@@ -73,11 +87,6 @@ class FlatPolicy(Hierarchy):
             "return_scale": self.policy.scale(),
             "advantage_std": advantage.std(),
         }
-        if config.explore:
-            metrics["explored"] = config.explore * (rollout.disagreement * path.weight[:, :-1]).sum() / path.weight[:, :-1].sum()
-        if config.discovery:
-            news = (rollout.discovered * path.weight[:, :-1]).sum() / path.weight[:, :-1].sum()
-            metrics["discovered"] = config.discovery * news
         count = config.actor_critic.minibatches
         for _ in range(config.actor_critic.epochs):
             order = torch.randperm(len(returns), device=returns.device).tensor_split(min(count, len(returns)))

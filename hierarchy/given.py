@@ -21,7 +21,6 @@ class Given:
         under: (P,) which of the rollouts have goals. alone: (N - P,) those that have none.
         code: (P, M), the goals that rollouts begin with, and where: (P,) bool, those that do.
         sure: (P,) bool, those whose goals are the manager's likeliest; it learns from the others, which are drawn.
-        left: (P,) bool, those that tell what its goals bring: left to it, wherever they start, and as in real episodes.
     """
 
     under: Tensor
@@ -29,7 +28,6 @@ class Given:
     code: Tensor
     where: Tensor
     sure: Tensor
-    left: Tensor
 
 
 @torch.no_grad()
@@ -50,12 +48,10 @@ def give(starts: Starts, real: LatentTrajectory, goals: GoalSpace, config: Hiera
     code = goals.encode(real.z[at, target], real.h[at, target], goals.poses(real.h[at, step]))
     drawn = torch.rand(step.shape, device=device) < config.worker.hindsight
     sure = torch.rand(step.shape, device=device) < config.manager.likeliest
-    left = ~drawn & sure if config.manager.likeliest else ~drawn
     return Given(
         under=rows[:, free:].flatten(),
         alone=rows[:, :free].flatten(),
         code=code.flatten(0, 1),
         where=(same & drawn).flatten(),
         sure=sure.flatten(),
-        left=left.flatten(),
     )

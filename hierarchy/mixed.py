@@ -16,27 +16,19 @@ from hierarchy.trajectory import LatentTrajectory
 from hierarchy.values import ValueLearner
 from world_model.latents import LatentSpec
 
-Weight = float | Tensor
-"""How much a reward counts: for all trajectories that it speaks of, or (M, 1) for each of them."""
-
 
 @dataclass
 class Assessment:
-    """What one reward says of M trajectories of H steps: returns, and advantages in units of its own scale, (M, H) each.
-
-    `rows` (M,): which of all N trajectories they are; None: all of them.
-    """
+    """What one reward says of N trajectories of H steps: returns, and advantages in units of its own scale, (N, H) each."""
 
     returns: Tensor
     advantage: Tensor
-    rows: Tensor | None = None
 
 
 @dataclass
 class Replayed:
-    """Real trajectories (N', T) with returns (N', T), which the critic of one reward learns from too, so much."""
+    """Real trajectories (N', T) with returns (N', T), which the critic of the first reward learns from too, so much."""
 
-    reward: str
     path: LatentTrajectory
     returns: Tensor
     weight: float
@@ -75,23 +67,18 @@ class MixedPolicy(nn.Module):
         assert isinstance(found, ValueLearner)
         return found
 
-    def assess(self, reward: str, path: LatentTrajectory, value: Tensor | None = None, rows: Tensor | None = None) -> Assessment:
-        """Returns and scaled advantages of a path that holds this reward; its scale takes them in. `value`: see `targets`.
-        `rows`: which of more trajectories these are."""
+    def assess(self, reward: str, path: LatentTrajectory, value: Tensor | None = None) -> Assessment:
+        """Returns and scaled advantages of a path that holds this reward; its scale takes them in. `value`: see `targets`."""
         learner = self.learner(reward)
         returns, advantage = learner.targets(path, value)
         learner.scale.update(returns)
-        return Assessment(returns, advantage / learner.scale(), rows)
+        return Assessment(returns, advantage / learner.scale())
 
-    def mix(self, assessed: Mapping[str, Assessment], weights: Mapping[str, Weight], like: Tensor) -> Tensor:
-        """The advantage (N, H), of the shape of `like`, that the actor learns from: 0 where no reward says anything."""
-        total = torch.zeros_like(like)
-        for name, found in assessed.items():
-            own = weights[name] * found.advantage
-            total = total + own if found.rows is None else total.index_add(0, found.rows, own)
-        return total
+    def mix(self, assessed: Mapping[str, Assessment], weights: Mapping[str, float]) -> Tensor:
+        """The advantage (N, H) that the actor learns from."""
+        return torch.stack([weights[name] * found.advantage for name, found in assessed.items()]).sum(0)
 
-    def shares(self, assessed: Mapping[str, Assessment], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+    def shares(self, assessed: Mapping[str, Assessment], weights: Mapping[str, float]) -> dict[str, Tensor]:
         """`return_share/REWARD` and `advantage_share/REWARD`: how much of what is learned from is each reward's, by size.
 
         Both are of weighed values in units of the rewards' scales; shares of advantages say what decides between actions.
@@ -110,13 +97,13 @@ class MixedPolicy(nn.Module):
         self,
         path: LatentTrajectory,
         assessed: Mapping[str, Assessment],
-        weights: Mapping[str, Weight],
+        weights: Mapping[str, float],
         prefix: str,
         replayed: Replayed | None = None,
     ) -> Iterator[Learning]:
         """Minibatches of the policy's loss and of every critic's, named with `prefix`."""
         config = self.policy.config
-        advantage = self.mix(assessed, weights, path.reward)
+        advantage = self.mix(assessed, weights)
         figures = self.shares(assessed, weights)
         figures |= {f"scale/{name}": self.learner(name).scale() for name in assessed}
         if self.policy.entropy_weight is not None:
@@ -124,28 +111,17 @@ class MixedPolicy(nn.Module):
         for _ in range(config.epochs):
             parts = _minibatches(len(advantage), config.minibatches, advantage.device)
             again = _minibatches(len(replayed.returns), len(parts), advantage.device, len(parts)) if replayed else None
-            own = {
-                name: _minibatches(len(found.returns), len(parts), advantage.device, len(parts))
-                for name, found in assessed.items()
-                if found.rows is not None
-            }
             for i, rows in enumerate(parts):
                 part = path.rows(rows)
                 loss, metrics = self.policy.policy_loss(part, advantage[rows])
                 for name, found in assessed.items():
-                    critic = self._critic_loss(name, path, found, rows if found.rows is None else own[name][i])
+                    critic = self.learner(name).critic_loss(part, found.returns[rows])
                     metrics[f"critic/{name}"] = critic.detach()
                     loss = loss + critic
                 if replayed is not None and again is not None and replayed.weight:
-                    learner = self.learner(replayed.reward)
-                    old = learner.critic_loss(replayed.path.rows(again[i]), replayed.returns[again[i]])
+                    old = self.policy.critic_loss(replayed.path.rows(again[i]), replayed.returns[again[i]])
                     loss = loss + replayed.weight * old
                 yield Learning(loss, {f"{prefix}/{name}": value for name, value in (metrics | figures).items()}, self.after_step)
-
-    def _critic_loss(self, reward: str, path: LatentTrajectory, found: Assessment, chosen: Tensor) -> Tensor:
-        """Of those `chosen` among the trajectories that a reward speaks of."""
-        rows = chosen if found.rows is None else found.rows[chosen]
-        return self.learner(reward).critic_loss(path.rows(rows), found.returns[chosen])
 
     def after_step(self) -> None:
         """To be called after every optimiser step."""

@@ -1,39 +1,42 @@
-"""How far a manager is to be trusted: what imagined rollouts bring under its goals, beside what they bring without any."""
+"""How far a manager is to be trusted: how its episodes end, beside those that are played without goals."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-RATE = 0.02  # of the moving averages, an update
-KNOWN = 0.02  # imagined rewards without goals that are less say nothing yet
-BAD, GOOD = 0.85, 1.0  # of it, under goals: from where on trust grows, and where it is whole
-LEAST = 0.1  # of the episodes are played under goals in any case
+RATE = 0.04  # of the moving averages, an episode
+ENOUGH = 10  # episodes of either kind, before which nothing is known
+KNOWN = 0.02  # what is less without goals says nothing yet
+BAD, GOOD = 0.8, 1.0  # of it, under goals: from where on trust grows, and where it is whole
+LEAST = 0.2  # of the episodes are played under goals in any case
 
 
 class Trust(nn.Module):
     """Share of the episodes that are played under goals while they are learned from.
 
-    At first a worker without goals learns faster: it need not wait for a manager who knows what is worth asking for. Without
-    goals it brings in what both of them learn from; once goals bring as much in imagination, all are played under them.
+    At first an explorer learns faster: it need not wait for a manager who knows what is worth asking for. It brings in what both
+    learn from; once goals bring as much, all episodes are played under them. Which episodes are is drawn, whatever their task, so
+    that both kinds may be compared.
     """
 
     worth: Tensor
+    seen: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("worth", torch.zeros(3))  # mean imagined return under goals, and without; rewards alone, without
+        self.register_buffer("worth", torch.zeros(2))  # mean discounted success, under goals and without
+        self.register_buffer("seen", torch.zeros(2))  # episodes
 
     @torch.no_grad()
-    def update(self, under: Tensor, left: Tensor, without: Tensor, paid: Tensor) -> None:
-        """Take in the returns of rollouts: `under` goals (P,), of which those `left` to the manager count (P,) bool, and
-        `without` any; and what was `paid` in these."""
-        self.worth[0].lerp_((under * left).sum() / left.sum().clamp(min=1), RATE * left.any())
-        self.worth[1].lerp_(without.mean(), RATE)
-        self.worth[2].lerp_(paid.mean(), RATE)
+    def ended(self, worth: float, under: bool) -> None:
+        """Take in what an episode came to: means of the first ones, moving averages later."""
+        kind = 0 if under else 1
+        self.seen[kind] += 1
+        self.worth[kind].lerp_(torch.as_tensor(worth, device=self.worth.device), max(RATE, 1 / float(self.seen[kind])))
 
     def forward(self) -> Tensor:
         """The share ()."""
-        goals, free, paid = self.worth
+        goals, free = self.worth
         share = (goals / free.clamp(min=KNOWN) - BAD) / (GOOD - BAD)
-        return torch.where(paid > KNOWN, share, torch.zeros_like(share)).clamp(LEAST, 1.0)
+        return torch.where((free > KNOWN) & (self.seen >= ENOUGH).all(), share, torch.zeros_like(share)).clamp(LEAST, 1.0)

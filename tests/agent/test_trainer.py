@@ -18,6 +18,7 @@ from agent.settings import check_settings
 from agent.trainer import Trainer
 from envs.errors import UserError
 from hierarchy.config import ActorCriticConfig
+from hierarchy.flat import FlatPolicy
 from tests.agent.tiny import CARTPOLE, DOORKEY, LINE, play, same_tensors, tiny_config
 
 SURE = dict(id="tests.agent.tiny:Wage-v0", kwargs={"limit": 1}, success="return>=-9", holdout=False)  # one step, always a success
@@ -123,6 +124,19 @@ def test_it_ends_as_soon_as_the_hardest_task_is_mastered(tmp_path: Path):
     assert trainer.summary()["steps_to_threshold"] == {"Wage-v0": 100} and log.logged[-1] == 100
     trainer, _ = trained(replace(config, train=replace(config.train, stop_at_mastery=False)), tmp_path / "goes on")
     assert trainer.env_steps == 160 and trainer.summary()["steps_to_threshold"] == {"Wage-v0": 100}
+
+
+def test_practice_masters_nothing_and_the_hierarchy_hears_of_every_episode_but_random_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    heard: list[tuple[bool, int, bool]] = []
+    monkeypatch.setattr(FlatPolicy, "practice", lambda self, state: torch.tensor([True, True, True, False]))
+    monkeypatch.setattr(FlatPolicy, "ended", lambda self, *ended, practice: heard.append((*ended, practice)))
+    trainer, log = trained(tiny_config(SURE, train={"env_steps": 160}), tmp_path)
+    assert heard == [(True, 1, True), (True, 1, True), (True, 1, True), (True, 1, False)] * 32, "after 32 random steps"
+    task = trainer.tracker.tasks[trainer.tasks.hardest.id]
+    assert (task.episodes, task.practised, len(task.judged)) == (160, 120, 40) and trainer.env_steps == 160, "not mastered"
+    assert log.lines[-1][1][f"train/judged/{trainer.tasks.hardest.id}"] == 1.0
 
 
 def test_it_updates_at_one_pace_until_thirty_episodes_went_well_and_at_another_from_then_on(tmp_path: Path):

@@ -15,11 +15,11 @@ from envs.errors import UserError
 from hierarchy import HierarchyConfig, make_hierarchy
 from hierarchy.base import Learning
 from hierarchy.checks import check_director
+from hierarchy.choice import choice
 from hierarchy.config import GoalConfig, ManagerConfig, WorkerConfig
 from hierarchy.director import DirectorHierarchy
 from hierarchy.given import Given, give
 from hierarchy.goal import NO_GOAL
-from hierarchy.mixed import Assessment
 from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, nowhere, states, trajectory
 
@@ -50,7 +50,7 @@ def told(
     are `free`; those that are `sure` have the likeliest goals."""
     free, sure = (torch.zeros_like(where) if x is None else x for x in (free, sure))
     under = (~free).nonzero().squeeze(1)
-    found = Given(under, free.nonzero().squeeze(1), code[under], where[under], sure[under], ~where[under])
+    found = Given(under, free.nonzero().squeeze(1), code[under], where[under], sure[under])
     monkeypatch.setattr("hierarchy.director.give", lambda *_: found)
 
 
@@ -116,12 +116,12 @@ def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_some_have_none(
     path.boundary = torch.tensor([[False, True, False]]).expand(4, -1)  # an episode ends at step 1
     found = give(STARTS, path, goals, config(worker=WorkerConfig(hindsight=1.0)))  # type: ignore[arg-type]
     rows, at = found.under.argsort(), STARTS.step.flatten()
-    assert found.under[rows].tolist() == list(range(32)) and not len(found.alone) and not found.left.any()
+    assert found.under[rows].tolist() == list(range(32)) and not len(found.alone)
     assert not found.where[rows][at > 0].any(), "step 2 is of another episode than step 1, and nothing follows it"
     assert found.where[rows][at == 0].any()
     assert torch.equal(found.code, goals.encode(*states(*[1] * 32), nowhere(1))), "what comes after step 0 is state 1"
     found = give(STARTS, path, goals, config(worker=WorkerConfig(hindsight=0.0, free=0.25)))  # type: ignore[arg-type]
-    assert not found.where.any() and found.left.all()
+    assert not found.where.any()
     assert sorted([*found.under.tolist(), *found.alone.tolist()]) == list(range(32))
     assert found.alone.view(4, 2).div(8, rounding_mode="floor").tolist() == [[i, i] for i in range(4)], "two of each eight"
     drawn = {give(STARTS, path, goals, config(worker=WorkerConfig(free=0.25))).alone[0].item() for _ in range(40)}  # type: ignore
@@ -130,7 +130,6 @@ def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_some_have_none(
     draws = [vars(give(STARTS, path, goals, sure)).values() for _ in range(20)]  # type: ignore[arg-type]
     found = Given(*map(torch.cat, zip(*draws, strict=True)))
     assert 200 < found.sure.sum() < 440, "half of 640"
-    assert found.left.any() and not (found.left & (found.where | ~found.sure)).any(), "goals are trusted by the likeliest alone"
     found = give(STARTS, path, goals, config(worker=WorkerConfig(free=0.99)))  # type: ignore[arg-type]
     assert len(found.under) == 4, "one of each, to learn from"
 
@@ -182,40 +181,48 @@ def test_how_often_goals_are_reached_is_told_of_the_managers_own(monkeypatch: py
     assert reach.shape == (32,) and reach[where].isnan().all() and reach[~where].isfinite().any()
 
 
-@pytest.mark.parametrize("share", [0.25, 0.0])
-def test_without_a_goal_the_worker_acts_for_the_environments_reward_alone(monkeypatch: pytest.MonkeyPatch, share: float):
-    hierarchy = director(horizon=4, period=2, worker=WorkerConfig(free=0.5, hindsight=0.0, extrinsic=share))
+def test_without_a_goal_an_explorer_acts_and_learns_as_a_flat_policy_does(monkeypatch: pytest.MonkeyPatch):
+    hierarchy = director(horizon=4, period=2, worker=WorkerConfig(free=0.5, hindsight=0.0, extrinsic=0.25))
     free = torch.arange(32) % 4 == 0
     told(monkeypatch, hierarchy.goals.prior(32), torch.zeros_like(free), free)
-    taught: list[LatentTrajectory] = []
-    mixed: list[Any] = []
-    teach, mix = hierarchy.manager.learn, hierarchy.worker.mix
-    hierarchy.manager.learn = lambda steps, *rest: (taught.append(steps), teach(steps, *rest))[1]  # type: ignore
-    hierarchy.worker.mix = lambda *asked: (mixed.append(asked), mix(*asked))[1]  # type: ignore
-    learn(hierarchy)
-    assessed, weights, like = mixed[0]
-    own = free.repeat_interleave(2)  # segments
-    goal, extrinsic = assessed["goal"], assessed["extrinsic"]
-    assert goal.rows.tolist() == (~own).nonzero().squeeze(1).tolist() and weights["goal"] == 1.0
-    assert extrinsic.rows is None, "its critic learns of all"
-    assert weights["extrinsic"].flatten().tolist() == torch.where(own, 1.0, share).tolist()
-    advantage = mix(assessed, weights, like)
-    assert torch.equal(advantage[own], extrinsic.advantage[own])
-    torch.testing.assert_close(advantage[~own], goal.advantage + share * extrinsic.advantage[~own])
-    assert len(taught[0].action) == 24 and (taught[0].action >= 0).all(), "the manager learns of goals alone"
+    assert hierarchy.explorer is not None
+    taught: dict[str, list[Any]] = {"explorer": [], "worker": [], "manager": []}
+    for name, part, method in (
+        ("explorer", hierarchy.explorer, "teach"),
+        ("worker", hierarchy.worker, "learn"),
+        ("manager", hierarchy.manager, "learn"),
+    ):
+        teach = getattr(part, method)
+        kept = lambda *asked, name=name, teach=teach: (taught[name].append(asked), teach(*asked))[1]  # type: ignore[func-returns-value]  # noqa: E731
+        monkeypatch.setattr(part, method, kept)
+    policy = hierarchy.explorer.policy
+    lessons = list(hierarchy.learn(TwoStates(), STARTS, real()))  # type: ignore[arg-type]
+    (path, replay), (parts, assessed, weights, _) = taught["explorer"][0], taught["worker"][0]
+    assert len(path.action) == 8 and torch.equal(replay.z, real().z)
+    own = policy.log_prob(path.z[:, 0], path.h[:, 0], path.action[:, 0])
+    torch.testing.assert_close(path.log_prob[:, 0], own)
+    assert len(parts.action) == 48 and weights == {"goal": 1.0, "extrinsic": 0.25}, "two segments of each of the others"
+    assert {len(found.advantage) for found in assessed.values()} == {48}
+    assert len(taught["manager"][0][0].action) == 24 and (taught["manager"][0][0].action >= 0).all()
     assert hierarchy.told["reach"][free].isnan().all() and hierarchy.told["reach"][~free].isfinite().any()
+    alone = [lesson for lesson in lessons if "explorer/critic" in lesson.metrics]
+    assert len(alone) == 1 and alone[0].after == policy.after_step
 
 
-def test_critics_of_some_trajectories_learn_from_those_alone():
-    hierarchy = director(worker=WorkerConfig(extrinsic=0.0, free=0.5))
-    worker, path = hierarchy.worker, real()
-    z, h = worker.view(path.z, path.h, hierarchy.goals.decode(torch.full((4, 1, 3), NO_GOAL), nowhere(4, 1)), torch.tensor(2))
-    path = replace(path, z=z, h=h)
-    rows = torch.tensor([1, 3])
-    found = worker.assess("extrinsic", path.rows(rows), rows=rows)
-    lost = worker._critic_loss("extrinsic", path, found, torch.tensor([1]))
-    expected = worker.learner("extrinsic").critic_loss(path.rows(torch.tensor([3])), found.returns[1:])
-    assert torch.equal(lost, expected)
+def test_episodes_without_a_goal_are_the_explorers():
+    hierarchy = director(worker=WorkerConfig(free=0.5))
+    assert hierarchy.explorer is not None
+    z, h = states(*([0, 1] * 20))
+    state = hierarchy.plan(z, h, hierarchy.initial_state(40), torch.ones(40, dtype=torch.bool))
+    free = torch.arange(40) % 3 == 0
+    state["goal"][free] = NO_GOAL
+    torch.nn.init.normal_(hierarchy.explorer.policy.actor.net[-1].weight, std=9.0)  # type: ignore[arg-type]  # it has its likes
+    assert hierarchy.practice(state).tolist() == free.tolist()
+    action, log_prob = hierarchy.follow(z, h, state, greedy=True)
+    own, how_likely = hierarchy.explorer.policy.act(z, h, greedy=True)
+    assert torch.equal(action[free], own[free]) and torch.equal(log_prob[free], how_likely[free])
+    assert not torch.equal(log_prob[~free], how_likely[~free])
+    assert director(worker=WorkerConfig(free=0.0)).explorer is None
 
 
 def test_in_episodes_the_likeliest_goals_are_chosen_where_they_are_not_to_be_drawn_and_planners_draw_all_the_same():
@@ -233,7 +240,8 @@ def test_in_episodes_the_likeliest_goals_are_chosen_where_they_are_not_to_be_dra
 
 def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals_are_not_trusted():
     hierarchy = director(worker=WorkerConfig(free=0.5))
-    hierarchy.trust.worth.copy_(torch.tensor([0.925, 1.0, 1.0]))
+    hierarchy.trust.worth.copy_(torch.tensor([0.9, 1.0]))
+    hierarchy.trust.seen.fill_(100)
     state = hierarchy.exploring_state(400)
     _, state = act(hierarchy, state, *[True] * 400)
     free = (state["goal"] == NO_GOAL).all(-1)
@@ -248,27 +256,12 @@ def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals
     assert (state["goal"] >= 0).all()
 
 
-def test_goals_are_trusted_by_the_rewards_that_they_bring_in_imagination_and_what_the_last_state_is_worth(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    hierarchy = director(horizon=4, period=2, worker=WorkerConfig(free=0.5, hindsight=0.0))
-    free = torch.arange(32) < 16
-    told(monkeypatch, hierarchy.goals.prior(32), torch.zeros_like(free), free)
-    kept = []
-    hierarchy.trust.update = lambda *found: kept.append(found)  # type: ignore[method-assign]
-    hierarchy.worker.learner("extrinsic").target.forward = lambda z, h: torch.full(z.shape[:-1], 2.0)  # type: ignore
-    next(hierarchy.learn(TwoStates(), STARTS, real()))  # type: ignore[arg-type]
-    under, left, without, paid = kept[0]
-    assert left.all() and len(left) == len(under) == len(without) == len(paid) == 16
-    ended = [0.985**t for t in range(4)]
-
-    def among(brought: Tensor, possible: list[float]) -> bool:
-        return bool(((brought.unsqueeze(1) - torch.tensor(possible)).abs() < 1e-5).any(1).all())
-
-    assert among(paid, [0.0, *ended]), "one reward of 1, if any"
-    for brought in (under, without):
-        assert among(brought, [2.0 * 0.985**4, *ended]) and (brought > 1.5).any(), "it, or what the last state is worth"
-    assert torch.equal(without > 1.5, paid == 0)
+def test_goals_are_trusted_by_how_soon_real_episodes_succeed_under_them():
+    hierarchy = director(worker=WorkerConfig(free=0.5))
+    hierarchy.ended(True, 10, practice=False)
+    hierarchy.ended(False, 3, practice=True)
+    hierarchy.ended(True, 5, practice=True)
+    assert hierarchy.trust.worth.tolist() == pytest.approx([0.985**10, 0.985**5 / 2])
 
 
 def test_a_manager_comes_to_choose_the_goals_that_the_workers_critic_expects_most_of():
@@ -277,7 +270,6 @@ def test_a_manager_comes_to_choose_the_goals_that_the_workers_critic_expects_mos
     z, h = states(*([0, 1] * 16))
     path = trajectory([0] * 5, [0] * 4).rows(torch.zeros(32).long())
     path = replace(path, z=z.unsqueeze(1).expand(-1, 5, -1), h=h.unsqueeze(1).expand(-1, 5, -1))
-    found = Given(*(torch.arange(32), torch.arange(0)), torch.zeros(32, 3).long(), *([torch.zeros(32, dtype=torch.bool)] * 3))
     wanted = torch.tensor([3, 1])  # the first choice of the code, in each state
 
     def target(z: Tensor, beside: Tensor) -> Tensor:
@@ -287,7 +279,7 @@ def test_a_manager_comes_to_choose_the_goals_that_the_workers_critic_expects_mos
     hierarchy.worker.learner("extrinsic").target.forward = target  # type: ignore
     optimizer = torch.optim.Adam(hierarchy.manager.parameters(), lr=2e-3)
     for _ in range(40):
-        for learning in hierarchy._teach_choice(path, found):
+        for learning in choice(path, hierarchy.manager, hierarchy.worker, hierarchy.goals, hierarchy.config):
             optimizer.zero_grad()
             learning.loss.backward()
             optimizer.step()
@@ -392,28 +384,7 @@ def test_the_clock_that_the_worker_sees_is_the_same_in_acting_imagination_and_le
     assert seen == [[2], [1], [2], [1]]
     seen.clear()
     learn(hierarchy)
-    assert seen == [[2], [1], [2], [1], [2, 1, 0], [2], [0]], (
-        "imagined steps; segments and the state after each; the last; replay"
-    )
-
-
-def test_what_the_environment_paid_in_replay_teaches_the_workers_critic_what_states_are_worth_without_a_goal():
-    hierarchy = director(replay_value=0.5)
-    worker, found = hierarchy.worker, []
-    teach = worker.learn
-    worker.learn = lambda *asked: (found.append(asked), teach(*asked))[1]  # type: ignore
-    learn(hierarchy)
-    replayed = found[0][-1]
-    assert (replayed.reward, replayed.weight) == ("extrinsic", 0.5)
-    assert replayed.path.z[..., 0].tolist() == [[0, 1, 1]] * 4 and not replayed.path.z[..., 1:].any(), "the states, and no goal"
-    expected = torch.tensor([[0.985 * 0.95, 1.0]] * 4)  # its critic expects nothing yet
-    torch.testing.assert_close(replayed.returns, expected, atol=1e-4, rtol=0)
-    nothing = Assessment(torch.zeros(4, 2), torch.zeros(4, 2))
-    for weight in (0.0, 1.0):
-        worker.zero_grad()
-        next(teach(replayed.path, {"goal": nothing}, {"goal": 1.0}, "worker", replace(replayed, weight=weight))).loss.backward()
-        moved = [p.grad is not None and bool(p.grad.any()) for p in worker.learner("extrinsic").critic.parameters()]
-        assert any(moved) is bool(weight)
+    assert seen == [[2], [1], [2], [1], [2, 1, 0], [2]], "four imagined steps; segments of two and the state after each; the last"
 
 
 def test_manager_worker_and_goals_each_get_lessons_of_their_own():

@@ -5,26 +5,36 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hierarchy.trust import LEAST, Trust
+from hierarchy.trust import ENOUGH, LEAST, RATE, Trust
 
 
 def test_trust_grows_as_goals_come_to_bring_as_much_as_comes_without_them():
     trust = Trust()
-    assert trust() == LEAST, "nothing is known"
+    trust.seen.fill_(ENOUGH)
+    assert trust() == LEAST, "nothing ever succeeded"
     shares = []
-    for goals in (0.1, 0.85, 0.925, 1.0, 2.0):
-        trust.worth.copy_(torch.tensor([goals, 1.0, 0.5]))
+    for goals in (0.1, 0.8, 0.9, 1.0, 2.0):
+        trust.worth.copy_(torch.tensor([goals, 1.0]))
         shares.append(float(trust()))
     assert shares == pytest.approx([LEAST, LEAST, 0.5, 1.0, 1.0])
-    trust.worth.copy_(torch.tensor([0.3, 0.3, 0.01]))
-    assert trust() == LEAST, "as good as nothing was paid without them either: what is expected says nothing yet"
+    trust.worth.copy_(torch.tensor([0.02, 0.01]))
+    assert trust() == LEAST, "as good as nothing came without them either"
 
 
-def test_what_rollouts_bring_is_kept_apart_by_whether_they_had_goals():
+def test_a_few_episodes_say_nothing_yet():
     trust = Trust()
-    under, left, without = torch.tensor([9.0, 1.0]), torch.tensor([False, True]), torch.tensor([2.0, 4.0])
-    for _ in range(500):
-        trust.update(under, left, without, 2 * without)
-    assert trust.worth.tolist() == pytest.approx([1.0, 3.0, 6.0], abs=1e-3), "those that were given a goal do not count"
-    trust.update(under, torch.zeros_like(left), without, 2 * without)
-    assert trust.worth.tolist() == pytest.approx([1.0, 3.0, 6.0], abs=1e-3)
+    for _ in range(ENOUGH):
+        assert trust() == LEAST
+        trust.ended(0.5, under=False)
+        trust.ended(0.5, under=True)
+    assert float(trust()) == pytest.approx(1.0)
+
+
+def test_episodes_of_either_kind_are_averaged_by_themselves_the_first_ones_evenly():
+    trust = Trust()
+    for worth, under in ((0.9, True), (0.3, False), (0.5, False), (0.1, False)):
+        trust.ended(worth, under)
+    assert trust.worth.tolist() == pytest.approx([0.9, 0.3]) and trust.seen.tolist() == [1, 3]
+    trust.seen[1] = 1000
+    trust.ended(1.0, under=False)
+    assert trust.worth[1].item() == pytest.approx(0.3 + 0.7 * RATE) and trust.worth[0].item() == pytest.approx(0.9)
