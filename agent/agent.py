@@ -59,12 +59,12 @@ class Agent:
             policy,
         )
 
-    @torch.no_grad()
     def practice(self, state: AgentState) -> NDArray[np.bool_]:
         """(B,) which episodes are played otherwise than the agent is judged by, to learn from."""
         found = self.hierarchy.practice(state.policy)
         return np.zeros(len(state.h), bool) if found is None else found.cpu().numpy()
 
+    @torch.no_grad()
     def act(
         self,
         obs: Observations,

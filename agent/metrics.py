@@ -113,6 +113,10 @@ class SuccessTracker:
         """Training success of every task that has finished an episode, full window or not."""
         return {name: task.success for name, task in self.tasks.items() if task.episodes}
 
+    def judged(self) -> dict[str, float]:
+        """The same of the episodes that were no practice."""
+        return {name: _mean(task.judged) for name, task in self.tasks.items() if task.judged}
+
     def metrics(self) -> dict[str, float]:
         """`train/{success,return,length,episodes}/<task>` of every task that has finished an episode; where some were practice,
         `train/judged/<task>` is the success of the others."""

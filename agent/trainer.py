@@ -195,7 +195,7 @@ class Trainer:
         hardest = self.tasks.hardest.id
         if self.evaluation.every:
             return self.evaluation.success.get(hardest)
-        return self.tracker.success().get(hardest)
+        return self.tracker.judged().get(hardest)
 
     def seconds(self) -> float:
         """Training seconds of the whole run."""

@@ -23,11 +23,6 @@ def split_states(x: Tensor, period: int) -> Tensor:
     return torch.stack(pieces, 1).flatten(0, 1)
 
 
-def segments_of(rows: Tensor, count: int) -> Tensor:
-    """Which segments those of some rollouts (M,) are, with `count` in each: (M * count,)."""
-    return (rows.unsqueeze(1) * count + torch.arange(count, device=rows.device)).flatten()
-
-
 def split_trajectory(path: LatentTrajectory, period: int) -> LatentTrajectory:
     """The worker's view: N trajectories of H steps -> N * H / K of K steps, each under one goal.
 

@@ -39,6 +39,15 @@ def check_director(config: HierarchyConfig) -> None:
     for key, share in shares.items():
         if not 0 <= share < 1:
             raise UserError(f"hierarchy.{key}={share} is a share: give 0 or more, and less than 1")
+    if worker.free and config.starts < 2:
+        raise UserError(
+            f"hierarchy.worker.free={worker.free} takes hierarchy.starts=2 or more, some with goals and some without, not "
+            f"{config.starts}; or give hierarchy.worker.free=0"
+        )
+    if worker.free and config.plan_training:
+        raise UserError(
+            "hierarchy.plan_training=true leaves hierarchy.worker.free=0 only: else planners choose which episodes have goals"
+        )
     if not 0 <= worker.hindsight <= 1:
         raise UserError(f"hierarchy.worker.hindsight={worker.hindsight} is a share: give 0 to 1")
     if manager.hindsight and manager.reward != "sum":

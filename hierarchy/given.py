@@ -32,12 +32,12 @@ class Given:
 
 @torch.no_grad()
 def give(starts: Starts, real: LatentTrajectory, goals: GoalSpace, config: HierarchyConfig) -> Given:
-    """As many starts of every sequence are without goals as `worker.free` makes, at most all but one. Goals that can be reached,
-    as they came within K steps in replay, are given to `worker.hindsight` of the others."""
+    """As many starts of every sequence are without goals as `worker.free` makes, but for 0 never none or all. Goals that can be
+    reached, as they came within K steps in replay, are given to `worker.hindsight` of the others."""
     batch, count = starts.step.shape
     device = starts.step.device
     order = torch.rand(batch, count, device=device).argsort(1)
-    free = min(round(config.worker.free * count), count - 1)
+    free = min(max(round(config.worker.free * count), 1), count - 1) if config.worker.free else 0
     rows = order + torch.arange(batch, device=device).unsqueeze(1) * count
     step = starts.step.gather(1, order[:, free:])
     target = step + torch.randint(1, config.period + 1, step.shape, device=device)

@@ -7,17 +7,16 @@ from torch import Tensor, nn
 
 RATE = 0.04  # of the moving averages, an episode
 ENOUGH = 10  # episodes of either kind, before which nothing is known
-KNOWN = 0.02  # what is less without goals says nothing yet
 BAD, GOOD = 0.8, 1.0  # of it, under goals: from where on trust grows, and where it is whole
-LEAST = 0.2  # of the episodes are played under goals in any case
+LEAST, MOST = 0.2, 0.9  # of the episodes: some of either kind are always played, to be compared
 
 
 class Trust(nn.Module):
     """Share of the episodes that are played under goals while they are learned from.
 
     At first an explorer learns faster: it need not wait for a manager who knows what is worth asking for. It brings in what both
-    learn from; once goals bring as much, all episodes are played under them. Which episodes are is drawn, whatever their task, so
-    that both kinds may be compared.
+    learn from; once goals bring as much, nearly all episodes are played under them. Which ones are is drawn, whatever their task,
+    so that both kinds may be compared.
     """
 
     worth: Tensor
@@ -38,5 +37,6 @@ class Trust(nn.Module):
     def forward(self) -> Tensor:
         """The share ()."""
         goals, free = self.worth
-        share = (goals / free.clamp(min=KNOWN) - BAD) / (GOOD - BAD)
-        return torch.where((free > KNOWN) & (self.seen >= ENOUGH).all(), share, torch.zeros_like(share)).clamp(LEAST, 1.0)
+        known = (free > 0) & (self.seen >= ENOUGH).all()
+        share = (goals / torch.where(known, free, 1.0) - BAD) / (GOOD - BAD)
+        return torch.where(known, share, torch.zeros_like(share)).clamp(LEAST, MOST)

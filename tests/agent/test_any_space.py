@@ -209,6 +209,7 @@ def act(trainer: Trainer, folder: Path) -> None:
         state = trainer.agent.initial_state(2)
         for mode, first in (("sample", True), ("greedy", False)):
             action, log_prob, state = trainer.agent.act(obs, np.full(2, first), state, mode)
+            assert not state.h.requires_grad and not state.cache.keys.requires_grad, "an episode keeps no graph"
             assert action.shape == (2, *envs.spec.action.shape) and np.isfinite(log_prob).all()
             result = envs.step(action)
             obs = result.obs

@@ -103,6 +103,7 @@ def test_practice_counts_as_training_but_towards_no_threshold():
     for i, (success, practice) in enumerate([(True, True), (True, True), (False, False), (True, False), (True, True)]):
         assert not tracker.record(replace(outcome(success, i), practice=practice), seconds=0.0)
     assert tracker.metrics()["train/success/a"] == 1.0 and tracker.metrics()["train/judged/a"] == 0.5
+    assert tracker.success() == {"a": 1.0} and tracker.judged() == {"a": 0.5}
     assert tracker.record(replace(outcome(True, 7), practice=False), seconds=0.0), "two successes that were no practice"
     assert tracker.steps_to_threshold() == {"a": 7}
 

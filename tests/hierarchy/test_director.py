@@ -132,6 +132,8 @@ def test_some_rollouts_begin_with_a_goal_that_came_in_replay_and_some_have_none(
     assert 200 < found.sure.sum() < 440, "half of 640"
     found = give(STARTS, path, goals, config(worker=WorkerConfig(free=0.99)))  # type: ignore[arg-type]
     assert len(found.under) == 4, "one of each, to learn from"
+    found = give(STARTS, path, goals, config(worker=WorkerConfig(free=0.01)))  # type: ignore[arg-type]
+    assert len(found.alone) == 4
 
 
 def test_the_manager_learns_nothing_of_goals_that_were_given(monkeypatch: pytest.MonkeyPatch):
@@ -253,7 +255,7 @@ def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals
     assert (state["goal"] >= 0).all(), "others are played under goals"
     hierarchy.trust.worth.fill_(1.0)
     _, state = act(hierarchy, hierarchy.exploring_state(400), *[True] * 400)
-    assert (state["goal"] >= 0).all()
+    assert 10 < hierarchy.practice(state).sum() < 80, "a tenth, to be compared"
 
 
 def test_goals_are_trusted_by_how_soon_real_episodes_succeed_under_them():
@@ -497,6 +499,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown sum": (dict(manager=ManagerConfig(reward="max")), r"hierarchy\.manager\.reward=max is unknown"),
     "real rollouts": (dict(real=0.5), r"hierarchy\.real=0\.5 is not for hierarchy=director"),
+    "an explorer without a rollout": (dict(starts=1, worker=WorkerConfig(free=0.5)), r"takes hierarchy\.starts=2 or more"),
+    "a planner who chooses the kind of episode": (
+        dict(plan_training=True, worker=WorkerConfig(free=0.5)),
+        r"leaves hierarchy\.worker\.free=0 only",
+    ),
     "one class": (dict(goals=GoalConfig(classes=1)), r"hierarchy\.goals\.classes=1 leaves nothing"),
     "a target that is no share": (dict(goals=GoalConfig(kl_target=9.0)), r"hierarchy\.goals\.kl_target=9\.0 is a share"),
     "a negative weight": (dict(worker=WorkerConfig(goal=-1.0)), r"hierarchy\.worker\.goal=-1\.0 is too small"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hierarchy.trust import ENOUGH, LEAST, RATE, Trust
+from hierarchy.trust import ENOUGH, LEAST, MOST, RATE, Trust
 
 
 def test_trust_grows_as_goals_come_to_bring_as_much_as_comes_without_them():
@@ -16,9 +16,9 @@ def test_trust_grows_as_goals_come_to_bring_as_much_as_comes_without_them():
     for goals in (0.1, 0.8, 0.9, 1.0, 2.0):
         trust.worth.copy_(torch.tensor([goals, 1.0]))
         shares.append(float(trust()))
-    assert shares == pytest.approx([LEAST, LEAST, 0.5, 1.0, 1.0])
-    trust.worth.copy_(torch.tensor([0.02, 0.01]))
-    assert trust() == LEAST, "as good as nothing came without them either"
+    assert shares == pytest.approx([LEAST, LEAST, 0.5, MOST, MOST])
+    trust.worth.copy_(torch.tensor([9e-5, 1e-4]))
+    assert float(trust()) == pytest.approx(0.5), "however long it takes"
 
 
 def test_a_few_episodes_say_nothing_yet():
@@ -27,7 +27,7 @@ def test_a_few_episodes_say_nothing_yet():
         assert trust() == LEAST
         trust.ended(0.5, under=False)
         trust.ended(0.5, under=True)
-    assert float(trust()) == pytest.approx(1.0)
+    assert float(trust()) == pytest.approx(MOST)
 
 
 def test_episodes_of_either_kind_are_averaged_by_themselves_the_first_ones_evenly():
