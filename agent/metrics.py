@@ -127,9 +127,8 @@ class SuccessTracker:
                 values[f"train/return/{name}"] = _mean(task.recent_return)
                 values[f"train/length/{name}"] = _mean(task.recent_length)
                 values[f"train/episodes/{name}"] = float(task.episodes)
-            if task.practised and task.judged:
-                values[f"train/judged/{name}"] = _mean(task.judged)
-        return values
+        judged = self.judged()
+        return values | {f"train/judged/{name}": judged[name] for name in judged if self.tasks[name].practised}
 
     def steps_to_threshold(self) -> dict[str, int | None]:
         """`{task: env steps or None}`, as `summary.json` wants it."""
