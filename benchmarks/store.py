@@ -24,6 +24,7 @@ GONE: dict[str, Any] = {
     "model.losses.shared": 1.0,
     "hierarchy.worker.extrinsic_floor": 0.1,
     "hierarchy.worker.anneal": 2000,
+    "hierarchy.manager.choice": 0.0,
     "curriculum.model_progress.fast": 0.02,
     "curriculum.model_progress.slow": 0.005,
 }

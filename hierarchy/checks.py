@@ -64,7 +64,6 @@ def check_director(config: HierarchyConfig) -> None:
         "worker.extrinsic": worker.extrinsic,
         "worker.imitation": worker.imitation,
         "manager.hindsight": manager.hindsight,
-        "manager.choice": manager.choice,
     }
     for key, number in magnitudes.items():
         if not number >= 0:

@@ -63,7 +63,6 @@ class ManagerConfig:
     likeliest: float = 0.0  # share of the imagined rollouts under goals in which they are the likeliest ones, too
     hindsight: float = 0.0  # weight of learning to ask for what came K steps later, the more the better it turned out; 0 is off
     temperature: float = 0.5  # of "the better", in deviations of what the ways there brought
-    choice: float = 0.0  # weight of making those goals likelier under which the worker's critic expects most; 0 is off
     novelty_floor: float = 0.05  # least scale of the novelty's returns
 
 

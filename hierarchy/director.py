@@ -14,7 +14,6 @@ from torch import Tensor
 from envs.spaces.specs import ActionSpec
 from hierarchy.abstract import abstract_trajectory, segment_reward, split, split_trajectory
 from hierarchy.base import Hierarchy, Learning, PolicyState
-from hierarchy.choice import choice
 from hierarchy.config import HierarchyConfig
 from hierarchy.diagnostics import arrived, code_perplexity, reach
 from hierarchy.flat import FlatPolicy, imagined_trajectory
@@ -35,7 +34,7 @@ from world_model.latents import LatentSpec
 from world_model.starts import Starts
 
 GAIN_FLOOR = 0.05  # least deviation that what goals bring is divided by
-RETOLD = 0.5  # share of the states of an update that are told in hindsight: neighbours teach much the same
+RETOLD = 0.25  # share of the states of an update that are told in hindsight: neighbours teach much the same
 
 
 class DirectorHierarchy(Hierarchy):
@@ -129,15 +128,14 @@ class DirectorHierarchy(Hierarchy):
         paths = imagined_trajectory(rollout, discovery=self.config.discovery)
         path = paths.rows(given.under)
         pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
+        yield from self._teach_worker(path, Goal.stack(pursuit.goals), given)
+        yield from self._teach_manager(path, rollout, pursuit, real)
+        yield from self._teach_hindsight(paths, real)
+        yield from self._teach_goals(real, anchor)
         if self.explorer is not None:
             for learning in self.explorer.teach(paths.rows(given.alone), real):
                 learning.metrics = {f"explorer/{name}": value for name, value in learning.metrics.items()}
                 yield learning
-        yield from self._teach_worker(path, Goal.stack(pursuit.goals), given)
-        yield from self._teach_manager(path, rollout, pursuit, real)
-        yield from choice(path, self.manager, self.worker, self.goals, self.config)
-        yield from self._teach_hindsight(paths, real)
-        yield from self._teach_goals(real, anchor)
 
     def _teach_worker(self, path: LatentTrajectory, goal: Goal, given: Given) -> Iterator[Learning]:
         """The goal's reward within segments, what counts of which is where they end; the environment's over the whole rollout,
@@ -200,7 +198,7 @@ class DirectorHierarchy(Hierarchy):
     def _teach_manager(
         self, path: LatentTrajectory, rollout: Rollout, pursuit: Pursuit, real: LatentTrajectory
     ) -> Iterator[Learning]:
-        """Steps of K, whose actions are goals: those it drew, others teach it nothing."""
+        """Steps of K, whose actions are goals. Its policy learns from those it drew, its critics from those it chose."""
         manager, K, kind = self.manager, self.period, self.config.manager.reward
         gamma, lmbda = self.config.actor_critic.gamma, self.config.actor_critic.lmbda
         figures = {}
@@ -210,9 +208,10 @@ class DirectorHierarchy(Hierarchy):
         under, code = pursuit.given.under, torch.stack(pursuit.codes[:-1], 1)  # (P, S, M)
         anchors = self.goals.poses(path.h[:, :-1:K])
         steps = abstract_trajectory(path, code, torch.stack(pursuit.log_probs[:-1], 1), K, gamma, kind)
-        own = ~pursuit.given.sure.unsqueeze(1).repeat(1, code.shape[1])
-        own[:, 0] &= ~pursuit.given.where
-        steps = replace(steps, weight=torch.cat([steps.weight[:, :-1] * own, steps.weight[:, -1:]], 1))
+        chosen = torch.ones(code.shape[:2], dtype=torch.bool, device=code.device)
+        chosen[:, 0] = ~pursuit.given.where
+        own = chosen & ~pursuit.given.sure.unsqueeze(1)
+        steps = steps.only(chosen)
         bonus = {
             "disagreement": lambda: rollout.disagreement[under],
             "novelty": lambda: self.goals.novelty(path.z[:, 1:], path.h[:, 1:], anchors.repeat_interleave(K, 1)),
@@ -224,7 +223,7 @@ class DirectorHierarchy(Hierarchy):
             reward = segment_reward(found, path.cont, K, gamma, kind)
             assessed[name] = manager.assess(name, replace(steps, reward=reward))
         extrinsic = assessed["extrinsic"]  # its critic also knows episodes without goals: beside those all goals might look bad
-        extrinsic.advantage = extrinsic.advantage - weighted_mean(extrinsic.advantage, steps.weight[:, :-1])
+        extrinsic.advantage = extrinsic.advantage - weighted_mean(extrinsic.advantage, steps.weight[:, :-1] * own)
         weight, real_weight = steps.weight[:, :-1], real.weight[:, :-1]
         with torch.no_grad():  # states are worth the same whether a step is one or K, if rewards are summed up
             value = manager.policy.target(real.z, real.h)
@@ -237,7 +236,7 @@ class DirectorHierarchy(Hierarchy):
         if kind == "sum":
             figures["real_return"] = weighted_mean(real_returns, real_weight)
             replayed = Replayed(real, real_returns, self.config.replay_value)
-        for learning in manager.learn(steps, assessed, manager.weights, "manager", replayed):
+        for learning in manager.learn(steps, assessed, manager.weights, "manager", replayed, own):
             learning.metrics |= figures
             yield learning
 

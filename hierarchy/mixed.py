@@ -100,8 +100,12 @@ class MixedPolicy(nn.Module):
         weights: Mapping[str, float],
         prefix: str,
         replayed: Replayed | None = None,
+        own: Tensor | None = None,
     ) -> Iterator[Learning]:
-        """Minibatches of the policy's loss and of every critic's, named with `prefix`."""
+        """Minibatches of the policy's loss and of every critic's, named with `prefix`.
+
+        `own` (N, H): the actions that were drawn from the policy, which learns from these alone.
+        """
         config = self.policy.config
         advantage = self.mix(assessed, weights)
         figures = self.shares(assessed, weights)
@@ -113,7 +117,7 @@ class MixedPolicy(nn.Module):
             again = _minibatches(len(replayed.returns), len(parts), advantage.device, len(parts)) if replayed else None
             for i, rows in enumerate(parts):
                 part = path.rows(rows)
-                loss, metrics = self.policy.policy_loss(part, advantage[rows])
+                loss, metrics = self.policy.policy_loss(part if own is None else part.only(own[rows]), advantage[rows])
                 for name, found in assessed.items():
                     critic = self.learner(name).critic_loss(part, found.returns[rows])
                     metrics[f"critic/{name}"] = critic.detach()

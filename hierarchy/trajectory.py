@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
+import torch
 from torch import Tensor
 
 
@@ -41,3 +42,7 @@ class LatentTrajectory:
         """The trajectories at `index` (M,)."""
         tensors = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "source"}
         return LatentTrajectory(**tensors, source=self.source)
+
+    def only(self, counts: Tensor) -> LatentTrajectory:
+        """The same, with weight on those states alone that `counts` (N, H) says, and on the last ones."""
+        return replace(self, weight=torch.cat([self.weight[:, :-1] * counts, self.weight[:, -1:]], 1))
