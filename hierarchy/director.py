@@ -34,7 +34,7 @@ from world_model.latents import LatentSpec
 from world_model.starts import Starts
 
 GAIN_FLOOR = 0.05  # least deviation that what goals bring is divided by
-RETOLD = 0.25  # share of the states of an update that are told in hindsight: neighbours teach much the same
+RETOLD = 0.5  # share of the states of an update that are told in hindsight: neighbours teach much the same
 
 
 class DirectorHierarchy(Hierarchy):
@@ -130,7 +130,7 @@ class DirectorHierarchy(Hierarchy):
         pursuit.choose(path.z[:, -1], path.h[:, -1])  # what the worker would be told next, for what its last state is worth
         yield from self._teach_worker(path, Goal.stack(pursuit.goals), given)
         yield from self._teach_manager(path, rollout, pursuit, real)
-        yield from self._teach_hindsight(paths, real)
+        yield from self._teach_hindsight(path if self.explorer is None else paths.rows(given.alone), real)
         yield from self._teach_goals(real, anchor)
         if self.explorer is not None:
             for learning in self.explorer.teach(paths.rows(given.alone), real):
@@ -158,7 +158,9 @@ class DirectorHierarchy(Hierarchy):
             value = worker.learner("goal").target(z, h)
             value[:, -1] = 0.0  # then there is another goal
             paid = forgiving(reward, self.config.actor_critic.gamma * value[:, :-1], parts.cont)
-        found = worker.assess("extrinsic", whole)
+            expected = worker.learner("extrinsic").target(whole.z, whole.h)
+            expected[:, -1] = self._after(path, expected[:, -1])
+        found = worker.assess("extrinsic", whole, expected)
         assessed = {
             "goal": worker.assess("goal", replace(parts, reward=paid), value),
             "extrinsic": Assessment(split(found.returns, K), split(found.advantage, K)),
@@ -171,6 +173,11 @@ class DirectorHierarchy(Hierarchy):
             if "worker/entropy" in learning.metrics:
                 learning.metrics["entropy"] = learning.metrics["worker/entropy"]
             yield learning
+
+    def _after(self, path: LatentTrajectory, otherwise: Tensor) -> Tensor:
+        """What the last states of P rollouts are worth (P,): to the explorer, if there is one, whose critic knows real
+        returns."""
+        return otherwise if self.explorer is None else self.explorer.policy.target(path.z[:, -1], path.h[:, -1])
 
     @torch.no_grad()
     def _pursued(self, segments: LatentTrajectory, goal: Goal, given: Given) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -216,7 +223,11 @@ class DirectorHierarchy(Hierarchy):
             "disagreement": lambda: rollout.disagreement[under],
             "novelty": lambda: self.goals.novelty(path.z[:, 1:], path.h[:, 1:], anchors.repeat_interleave(K, 1)),
         }
-        assessed = {"extrinsic": manager.assess("extrinsic", steps)}
+        with torch.no_grad():
+            expected = manager.policy.target(steps.z, steps.h)
+            if kind == "sum":  # states are worth the same whether a step is one or K
+                expected[:, -1] = self._after(path, expected[:, -1])
+        assessed = {"extrinsic": manager.assess("extrinsic", steps, expected)}
         for name in manager.rewards[1:]:
             found = bonus[name]()
             figures[f"manager/{name}"] = found.mean()
@@ -225,7 +236,7 @@ class DirectorHierarchy(Hierarchy):
         extrinsic = assessed["extrinsic"]  # its critic also knows episodes without goals: beside those all goals might look bad
         extrinsic.advantage = extrinsic.advantage - weighted_mean(extrinsic.advantage, steps.weight[:, :-1] * own)
         weight, real_weight = steps.weight[:, :-1], real.weight[:, :-1]
-        with torch.no_grad():  # states are worth the same whether a step is one or K, if rewards are summed up
+        with torch.no_grad():
             value = manager.policy.target(real.z, real.h)
             real_returns = lambda_returns(real.reward, real.cont, value, real.boundary, gamma, lmbda)
         figures |= {
@@ -242,7 +253,7 @@ class DirectorHierarchy(Hierarchy):
 
     def _teach_hindsight(self, path: LatentTrajectory, real: LatentTrajectory) -> Iterator[Learning]:
         """What came K steps later is what the manager should have asked for, the more the more it brought; what was done on the
-        way to a state is how the worker gets there. From imagination and from replay."""
+        way to a state is how the worker gets there, likewise. From replay, and from what the explorer did in imagination."""
         config, manager, worker = self.config, self.manager.policy, self.worker.policy
         ask, imitate = config.manager.hindsight, config.worker.imitation
         if not ask and not imitate:
@@ -264,11 +275,12 @@ class DirectorHierarchy(Hierarchy):
             anchor = self.goals.poses(done.chosen_h)
             goal = self.goals.decode(self.goals.encode(done.later_z, done.later_h, anchor), anchor)
             z, h = self.worker.view(done.z, done.h, goal, done.steps)
+            better = merit(done.gain, done.weight, config.manager.temperature, GAIN_FLOOR)
         count = config.actor_critic.minibatches
         parts = (torch.randperm(len(x), device=x.device).tensor_split(count) for x in (weight, done.weight))
         for a, b in zip(*parts, strict=True):
             asking = manager.imitation_loss(asked.z[a], asked.h[a], code[a], weight[a])
-            doing = worker.imitation_loss(z[b], h[b], done.action[b], done.weight[b])
+            doing = worker.imitation_loss(z[b], h[b], done.action[b], better[b])
             metrics = {"manager/hindsight": asking.detach(), "worker/imitation": doing.detach()}
             yield Learning(ask * asking + imitate * doing, metrics, lambda: None)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hierarchy.config import HierarchyConfig
 from hierarchy.goals import GoalSpace
+from hierarchy.hindsight import arrivals
 from hierarchy.trajectory import LatentTrajectory
 from world_model.starts import Starts
 
@@ -33,17 +34,16 @@ class Given:
 @torch.no_grad()
 def give(starts: Starts, real: LatentTrajectory, goals: GoalSpace, config: HierarchyConfig) -> Given:
     """As many starts of every sequence are without goals as `worker.free` makes, but for 0 never none or all. Goals that can be
-    reached, as they came within K steps in replay, are given to `worker.hindsight` of the others."""
+    reached, as they came K steps later in replay or when the episode ended, are given to `worker.hindsight` of the others."""
     batch, count = starts.step.shape
     device = starts.step.device
     order = torch.rand(batch, count, device=device).argsort(1)
     free = min(max(round(config.worker.free * count), 1), count - 1) if config.worker.free else 0
     rows = order + torch.arange(batch, device=device).unsqueeze(1) * count
     step = starts.step.gather(1, order[:, free:])
-    target = step + torch.randint(1, config.period + 1, step.shape, device=device)
-    target = target.clamp(max=real.z.shape[1] - 1)
-    ends = real.boundary.long().cumsum(1) - real.boundary.long()  # (B, T): ends of episodes before a step
-    same = (ends.gather(1, target) == ends.gather(1, step)) & (target > step)
+    index, known = arrivals(real.boundary, torch.full(real.reward.shape, config.period, device=device))  # (B, T)
+    held = step.clamp(max=index.shape[1] - 1)  # nothing is known to follow the last step of a sequence
+    target, same = index.gather(1, held), known.gather(1, held) & (step == held)
     at = torch.arange(batch, device=device).unsqueeze(1)
     code = goals.encode(real.z[at, target], real.h[at, target], goals.poses(real.h[at, step]))
     drawn = torch.rand(step.shape, device=device) < config.worker.hindsight

@@ -5,34 +5,40 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-RATE = 0.04  # of the moving averages, an episode
-ENOUGH = 10  # episodes of either kind, before which nothing is known
-BAD, GOOD = 0.8, 1.0  # of it, under goals: from where on trust grows, and where it is whole
-LEAST, MOST = 0.2, 0.9  # of the episodes: some of either kind are always played, to be compared
+RATE = 0.01  # share that an episode, of either kind, takes from what those before it count
+ENOUGH = 10.0  # episodes of either kind, as they count now, before which nothing is known
+BAD, GOOD = 0.9, 1.0  # of it, under goals: from where on trust grows, and where it is whole
+LEAST, MOST = 0.2, 0.5  # of the episodes: some of either kind are always played, to be compared and to be learned from
 
 
 class Trust(nn.Module):
     """Share of the episodes that are played under goals while they are learned from.
 
     At first an explorer learns faster: it need not wait for a manager who knows what is worth asking for. It brings in what both
-    learn from; once goals bring as much, nearly all episodes are played under them. Which ones are is drawn, whatever their task,
-    so that both kinds may be compared.
+    learn from; once goals bring as much, half of the episodes are played under them. Which ones are is drawn, whatever their
+    task, and both kinds are averaged over the same time, so that they may be compared.
     """
 
-    worth: Tensor
+    sums: Tensor
     seen: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("worth", torch.zeros(2))  # mean discounted success, under goals and without
-        self.register_buffer("seen", torch.zeros(2))  # episodes
+        self.register_buffer("sums", torch.zeros(2))  # of discounted success, under goals and without
+        self.register_buffer("seen", torch.zeros(2))  # episodes, older ones counting less
+
+    @property
+    def worth(self) -> Tensor:
+        """(2,) mean discounted success, under goals and without."""
+        return self.sums / self.seen.clamp(min=1e-6)
 
     @torch.no_grad()
     def ended(self, worth: float, under: bool) -> None:
-        """Take in what an episode came to: means of the first ones, moving averages later."""
+        """Take in what an episode came to."""
         kind = 0 if under else 1
-        self.seen[kind] += 1
-        self.worth[kind].lerp_(torch.as_tensor(worth, device=self.worth.device), max(RATE, 1 / float(self.seen[kind])))
+        for total, new in ((self.sums, worth), (self.seen, 1.0)):
+            total.mul_(1 - RATE)
+            total[kind] += new
 
     def forward(self) -> Tensor:
         """The share ()."""

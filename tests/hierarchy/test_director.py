@@ -241,20 +241,20 @@ def test_in_episodes_the_likeliest_goals_are_chosen_where_they_are_not_to_be_dra
 
 def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals_are_not_trusted():
     hierarchy = director(worker=WorkerConfig(free=0.5))
-    hierarchy.trust.worth.copy_(torch.tensor([0.9, 1.0]))
+    hierarchy.trust.sums.copy_(torch.tensor([93.0, 100.0]))
     hierarchy.trust.seen.fill_(100)
     state = hierarchy.exploring_state(400)
     _, state = act(hierarchy, state, *[True] * 400)
     free = (state["goal"] == NO_GOAL).all(-1)
-    assert 140 < free.sum() < 260, "half of them"
+    assert 230 < free.sum() < 330, "0.7 of them"
     for _ in range(3):  # a second goal comes, and the first again
         _, state = act(hierarchy, state, *[False] * 400)
         assert torch.equal((state["goal"] == NO_GOAL).all(-1), free), "an episode stays what it is"
     _, state = act(hierarchy, hierarchy.initial_state(400), *[True] * 400)
     assert (state["goal"] >= 0).all(), "others are played under goals"
-    hierarchy.trust.worth.fill_(1.0)
+    hierarchy.trust.sums.fill_(100.0)
     _, state = act(hierarchy, hierarchy.exploring_state(400), *[True] * 400)
-    assert 10 < hierarchy.practice(state).sum() < 80, "a tenth, to be compared"
+    assert 150 < hierarchy.practice(state).sum() < 250, "half of them, to be compared and to be learned from"
 
 
 def test_goals_are_trusted_by_how_soon_real_episodes_succeed_under_them():
@@ -262,7 +262,7 @@ def test_goals_are_trusted_by_how_soon_real_episodes_succeed_under_them():
     hierarchy.ended(True, 10, practice=False)
     hierarchy.ended(False, 3, practice=True)
     hierarchy.ended(True, 5, practice=True)
-    assert hierarchy.trust.worth.tolist() == pytest.approx([0.985**10, 0.985**5 / 2])
+    assert hierarchy.trust.worth.tolist() == pytest.approx([0.985**10, 0.985**5 / 1.99])
 
 
 def test_a_manager_learns_to_ask_for_what_turned_out_well_and_the_worker_how_to_get_there():

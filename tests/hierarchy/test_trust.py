@@ -10,31 +10,35 @@ from hierarchy.trust import ENOUGH, LEAST, MOST, RATE, Trust
 
 def test_trust_grows_as_goals_come_to_bring_as_much_as_comes_without_them():
     trust = Trust()
-    trust.seen.fill_(ENOUGH)
+    trust.seen.fill_(2 * ENOUGH)
     assert trust() == LEAST, "nothing ever succeeded"
     shares = []
-    for goals in (0.1, 0.8, 0.9, 1.0, 2.0):
-        trust.worth.copy_(torch.tensor([goals, 1.0]))
+    for goals in (0.1, 0.9, 0.93, 1.0, 2.0):
+        trust.sums.copy_(torch.tensor([goals, 1.0]))
         shares.append(float(trust()))
-    assert shares == pytest.approx([LEAST, LEAST, 0.5, MOST, MOST])
-    trust.worth.copy_(torch.tensor([9e-5, 1e-4]))
-    assert float(trust()) == pytest.approx(0.5), "however long it takes"
+    assert shares == pytest.approx([LEAST, LEAST, 0.3, MOST, MOST], abs=1e-5)
+    trust.sums.copy_(torch.tensor([9.3e-5, 1e-4]))
+    assert float(trust()) == pytest.approx(0.3, abs=1e-5), "however long it takes"
 
 
 def test_a_few_episodes_say_nothing_yet():
     trust = Trust()
-    for _ in range(ENOUGH):
+    while trust.seen.min() < ENOUGH:
         assert trust() == LEAST
         trust.ended(0.5, under=False)
         trust.ended(0.5, under=True)
     assert float(trust()) == pytest.approx(MOST)
+    assert 10 < trust.seen.max() < 11
 
 
-def test_episodes_of_either_kind_are_averaged_by_themselves_the_first_ones_evenly():
+def test_both_kinds_of_episodes_are_averaged_over_the_same_time():
     trust = Trust()
-    for worth, under in ((0.9, True), (0.3, False), (0.5, False), (0.1, False)):
+    for worth, under in ((0.9, True), (0.3, False), (0.5, False)):
         trust.ended(worth, under)
-    assert trust.worth.tolist() == pytest.approx([0.9, 0.3]) and trust.seen.tolist() == [1, 3]
-    trust.seen[1] = 1000
-    trust.ended(1.0, under=False)
-    assert trust.worth[1].item() == pytest.approx(0.3 + 0.7 * RATE) and trust.worth[0].item() == pytest.approx(0.9)
+    kept = 1 - RATE
+    assert trust.seen.tolist() == pytest.approx([kept**2, kept + 1])
+    assert trust.worth.tolist() == pytest.approx([0.9, (0.3 * kept + 0.5) / (kept + 1)])
+    for _ in range(1000):
+        trust.ended(0.2, under=False)
+    assert trust.worth.tolist() == pytest.approx([0.9, 0.2], abs=1e-4)
+    assert float(trust.seen[0]) < ENOUGH, "of goals nothing is known any more"
