@@ -34,11 +34,13 @@ from envs.errors import UserError
 
 NAME = "curricula"
 PROTOCOL = ("experiment=compare_curricula", "logger=none", "dream.film=false")
-# The director held as it is: its runs on record stay comparable while its defaults are still looked for.
+# Of the director the settings that it had in commit 30b20f3: both of its curricula are to be run from one commit, that one.
 DIRECTOR = (
     "env=doorkey",
     "hierarchy=director",
+    "hierarchy.horizon=12",
     "hierarchy.starts=10",
+    "hierarchy.worker.extrinsic=1.0",
     "hierarchy.worker.free=0.5",
     "hierarchy.worker.imitation=0.1",
 )

@@ -109,8 +109,8 @@ def _run(name: str, overrides: list[str], seed: int) -> Run:
 
 def judged_curve(lines: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> Curve:
     """Training success as it counts towards the threshold: without the episodes that were practice, where there were any."""
-    judged = mastery_curve(lines, tasks, "train/judged")
-    return {task: judged[task] or points for task, points in mastery_curve(lines, tasks).items()}
+    practised = any(key.startswith("train/judged/") for line in lines for key in line)
+    return mastery_curve(lines, tasks, "train/judged" if practised else "train/success")
 
 
 def forgotten(curve: Curve) -> dict[str, float]:

@@ -16,7 +16,8 @@ def mastery_curve(lines: Sequence[Mapping[str, Any]], tasks: Sequence[str], of: 
     """The log lines of a run (`metrics.jsonl`) -> its curves, thinned to `POINTS`, the last point always among them.
 
     Args:
-        of: `train/success`, over the last training episodes, or `eval/success`, on held-out layouts.
+        of: `train/success`, over the last training episodes, `train/judged`, of those that were no practice, or `eval/success`,
+            on held-out layouts.
     """
     found: Curve = {}
     for task in tasks:

@@ -50,8 +50,9 @@ def check_director(config: HierarchyConfig) -> None:
         )
     if not 0 <= worker.hindsight <= 1:
         raise UserError(f"hierarchy.worker.hindsight={worker.hindsight} is a share: give 0 to 1")
-    if manager.hindsight and manager.reward != "sum":
-        raise UserError("hierarchy.manager.hindsight goes by what states are worth: give hierarchy.manager.reward=sum, or 0")
+    for key, weight in {"manager.hindsight": manager.hindsight, "worker.imitation": worker.imitation}.items():
+        if weight and manager.reward != "sum":
+            raise UserError(f"hierarchy.{key} goes by what states are worth: give hierarchy.manager.reward=sum, or 0")
     if not manager.temperature > 0:
         raise UserError(f"hierarchy.manager.temperature={manager.temperature} has to be above 0: gains are divided by it")
     magnitudes = {

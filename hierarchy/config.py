@@ -74,7 +74,7 @@ class WorkerConfig:
     goal: float = 1.0  # weight of the goal reward's advantage
     goal_floor: float = 0.05  # least scale of its returns
     extrinsic: float = 1.0  # weight of the extrinsic reward's advantage under a goal
-    hindsight: float = 0.5  # share of the rollouts under goals whose first one is a state that came K steps later in replay
+    hindsight: float = 0.5  # share of the rollouts under goals whose first one is a state that came K steps later
     free: float = 0.0  # share of the starts in each sequence without goals: an explorer learns there; 0: there is none
     imitation: float = 0.0  # weight of doing what was done on the way to a goal; 0 is off
 

@@ -253,7 +253,7 @@ class DirectorHierarchy(Hierarchy):
 
     def _teach_hindsight(self, path: LatentTrajectory, real: LatentTrajectory) -> Iterator[Learning]:
         """What came K steps later is what the manager should have asked for, the more the more it brought; what was done on the
-        way to a state is how the worker gets there, likewise. From replay, and from what the explorer did in imagination."""
+        way to a state is how the worker gets there, likewise. From replay and imagination, the explorer's if there is one."""
         config, manager, worker = self.config, self.manager.policy, self.worker.policy
         ask, imitate = config.manager.hindsight, config.worker.imitation
         if not ask and not imitate:

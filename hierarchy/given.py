@@ -21,7 +21,7 @@ class Given:
     Attributes:
         under: (P,) which of the rollouts have goals. alone: (N - P,) those that have none.
         code: (P, M), the goals that rollouts begin with, and where: (P,) bool, those that do.
-        sure: (P,) bool, those whose goals are the manager's likeliest; it learns from the others, which are drawn.
+        sure: (P,) bool, those whose goals are the manager's likeliest; its policy learns from the others, which are drawn.
     """
 
     under: Tensor

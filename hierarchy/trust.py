@@ -15,8 +15,8 @@ class Trust(nn.Module):
     """Share of the episodes that are played under goals while they are learned from.
 
     At first an explorer learns faster: it need not wait for a manager who knows what is worth asking for. It brings in what both
-    learn from; once goals bring as much, half of the episodes are played under them. Which ones are is drawn, whatever their
-    task, and both kinds are averaged over the same time, so that they may be compared.
+    learn from; once goals bring nearly as much, half of the episodes are played under them. Which ones are is drawn, whatever
+    their task, and both kinds are averaged over the same time, so that they may be compared.
     """
 
     sums: Tensor

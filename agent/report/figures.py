@@ -65,7 +65,8 @@ def draw(
 
 
 def success_figure(run: RunData) -> Figure | None:
-    """Training success of every task, its evaluations as diamonds, the threshold and when it was first reached."""
+    """Training success of every task, thin without what was practice, its evaluations as diamonds, the threshold and when it was
+    first reached."""
     training, judged, evaluated = (run.group(f"{kind}/") for kind in ("train/success", "train/judged", "eval/success"))
     if not training and not evaluated:
         return None
@@ -81,7 +82,7 @@ def success_figure(run: RunData) -> Figure | None:
                 axes.plot(*_where(series, [step >= full for step in series.steps]), color=colour, linestyle=dash, label=task)
             if task in judged:
                 series = judged[task].thin()
-                axes.plot(series.steps, series.values, color=colour, linestyle=(0, (1, 1)), linewidth=1)
+                axes.plot(series.steps, series.values, color=colour, linewidth=0.8)
             if task in evaluated:
                 label = None if task in training else task
                 axes.plot(evaluated[task].steps, evaluated[task].values, "D", color=colour, markersize=5, label=label)
@@ -94,7 +95,7 @@ def success_figure(run: RunData) -> Figure | None:
     notes = ["Mean over a task's last 100 training episodes, of the exploring policy."]
     notes += [f"Dotted line: the threshold of {run.threshold:g}."]
     notes += ["Faint: fewer than 100 episodes so far."] if any(run.full_from(task) > 0 for task in training) else []
-    notes += ["Dots: the same of episodes that were no practice, which alone count towards the threshold."] if judged else []
+    notes += ["Thin: of the episodes that were no practice, which alone count towards the threshold."] if judged else []
     notes += ["Ring: the full window first reached the threshold."] if mastered else []
     notes += ["Diamonds: evaluation on layouts kept out of training."] if evaluated else []
     return Figure(figure.uri, figure.alt, " ".join(notes), "Success")

@@ -234,6 +234,16 @@ def test_success_over_fewer_than_a_full_window_is_drawn_faintly(tmp_path: Path):
     assert "Faint: fewer than 100 episodes so far." in figure.caption
 
 
+def test_success_without_practice_is_drawn_thin(tmp_path: Path):
+    plain = success_figure(load_run(write_run(tmp_path)))
+    run = load_run(tmp_path)
+    run.metrics = [line | {"train/judged/easy": 0.5} for line in run.metrics]
+    figure = success_figure(run)
+    assert figure is not None and plain is not None
+    assert "Thin: of the episodes that were no practice" in figure.caption and "Thin" not in plain.caption
+    assert "stroke-width: 0.8" in svg_of(figure) and svg_of(figure) != svg_of(plain)
+
+
 def test_the_curriculum_tells_its_end_and_what_was_mastered(tmp_path: Path):
     run = load_run(write_run(tmp_path))
     figure = curriculum_figure(run)

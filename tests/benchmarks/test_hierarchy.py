@@ -43,6 +43,13 @@ def test_curves_are_thinned_and_keep_their_last_point():
     assert len(curve["a"]) <= POINTS and curve["a"][-1] == [999.0, 0.999] and curve["b"] == []
 
 
+def test_practice_is_left_out_of_the_curves_where_there_was_any():
+    lines = [{"env_steps": 1, "train/success/a": 0.5, "train/success/b": 0.9}]
+    assert hierarchy.judged_curve(lines, ("a", "b")) == {"a": [[1.0, 0.5]], "b": [[1.0, 0.9]]}
+    lines.append({"env_steps": 2, "train/success/a": 0.8, "train/success/b": 0.9, "train/judged/a": 0.3})
+    assert hierarchy.judged_curve(lines, ("a", "b")) == {"a": [[2.0, 0.3]], "b": []}, "all of b's episodes were practice"
+
+
 def test_what_was_mastered_and_is_missing_at_the_end_is_forgotten():
     curve = {"a": [[1.0, 0.95], [2.0, 0.75]], "b": [[1.0, 0.6], [2.0, 0.1]], "c": [[1.0, 0.9], [2.0, 0.9]]}
     found = hierarchy.forgotten(curve)

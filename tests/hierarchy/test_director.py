@@ -19,6 +19,7 @@ from hierarchy.config import GoalConfig, ManagerConfig, WorkerConfig
 from hierarchy.director import DirectorHierarchy
 from hierarchy.given import Given, give
 from hierarchy.goal import NO_GOAL
+from hierarchy.mixed import Assessment
 from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, nowhere, states, trajectory
 
@@ -165,6 +166,32 @@ def test_in_some_rollouts_all_goals_are_the_likeliest_and_teach_the_managers_cri
     assert steps.weight[:, 0].all() and not own[sure].any() and own[~sure].all()
 
 
+def test_an_actor_learns_from_its_own_actions_alone_and_critics_from_all():
+    hierarchy = director(horizon=4, period=2, manager=ManagerConfig(novelty=0.0, entropy=0.0, entropy_target=0.0))
+    manager, path = hierarchy.manager, trajectory([0, 1, 1], [0, 0]).rows(torch.zeros(6).long())
+    z, h = path.z[:, :-1].flatten(0, 1), path.h[:, :-1].flatten(0, 1)
+    code, log_prob = manager.policy.act(z, h)
+    path = replace(path, action=code.unflatten(0, (6, 2)), log_prob=log_prob.view(6, 2))
+    advantage = torch.randn(6, 2)
+    assessed = {"extrinsic": Assessment(torch.ones(6, 2), advantage)}
+
+    def gradients(own: Tensor, advantage: Tensor) -> tuple[Tensor, Tensor]:
+        manager.zero_grad()
+        torch.manual_seed(0)
+        found = replace(assessed["extrinsic"], advantage=advantage)
+        next(manager.learn(path, {"extrinsic": found}, {"extrinsic": 1.0}, "manager", None, own)).loss.backward()
+        actor, critic = manager.policy.actor.net[-1].weight.grad, manager.policy.critic.net[-1].weight.grad
+        assert isinstance(actor, Tensor) and isinstance(critic, Tensor)
+        return actor.clone(), critic.clone()
+
+    own = torch.tensor([True, False] * 3).unsqueeze(1).expand(6, 2)
+    actor, critic = gradients(own, advantage)
+    others = torch.where(own, advantage, 9.0)
+    assert torch.equal(gradients(own, others)[0], actor) and actor.abs().max() > 0
+    assert not torch.equal(gradients(torch.ones_like(own), others)[0], actor)
+    assert torch.equal(gradients(torch.ones_like(own), advantage)[1], critic)
+
+
 def test_goals_that_were_given_are_as_likely_as_the_manager_holds_them_for(monkeypatch: pytest.MonkeyPatch):
     hierarchy = director(horizon=4, period=4, worker=WorkerConfig(hindsight=1.0), actor_critic=actor_critic(minibatches=1))
     torch.nn.init.normal_(hierarchy.manager.policy.actor.net[-1].weight)  # type: ignore[arg-type]  # it has its likes
@@ -255,6 +282,28 @@ def test_episodes_that_are_learned_from_are_played_without_goals_as_far_as_goals
     hierarchy.trust.sums.fill_(100.0)
     _, state = act(hierarchy, hierarchy.exploring_state(400), *[True] * 400)
     assert 150 < hierarchy.practice(state).sum() < 250, "half of them, to be compared and to be learned from"
+
+
+def test_a_given_goal_is_what_came_as_many_steps_later_as_a_goal_lasts_or_at_the_end(monkeypatch: pytest.MonkeyPatch):
+    goals = director().goals
+    path = trajectory([0, 1, 0, 1, 0, 1, 0, 1, 0], [0] * 8).rows(torch.zeros(4).long())
+    path.h[..., 0] = torch.arange(9.0)  # by which states are told apart
+    path.boundary[:, 6] = True
+    asked: list[Tensor] = []
+
+    def encode(z: Tensor, h: Tensor, anchor: Tensor) -> Tensor:
+        asked.append(h[..., 0])
+        return torch.zeros(*h.shape[:-1], 3, dtype=torch.int64)
+
+    monkeypatch.setattr(goals, "encode", encode)
+    starts = SimpleNamespace(step=torch.tensor([[0, 2, 4, 5, 6, 7, 8, 1]] * 4))
+    found = give(starts, path, goals, config(period=3, worker=WorkerConfig(hindsight=1.0)))  # type: ignore[arg-type]
+    at = starts.step.flatten()[found.under].view(4, 8)
+    later, known = asked[0].long(), found.where.view(4, 8)
+    expected = {0: 3, 1: 4, 2: 5, 4: 6, 5: 6}  # 6 is an end; after 7 and 8 the sequence is cut off
+    for step, where in expected.items():
+        assert known[at == step].all() and (later[at == step] == where).all()
+    assert not known[at >= 6].any()
 
 
 def test_goals_are_trusted_by_how_soon_real_episodes_succeed_under_them():
@@ -489,6 +538,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "hindsight without values": (
         dict(manager=ManagerConfig(hindsight=1.0, reward="mean")),
         r"give hierarchy\.manager\.reward=sum, or 0",
+    ),
+    "imitation without values": (
+        dict(manager=ManagerConfig(reward="mean"), worker=WorkerConfig(imitation=0.5)),
+        r"hierarchy\.worker\.imitation .* hierarchy\.manager\.reward=sum, or 0",
     ),
     "no floor": (dict(worker=WorkerConfig(goal_floor=0.0)), r"hierarchy\.worker\.goal_floor=0\.0 has to be above 0"),
     "no weight to start from": (dict(manager=ManagerConfig(entropy=0.0)), r"hierarchy\.manager\.entropy=0\.0 has to be above 0"),
