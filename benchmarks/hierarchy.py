@@ -5,10 +5,9 @@
 Every variant is `python run.py` with the overrides of `VARIANTS`, and those of the command line after them. A run ends at 0.9
 training success on the hardest task of its family (a director's under goals), or after 300,000 env steps, with an evaluation on
 100 held-out layouts of all its tasks; after 100,000 without a curriculum, after 50,000 of the director with one thing changed
-(these two kinds with one seed, unless they are asked for). On the way 20 episodes of each
-task are played every 10,000 steps: from these curves are the area under the share of tasks mastered, and what was forgotten.
-Directors are evaluated once more with their goals shuffled between episodes and with none. Interrupted, the benchmark goes on
-with the runs that are missing.
+(these two kinds with one seed, unless they are asked for). On the way 20 episodes of each task are played every 10,000 steps:
+from these curves are the area under the share of tasks mastered, and what was forgotten. Directors are evaluated once more with
+their goals shuffled between episodes and with none. Interrupted, the benchmark goes on with the runs that are missing.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ class DirectorHierarchy(Hierarchy):
                 found = reach(seen, other, (end * kind).flatten(), (kind * others(kind)).flatten())
                 figures |= {f"{name}/{figure}": value for figure, value in found.items()}
         if self.explorer is not None:
-            under, without = self.trust.worth.clone()
+            under, without = self.trust.worth
             figures |= {"goal/trust": self.trust(), "goal/brings": under, "goal/brings_without": without}
         weight = segments.weight[:, :-1]
         figures["goal/reward"] = weighted_mean(reward, weight)
