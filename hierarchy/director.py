@@ -210,8 +210,8 @@ class DirectorHierarchy(Hierarchy):
         gamma, lmbda = self.config.actor_critic.gamma, self.config.actor_critic.lmbda
         figures = {}
         if self.config.discovery:
-            alive = path.weight[:, :-1]
-            figures["discovered"] = self.config.discovery * (rollout.discovered[pursuit.given.under] * alive).sum() / alive.sum()
+            news = rollout.discovered[pursuit.given.under]
+            figures["discovered"] = self.config.discovery * weighted_mean(news, path.weight[:, :-1])
         under, code = pursuit.given.under, torch.stack(pursuit.codes[:-1], 1)  # (P, S, M)
         anchors = self.goals.poses(path.h[:, :-1:K])
         steps = abstract_trajectory(path, code, torch.stack(pursuit.log_probs[:-1], 1), K, gamma, kind)

@@ -11,6 +11,7 @@ from envs.spaces.specs import ActionSpec
 from hierarchy.actor_critic import ActorCritic
 from hierarchy.base import Hierarchy, Learning, PolicyState
 from hierarchy.config import HierarchyConfig
+from hierarchy.returns import weighted_mean
 from hierarchy.trajectory import LatentTrajectory
 from world_model.imagination import ImaginationEnv, Rollout
 from world_model.latents import LatentSpec
@@ -61,13 +62,13 @@ class FlatPolicy(Hierarchy):
         config = self.config
         rollout = env.imagine(self.policy.act, starts, [self.policy.actor])
         path = imagined_trajectory(rollout, config.explore, config.discovery)
-        weight, figures = path.weight[:, :-1], {}
+        figures = {}
         for name, share, found in (
             ("explored", config.explore, rollout.disagreement),
             ("discovered", config.discovery, rollout.discovered),
         ):
             if share:
-                figures[name] = share * (found * weight).sum() / weight.sum()
+                figures[name] = share * weighted_mean(found, path.weight[:, :-1])
         for learning in self.teach(path, real):
             learning.metrics |= figures
             yield learning
@@ -80,10 +81,9 @@ class FlatPolicy(Hierarchy):
         advantage = advantage / self.policy.scale()
         real_returns, real_advantage = self.policy.targets(real)
         real_advantage = real_advantage / self.policy.scale()
-        real_weight = real.weight[:, :-1]
         metrics = {
-            "imagined_return": (returns * path.weight[:, :-1]).sum() / path.weight[:, :-1].sum(),
-            "real_return": (real_returns * real_weight).sum() / real_weight.sum().clamp(min=1.0),
+            "imagined_return": weighted_mean(returns, path.weight[:, :-1]),
+            "real_return": weighted_mean(real_returns, real.weight[:, :-1]),
             "return_scale": self.policy.scale(),
             "advantage_std": advantage.std(),
         }
