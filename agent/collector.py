@@ -28,7 +28,7 @@ class Collector:
         idle: called at a step with which no episode ended.
         playing: the task each environment is on.
         plan: let the agent's planner decide.
-        assess: what the curriculum is told of every episode that ends.
+        assess: what the curriculum is told of every episode that ends, but for those that are kept out of training.
         infos: means of the info entries `report` over episodes ended, `train/info/<key>/<task>`.
     """
 
@@ -88,8 +88,10 @@ class Collector:
             success = self.rule.judge(self.score[i], float(result.reward[i]), bool(result.terminated[i]), result.infos[i])
             numbers = reported(result.infos[i], self.report, self._known)
             self.infos.add({f"train/info/{key}/{self.playing[i].id}": value for key, value in numbers.items()})
-            task, told = self.playing[i], self.assess(self.replay.finished[i]) if self.assess is not None else {}
-            figures = float(self.score[i]), success, int(self.length[i]), self.steps, int(task.seed or 0)
+            task, seed = self.playing[i], int(self.playing[i].seed or 0)
+            kept = self.replay.holdout.takes(task.id, seed, self.replay.steps)
+            told = {} if kept or self.assess is None else self.assess(self.replay.finished[i])
+            figures = float(self.score[i]), success, int(self.length[i]), self.steps, seed
             outcomes.append(Outcome(task.id, *figures, task.params.get("numbers"), told, bool(practice[i])))
         self.reward.finish(whole)
         self.reward.restart(self.first)

@@ -119,7 +119,7 @@ class DreamConfig:
     horizon: int = 12  # steps imagined
     episodes: int = 2  # of each task that job=dream draws; the end of training draws one of the hardest
     samples: int = 3  # futures imagined from each start
-    context: int = 0  # steps before the start that the model is shown; 0: all it can attend to
+    context: int = 0  # steps before the start that the model is shown; 0: all that attention reaches back to
     start: str = "end"  # end | random: dreams that reach the episode's end, or that begin anywhere
     film: bool = True  # a GIF beside each PNG
     fps: float = 2.0  # of the films

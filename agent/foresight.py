@@ -25,7 +25,7 @@ class Foresight:
 
     Attributes:
         reward: expected reward. cont: predicted probability of going on, that is, not to terminate there.
-        paid: what the policy learns from: the real reward, and what news is worth to it.
+        paid: what the policy learns from: the real reward, and what news and the model's disagreement are worth to it.
         value: of the state at t, NaN from a hierarchy that has none. returns: discounted `paid` from t on, bootstrapped from the
             value of the last state where the episode did not terminate.
         surprise: negative log-likelihood of the next observation's codes under the prior, in nats.
@@ -58,7 +58,7 @@ def foresee(agent: Agent, episode: Episode, gamma: float, discovery: float = 0.0
         piece, maps = _piece(agent, episode, max(0, t - context), t, min(t + PIECE, len(episode)), maps)
         pieces.append(piece)
     joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0] if name != "last"}
-    joined["paid"] = episode.reward + discovery * joined.pop("news")
+    joined["paid"] = episode.reward + discovery * joined.pop("news") + agent.hierarchy.explores * joined.pop("disagreement")
     last = 0.0 if episode.terminated else float(np.nan_to_num(pieces[-1]["last"][0]))
     found = Foresight(**joined, returns=discounted(joined["paid"], last, gamma))
     assert all(len(getattr(found, field.name)) == len(episode) for field in fields(found))
@@ -95,6 +95,7 @@ def _piece(agent: Agent, episode: Episode, begin: int, start: int, end: int, map
         "value": values[:-1],
         "surprise": surprise,
         "unknown": unknown,
+        "disagreement": model.disagreement(h[0, :-1]),
     }
     kept = {name: x[start - begin :].double().cpu().numpy() for name, x in whole.items()} | {"news": news.double().cpu().numpy()}
     after_all = {key: state.apply(lambda x: x[:, -1]) for key, state in before.items()}

@@ -59,7 +59,7 @@ def imagine_futures(
     Args:
         starts: where from. What is imagined under real actions past an episode's end means nothing.
         context: steps before a start that the model is shown; 0: all that its layers of attention reach back to. Fewer at an
-            episode's beginning.
+            episode's beginning. Maps hold these steps alone, where in acting they hold the whole episode.
         acting: `sample` or `greedy`: the policy chooses the actions; None: those of the episode.
         likeliest: go on with the likeliest codes in place of drawn ones.
         seed: of all that is drawn; the caller's random state is left alone.

@@ -9,7 +9,8 @@ from zlib import crc32
 @dataclass(frozen=True)
 class Holdout:
     """A share of episodes that training never samples. The choice is a hash of the episode's task and seed: it draws no random
-    number, and the same episode always falls on the same side.
+    number, and from `after` on the same episode always falls on the same side. A level that comes again, as in level replay, may
+    have been trained on before.
 
     Attributes:
         share: of episodes, 0 to 1.

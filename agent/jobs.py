@@ -117,7 +117,7 @@ def _train(
                     summary |= _foresight(agent, config, folder, lambda: trainer.stopping)
                     goals, pursued = goal_summary(agent, config, lambda: trainer.stopping)
                     summary |= {"goals": goals} if goals else {}
-                    for task, path in _goal_strips(agent, pursued, folder).items():
+                    for task, path in _goal_strips(agent, pursued, folder, config.env.holdout).items():
                         logger.image(trainer.env_steps, f"goals/{task}", path, "start, goal, what was reached")
             except UserError as error:  # the environment breaks down: training keeps its summary and report
                 failure = error
@@ -181,13 +181,13 @@ def _foresight(agent: Agent, config: RunConfig, run: Path, stopped: Callable[[],
     return found
 
 
-def _goal_strips(agent: Agent, pursued: dict[str, Pursued], folder: Path) -> dict[str, Path]:
+def _goal_strips(agent: Agent, pursued: dict[str, Pursued], folder: Path, new_layout: bool) -> dict[str, Path]:
     """Draw `media/goals_TASK.png` of every task; a picture that fails must not cost the run its results."""
     drawn: dict[str, Path] = {}
     for task, found in pursued.items():
         path = folder / "media" / f"goals_{file_name(task)}.png"
         try:
-            drawn |= {task: path} if draw_goals(agent, found, path) else {}
+            drawn |= {task: path} if draw_goals(agent, found, path, new_layout) else {}
         except Exception as error:  # whatever goes wrong in drawing
             log.warning("the goals of %s could not be drawn: %s", task, error)
     return drawn
@@ -202,7 +202,7 @@ def evaluate_checkpoint(config: RunConfig, folder: Path) -> float:
     goals, pursued = goal_summary(agent, config)
     found = {"checkpoint": config.checkpoint, "tasks": results} | foresight | ({"goals": goals} if goals else {})
     write_json(folder / "evaluation.json", found)
-    for task, path in _goal_strips(agent, pursued, folder).items():
+    for task, path in _goal_strips(agent, pursued, folder, config.env.holdout).items():
         print_line(f"Goals of {task}: {path}")
     if config.eval.video:
         for _, path, _ in record_videos(agent, config.env, config.eval, config.seed, folder / "media"):

@@ -14,7 +14,7 @@ from agent.timing import PhaseTimer
 from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
 from hierarchy.trajectory import LatentTrajectory
-from world_model.augmentation import shift_frames
+from world_model.augmentation import check_cells, shift_frames
 from world_model.engines.base import EPS, Engine
 from world_model.gradients import gradient_norms, hierarchy_parts
 from world_model.imagination import ImaginationEnv
@@ -64,6 +64,7 @@ class Learner:
         self.engine, self.hierarchy, self.config, self.device = engine, hierarchy, config, device
         self.batch, self.processes = batch, processes or Processes()
         self.model = engine.inference_copy()
+        check_cells(self.model.latents, self.model.config.augment.cell_dropout)
         self.imagination = ImaginationEnv(self.model, config.horizon, batch * config.starts, device)
         self.parameters = [p for p in hierarchy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.actor_critic.lr, eps=EPS, fused=True)
@@ -73,7 +74,7 @@ class Learner:
         self.task_ids: tuple[str, ...] = ()
         self.signals: Signals = {}  # of the last update, by task
         self.began = torch.zeros(0, 0, dtype=torch.int64)  # (B, S) steps of the last batch that were imagined from
-        # Of the last update looked at, for every learned block: how often each code came, and how many there are to use.
+        # Of the last update looked at, for every learned block seen: how often each code came, and how many there are to use.
         self.codes: dict[str, tuple[Tensor, int]] = {}
 
     def sequences(self, batch: SequenceBatch, augment: bool = False) -> Sequences:
@@ -101,7 +102,7 @@ class Learner:
         self, batch: SequenceBatch, timer: PhaseTimer, policy: bool = True, look: bool = False
     ) -> dict[str, Tensor | float]:
         """Train the model, and with `policy` the hierarchy too. Answers what to log; with `look` the gradient norms of all parts,
-        `gradients/PART`, are among it, and `codes` is filled in."""
+        `gradients/PART`, are among it, and `codes` is filled in: of modalities absent from the whole batch there is neither."""
         with timer("model"):
             sequences = self.sequences(batch, augment=True)
             output, metrics = self.engine.train_step(sequences, look)
@@ -113,13 +114,18 @@ class Learner:
         if policy:
             log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device), timer, look)
         if self.required_signals:
-            self.signals = task_signals(self.required_signals, self.model, output, sequences, batch.task, self.task_ids)
+            with timer("curriculum"):
+                self.signals = task_signals(self.required_signals, self.model, output, sequences, batch.task, self.task_ids)
             if policy and self.required_signals & self.hierarchy.told.keys():
                 began = torch.as_tensor(batch.task, device=self.device).gather(1, self.began).flatten()
                 for task, found in told_by(self.hierarchy.told, self.required_signals, began, self.task_ids).items():
                     self.signals.setdefault(task, {}).update(found)
         if look:
             self.codes = self._counts(output.z)
+            for key, there in self.model.latents.present(output.z).items():
+                if not there.any():  # its encoder had nothing to read
+                    self.codes.pop(key, None)
+                    log.pop(f"gradients/encoder/{key}", None)
         self.updates += 1
         return log
 

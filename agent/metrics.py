@@ -100,8 +100,9 @@ class SuccessTracker:
         return True
 
     def solved_lately(self, episodes: int = 30) -> bool:
-        """Whether the last `episodes` of some task reach the threshold: a sign of skill, well before mastery is proved."""
-        recent = [list(task.recent_success)[-episodes:] for task in self.tasks.values()]
+        """Whether the last `episodes` of some task that were no practice reach the threshold: a sign of skill, well before
+        mastery is proved."""
+        recent = [list(task.judged)[-episodes:] for task in self.tasks.values()]
         return any(len(last) == episodes and sum(last) >= self.threshold * episodes - 1e-9 for last in recent)
 
     def share(self) -> tuple[float, int]:

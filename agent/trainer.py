@@ -33,6 +33,7 @@ from agent.progress import Progress
 from agent.replay import Replay, SampleMix
 from agent.replay_settings import make_writer
 from agent.rewards import LearnedReward
+from agent.sequences import Episode
 from agent.settings import check_settings
 from agent.shared_curriculum import SharedCurriculum
 from agent.signals import OF_EPISODES, check_gathering, check_signals, check_values
@@ -154,10 +155,14 @@ class Trainer:
         if isinstance(self.curriculum, SharedCurriculum):
             self.collector.idle = partial(self.curriculum.idle, self.task_rng)
         if required & OF_EPISODES:
-            learning = config.hierarchy.actor_critic
-            self.collector.assess = partial(
-                episode_signals, self.agent, gamma=learning.gamma, lmbda=learning.lmbda, discovery=config.hierarchy.discovery
-            )
+            self.collector.assess = self._assess
+
+    def _assess(self, episode: Episode) -> dict[str, float]:
+        """What a curriculum that asks for signals of episodes is told of one."""
+        hierarchy = self.config.hierarchy
+        learning = hierarchy.actor_critic
+        with self.timer("curriculum"):
+            return episode_signals(self.agent, episode, learning.gamma, learning.lmbda, hierarchy.discovery)
 
     def _setup_records(self) -> None:
         self.tracker = SuccessTracker(self.tasks.ids, threshold=self.config.train.mastery)

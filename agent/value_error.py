@@ -11,7 +11,7 @@ from agent.sequences import Episode
 
 def value_errors(foresight: Foresight, gamma: float, lmbda: float) -> dict[str, float]:
     """`value_error`, mean size of the generalised advantages of an episode, and `regret`, the mean of their positive parts (Jiang
-    et al. 2021, 2021b). Rewards are those that the critic learns from: news may be part of them."""
+    et al. 2021, 2021b). Rewards are those that the critic learns from: news and disagreement may be part of them."""
     reward, value, returns = foresight.paid, foresight.value, foresight.returns
     delta = np.append(reward[:-1] + gamma * value[1:] - value[:-1], returns[-1] - value[-1])  # the last return is bootstrapped
     advantage = discounted(delta, 0.0, gamma * lmbda)

@@ -188,7 +188,10 @@ def under_protocol(config: Mapping[str, Any]) -> PeerConfig:
 
 def _on_record(runs: Sequence[Run], options: Options) -> list[Run]:
     results = Results(options.results, NAME)
-    return [run for run in runs if results.find(run.variant, run.seed, run.config, options.overrides) is not None]
+    found = [run for run in runs if results.find(run.variant, run.seed, run.config, options.overrides) is not None]
+    if lacking := [f"{run.variant} {run.seed}" for run in runs if run not in found]:
+        print(f"Not on record with the present settings, so not in the report: {', '.join(lacking)}.", file=sys.stderr)
+    return found
 
 
 def summarise(options: Options, records: list[Record]) -> dict[str, Any]:

@@ -35,8 +35,12 @@ SCREENSHOT = "page.png"
 
 TITLES = {
     "doorkey": "DoorKey 5x5 to 8x8, the default agent",
-    "director": "DoorKey 5x5 to 8x8, with a manager (`hierarchy=director`)",
+    "director": "DoorKey 5x5 to 8x8, with a manager (`hierarchy=director`, with the settings in `benchmarks/curricula.py`)",
     "box": "A box of tasks: rooms by density of obstacles and size",
+}
+NOTES = {
+    "director": "This director is an earlier one than today's: its code and settings are those of the first of these runs. "
+    "To reachability what its explorer did without goals counted as success, too; it no longer does.",
 }
 TOP = """# Curricula compared
 
@@ -78,7 +82,7 @@ def write_reports(records: Sequence[Record], parts: Sequence[str], folder: Path)
         if not own:
             continue
         comparison = compare([compared_run(record) for record in own], CompareConfig(), np.random.default_rng(0))
-        comparison.notes.extend(mixed_code(own))
+        comparison.notes.extend([*about_code(own), *([NOTES[part]] if part in NOTES else [])])
         here = folder / part
         shutil.rmtree(here, ignore_errors=True)  # figures of curricula that are no more
         here.mkdir(parents=True)
@@ -86,7 +90,7 @@ def write_reports(records: Sequence[Record], parts: Sequence[str], folder: Path)
         write_tables(comparison, here)
         pictures = _pictures(comparison, here)
         seen = _look(page, None if found else here / SCREENSHOT)  # one picture is enough, the pages are alike
-        sections.append(_section(part, comparison, pictures, (here / SCREENSHOT).exists()))
+        sections.append(_section(part, comparison, reach_of(own), pictures, (here / SCREENSHOT).exists()))
         found[part] = _figures(comparison) | {"browser": seen}
     if sections:
         text = "\n".join([TOP.format(level=LEVEL), *sections])
@@ -98,12 +102,29 @@ def write_reports(records: Sequence[Record], parts: Sequence[str], folder: Path)
     return found
 
 
-def mixed_code(records: Sequence[Record]) -> list[str]:
-    """A sentence where runs are not all of one committed code."""
+def about_code(records: Sequence[Record]) -> list[str]:
+    """Sentences on the code that the runs are of, and on what ran beside them."""
     commits = sorted({str(record["commit"])[:7] for record in records})
-    dirty = sum(bool(record["dirty"]) for record in records)
-    said = [f"The runs are of {len(commits)} versions of the code: {', '.join(commits)}."] if len(commits) > 1 else []
-    return said + ([f"{dirty} runs had changes that were not committed."] if dirty else [])
+    dirty, beside = sum(bool(record["dirty"]) for record in records), sum(record["jobs"] > 1 for record in records)
+    versions = "one version" if len(commits) == 1 else f"{len(commits)} versions"
+    said = [f"The runs are of {versions} of the code: {', '.join(commits)}."]
+    said += [f"{dirty} runs had changes that were not committed."] if dirty else []
+    slow = f"{beside} of {len(records)} runs ran beside others (`--jobs`): training times tell little of what a curriculum costs."
+    return said + ([slow] if beside else [])
+
+
+def reach_of(records: Sequence[Record]) -> str:
+    """What `reachability` went by in the end, where there are runs of it."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        for key, values in record["figures"]["logged"].items():
+            if key.startswith("reach/"):
+                found.setdefault(key.partition("/")[2], []).append(values[-1])
+    if not found:
+        return ""
+    each = ", ".join(f"{np.mean(values):.2f} on {task}" for task, values in found.items())
+    runs = max(map(len, found.values()))
+    return f"Share of the manager's goals that the worker reached in imagination in the end, mean of {runs} runs: {each}."
 
 
 def conclusions(comparison: Comparison) -> list[str]:
@@ -170,7 +191,7 @@ def _figures(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _section(part: str, comparison: Comparison, pictures: Mapping[str, Figure], drawn: bool) -> str:
+def _section(part: str, comparison: Comparison, reached: str, pictures: Mapping[str, Figure], drawn: bool) -> str:
     runs, untrained = comparison.runs, [task for task in comparison.tasks if task not in comparison.trained]
     also = f" {', '.join(untrained)} {'is' if len(untrained) == 1 else 'are'} never trained on." if untrained else ""
     lines = [
@@ -191,7 +212,7 @@ def _section(part: str, comparison: Comparison, pictures: Mapping[str, Figure], 
         steps = f"> {min(arm.ended):,.0f}" if arm.median_reached is None else f"{arm.median_reached:,.0f}"
         there = f"{sum(at is not None for at in arm.reached)} of {len(arm.runs)}"
         lines.append(f"| {arm.name} | {len(arm.runs)} | {' | '.join(cells)} | {steps} | {there} |")
-    lines += ["", *(f"{sentence}\n" for sentence in map(_moves_on, comparison.arms) if sentence)]
+    lines += ["", *(f"{sentence}\n" for sentence in (*map(_moves_on, comparison.arms), reached) if sentence)]
     for name, figure in pictures.items():
         lines += [f"![{figure.alt}]({part}/{name})", "", f"*{figure.title}. {figure.caption}*", ""]
     if drawn:

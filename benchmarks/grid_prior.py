@@ -42,6 +42,7 @@ def record(config: RunConfig, steps: int, split: str, seed: int) -> tuple[Replay
     tasks = make_task_space(config.env)
     envs = make_envs(config.env, tasks, split=split)
     agent, _ = build_agent(config, envs.spec, torch.device("cpu"))
+    torch.manual_seed(seed)  # again: models draw unequal numbers of weights, and all are to learn from the same episodes
     replay = Replay(envs.spec, envs.num_envs, 2 * steps, tasks.ids)
     curriculum = make_curriculum(CurriculumConfig(name="uniform"), tasks)
     rng, reward = np.random.default_rng(seed), LearnedReward(config.env, envs)

@@ -61,7 +61,8 @@ def measure_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any
 
 
 def milliseconds(agent: Agent, env: EnvConfig, tasks: TaskSpace, number: int, calls: int, seed: int) -> float:
-    """Median time of one `act` for `number` environments at their first observations, once all is warm."""
+    """Median time of one `act` for `number` environments at their first observations, where every planner decides, once all is
+    warm."""
     envs = make_envs(env, tasks, number, "test")
     try:
         obs = envs.reset([tasks.hardest.with_seed(seed + i) for i in range(number)])
@@ -73,7 +74,6 @@ def milliseconds(agent: Agent, env: EnvConfig, tasks: TaskSpace, number: int, ca
             began = time.perf_counter()
             _, _, state = agent.act(obs, first, state)
             taken.append(1000 * (time.perf_counter() - began))
-            first = np.zeros(number, bool)
     return float(np.median(taken[1:]))
 
 

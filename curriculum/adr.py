@@ -21,6 +21,8 @@ class AutomaticDomainRandomization(BoxCurriculum):
     move; here the near one is the easiest there is, so it stays.
     """
 
+    reads = frozenset({"threshold", "ranges"})
+
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)
         self.ends = np.full(self.dimensions, config.ranges.start)  # (D,)

@@ -24,6 +24,8 @@ class AlpGmm(BoxCurriculum):
     known exactly. Draws beyond the box are moved to its edge, and a share `explore` is drawn uniformly.
     """
 
+    reads = frozenset({"explore", "alp_gmm"})
+
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)
         self.episodes = 0

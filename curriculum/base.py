@@ -24,6 +24,9 @@ class Curriculum:
     required_signals: frozenset[str] = frozenset()
     """Names of the signals that it learns from, see `agent.signals.SIGNALS`; what no scheduler requires is not computed."""
 
+    reads: frozenset[str] | None = None
+    """Keys of the `curriculum` config group that matter to it, by which comparisons tell runs of it apart; None: perhaps all."""
+
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig | None = None) -> None:
         self.tasks = tasks
         self.config = config or CurriculumConfig()

@@ -23,6 +23,8 @@ class ExpandingRange(BoxCurriculum):
         drawn: seeds of the episodes drawn from the present range that have not ended.
     """
 
+    reads = frozenset({"threshold", "window", "ranges"})
+
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)
         self.extent = config.ranges.start

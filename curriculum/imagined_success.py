@@ -30,6 +30,7 @@ class ImaginedSuccess(Curriculum):
     """
 
     required_signals = frozenset({"imagined_success"})
+    reads = frozenset({"explore", "imagined_success"})
 
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)

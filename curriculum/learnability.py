@@ -20,6 +20,8 @@ class Learnability(Curriculum):
     find it a better guide than estimates of regret.
     """
 
+    reads = frozenset({"explore", "window"})
+
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)
         self.success = RecentSuccess(len(tasks), config.window)

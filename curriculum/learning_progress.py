@@ -25,6 +25,8 @@ class LearningProgress(Curriculum):
     down: what is being forgotten is practised again. Averages and emphasis as in Kanitscheider et al. 2021 (arXiv:2106.14876).
     """
 
+    reads = frozenset({"explore", "learning_progress"})
+
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)
         self.fast = np.zeros(len(tasks))  # before training nothing succeeds

@@ -29,11 +29,14 @@ class LevelReplay(Curriculum):
 
     Prioritised Level Replay (Jiang et al. 2021, arXiv:2010.03934). A level is a task with a seed: training environments make
     the same layout of it every time, one of the training split. Its score is the signal `value_error` or `regret` of its last
-    episode. The rest of the episodes plays new levels, of all tasks alike.
+    episode; one that has none, as its episodes are kept out of training, is not kept. The rest of the episodes plays new levels,
+    of all tasks alike.
 
     With `robust` new levels are only judged, not learned from (Jiang et al. 2021b, arXiv:2110.02439), once there are levels
     enough to replay; their env steps count all the same.
     """
+
+    reads = frozenset({"level_replay"})
 
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)
@@ -87,6 +90,8 @@ class LevelReplay(Curriculum):
             score = outcome.signals.get(self.settings.score)
             if score is not None:
                 self._judge(level, score)
+            elif level in self._place:
+                self._forget(level)
 
     def _judge(self, level: tuple[int, int], score: float) -> None:
         place = self._place.get(level)
@@ -102,6 +107,15 @@ class LevelReplay(Curriculum):
             del self._place[self.levels[place]]
         self._place[level] = place
         self.levels[place], self.scores[place], self.played[place] = level, float(score), self.episodes
+        self._chances = None
+
+    def _forget(self, level: tuple[int, int]) -> None:
+        """Its place is the last one's now."""
+        place = self._place.pop(level)
+        last = self.levels.pop(), self.scores.pop(), self.played.pop()
+        if place < len(self.levels):
+            self.levels[place], self.scores[place], self.played[place] = last
+            self._place[last[0]] = place
         self._chances = None
 
     def distribution(self) -> np.ndarray:

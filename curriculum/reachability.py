@@ -14,7 +14,8 @@ from envs.tasks import Outcome, TaskSpace
 
 
 class Reachability(Curriculum):
-    """A task weighs r (1 - p) + r (1 - r), p being its success and r the share of its manager's goals that the worker reaches.
+    """A task weighs r (1 - p) + r (1 - r), p being success under goals and r the share of its manager's goals that the worker
+    reaches.
 
     The first term is for the manager: the worker gets where it is told, yet the task is not solved. The second is for the worker,
     as in `learnability`: its goals are neither certain nor hopeless. A task on which no goal is reached waits, one that is solved
@@ -24,6 +25,7 @@ class Reachability(Curriculum):
     """
 
     required_signals = frozenset({"reach"})
+    reads = frozenset({"explore", "window", "reachability"})
 
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)
@@ -41,7 +43,8 @@ class Reachability(Curriculum):
 
     def update(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            self.success.record(self.index[outcome.task], outcome.success)
+            if not outcome.practice:  # what is played without goals tells nothing of the manager
+                self.success.record(self.index[outcome.task], outcome.success)
 
     def distribution(self) -> np.ndarray:
         r, p = self.reach, self.success.rate()

@@ -65,10 +65,12 @@ def check_settings(config: CurriculumConfig) -> None:
             raise UserError(f"curriculum.{key}={rate} is no share of an average: give more than 0, and 1 at most")
     levels, imagined = config.level_replay, config.imagined_success
     episodes = {
+        "threshold": config.threshold,
         "revisit": config.revisit,
         "explore": config.explore,
         "ranges.start": config.ranges.start,
         "ranges.step": config.ranges.step,
+        "ranges.low": config.ranges.low,
         "ranges.boundary": config.ranges.boundary,
         "level_replay.replay": levels.replay,
         "level_replay.fill": levels.fill,
@@ -101,6 +103,8 @@ def check_settings(config: CurriculumConfig) -> None:
     for key, (chosen, known) in choices.items():
         if chosen not in known:
             raise UserError(f"curriculum.level_replay.{key}={chosen} is unknown; choose one of {', '.join(known)}")
+    if config.name == "adr" and not config.ranges.start:
+        raise UserError("curriculum.ranges.start=0 leaves adr no range whose end could be told from its middle: give 0.1, say")
     if not levels.temperature > 0:
         raise UserError(f"curriculum.level_replay.temperature={levels.temperature} has to be above 0: give 0.3, say")
     if not 0 < progress.emphasis < 1:

@@ -19,6 +19,8 @@ class Sequential(Curriculum):
     From easy to hard: Bengio et al. 2009 (doi:10.1145/1553374.1553380).
     """
 
+    reads = frozenset({"threshold", "window", "revisit"})
+
     def __init__(self, tasks: TaskSpace, config: CurriculumConfig) -> None:
         super().__init__(tasks, config)
         self.current = 0

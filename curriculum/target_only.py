@@ -11,6 +11,8 @@ class TargetOnly(Curriculum):
     """Every episode is played on the last task of the task space: no curriculum, the control in surveys of them
     (Narvekar et al. 2020, arXiv:2003.04960)."""
 
+    reads = frozenset[str]()
+
     def distribution(self) -> np.ndarray:
         p = np.zeros(len(self.tasks))
         p[-1] = 1.0

@@ -10,5 +10,7 @@ from curriculum.base import Curriculum
 class Uniform(Curriculum):
     """Each episode's task is drawn uniformly (Tobin et al. 2017, arXiv:1703.06907); of a box, a point of its cell, too."""
 
+    reads = frozenset[str]()
+
     def distribution(self) -> np.ndarray:
         return np.full(len(self.tasks), 1 / len(self.tasks))

@@ -40,6 +40,9 @@ class Hierarchy(nn.Module):
     poses: bool = False
     """Whether `h` is to end with where the view is on the model's maps, three numbers each (`GridMaps.poses`)."""
 
+    explores: float = 0.0
+    """Weight of the disagreement of the model's ensemble in the rewards that `value` foretells."""
+
     told: dict[str, Tensor]
     """{signal: (N,)} of every imagined rollout of the last `learn`, in the order of its starts; NaN where there is none."""
 

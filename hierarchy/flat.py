@@ -43,7 +43,7 @@ class FlatPolicy(Hierarchy):
 
     def __init__(self, latents: LatentSpec, width: int, actions: ActionSpec, config: HierarchyConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.explores = config, config.explore
         self.policy = ActorCritic(latents, width, actions, config.actor_critic)
 
     def initial_state(self, batch: int) -> PolicyState:

@@ -118,8 +118,13 @@ class Planner:
         value = self.hierarchy.value(rollout.z[:, -1], rollout.h[:, -1])
         if value is None:
             value = rollout.reward.new_zeros(len(rollout.reward))
+        reward = rollout.reward.float()
+        if self.config.discovery:  # what values foretell counts on the way to them, too
+            reward = reward + self.config.discovery * rollout.discovered
+        if self.hierarchy.explores:
+            reward = reward + self.hierarchy.explores * rollout.disagreement
         gamma = self.config.actor_critic.gamma
-        scores = plan_scores(rollout.reward.float(), rollout.cont.float(), value.float(), gamma).view(-1, M)  # (N, M)
+        scores = plan_scores(reward, rollout.cont.float(), value.float(), gamma).view(-1, M)  # (N, M)
         best = scores.argmax(1) + M * torch.arange(len(z), device=z.device)  # (N,)
         assert policy.taken is not None
         action, log_prob, after = policy.taken

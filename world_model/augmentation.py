@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from world_model.latents import LatentSpec
 from world_model.symbols import UNKNOWN
+
+log = logging.getLogger(__name__)
 
 
 def shift_frames(frames: NDArray[Any], pixels: int) -> NDArray[Any]:
@@ -34,6 +37,17 @@ def drop_cells(z: Tensor, latents: LatentSpec, share: float) -> Tensor:
             hidden = torch.rand(parts[block.key].shape, device=z.device) < share
             parts[block.key] = parts[block.key].masked_fill(hidden, UNKNOWN)
     return torch.cat([parts[block.key] for block in latents.blocks], -1)
+
+
+def check_cells(latents: LatentSpec, share: float) -> None:
+    """Warn of every grid of which `drop_cells` hides nothing."""
+    for block in latents.blocks:
+        if share and block.kind == "grid" and block.learned:
+            log.warning(
+                "model.augment.cell_dropout=%s hides no cell of `%s`, whose codes are of its whole view: take it out of "
+                "model.learned",
+                share, block.key,
+            )  # fmt: skip
 
 
 def drop_modalities(z: Tensor, latents: LatentSpec, share: float) -> Tensor:

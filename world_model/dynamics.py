@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
 from world_model.config import ModelConfig
+from world_model.latents import Shown
 from world_model.mapping import Maps, MapState, Recalled
 
 
@@ -81,6 +82,7 @@ class RecordingCache(KeyValueCache):
         keys, values: per layer (B, heads, T, head_dim).
         maps: of grids, before each step, (B, T, ...).
         recalled: what they hold for each next view, {key: (B, T, cells, 2)}.
+        shown: up to each step, (B, T, groups).
     """
 
     def __init__(self) -> None:
@@ -88,6 +90,7 @@ class RecordingCache(KeyValueCache):
         self.values: list[Tensor] = []
         self.maps: Maps = {}
         self.recalled: Recalled = {}
+        self.shown: Shown = {}
 
     def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         self.keys.append(keys.detach())
@@ -119,12 +122,14 @@ class RollingState:
         keys, values: (L, B, heads, W, head_dim).
         position: (B,) int64, steps taken in the episode so far; a new episode starts at 0 and sees nothing from before.
         maps: of grids, of all that the episode has shown so far.
+        shown: so far, (B, groups).
     """
 
     keys: Tensor
     values: Tensor
     position: Tensor
     maps: Maps = field(default_factory=dict)
+    shown: Shown = field(default_factory=dict)
 
     @classmethod
     def zeros(cls, dynamics: Dynamics, batch: int, device: torch.device) -> RollingState:
@@ -138,24 +143,27 @@ class RollingState:
     def tensors(self) -> dict[str, Any]:
         """Plain tensors, to be saved."""
         maps = {key: {"seen": state.seen, "pose": state.pose} for key, state in self.maps.items()}
-        return {"keys": self.keys, "values": self.values, "position": self.position, "maps": maps}
+        return {"keys": self.keys, "values": self.values, "position": self.position, "maps": maps, "shown": dict(self.shown)}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Any], device: torch.device) -> RollingState:
         """What `tensors` told, others among them."""
         maps = {key: MapState(**state).apply(lambda x: x.to(device)) for key, state in tensors.get("maps", {}).items()}
+        shown = {key: codes.to(device) for key, codes in tensors.get("shown", {}).items()}
         keys, values, position = (tensors[name].to(device) for name in ("keys", "values", "position"))
-        return cls(keys, values, position, maps)
+        return cls(keys, values, position, maps, shown)
 
     def restart(self, first: Tensor) -> RollingState:
         """Start new episodes where `first` (B,) is True."""
         maps = {key: state.restart(first) for key, state in self.maps.items()}
-        return RollingState(self.keys, self.values, torch.where(first, 0, self.position), maps)
+        shown = {key: codes * ~first.unsqueeze(-1) for key, codes in self.shown.items()}
+        return RollingState(self.keys, self.values, torch.where(first, 0, self.position), maps, shown)
 
     def rows(self, index: Tensor) -> RollingState:
         """The environments at `index` (N,)."""
         maps = {key: state.apply(lambda x: x[index]) for key, state in self.maps.items()}
-        return RollingState(self.keys[:, index], self.values[:, index], self.position[index], maps)
+        shown = {key: codes[index] for key, codes in self.shown.items()}
+        return RollingState(self.keys[:, index], self.values[:, index], self.position[index], maps, shown)
 
 
 class RollingCache(KeyValueCache):
@@ -187,7 +195,7 @@ class RollingCache(KeyValueCache):
 
 
 def rolling_step(dynamics: Dynamics, tokens: Tensor, state: RollingState) -> tuple[Tensor, RollingState]:
-    """tokens (B, D) -> h (B, D), and the state with this step taken in, maps apart."""
+    """tokens (B, D) -> h (B, D), and the state with this step taken in, maps and what was shown apart."""
     cache = RollingCache(state)
     h = dynamics(tokens.unsqueeze(1), cache.mask(), state.position.unsqueeze(1), cache)
     return h.squeeze(1).float(), cache.state()

@@ -12,11 +12,11 @@ NAMES = {"modalities": "encoder", "priors": "prior", "maps": "motion", "reward_h
 
 def part_of(name: str, keys: dict[str, str]) -> str:
     """The part of the world model that the parameter `name` belongs to: `encoder/KEY`, `embedding`, `dynamics`, `prior/KEY`,
-    `reward`, `cont`, or else the name of its top module. `keys` tells the modality of a submodule."""
+    `motion/KEY`, `reward`, `cont`, or else the name of its top module. `keys` tells the modality of a submodule."""
     head, _, rest = name.partition(".")
     if head.startswith("embed_"):
         return "embedding"
-    key = keys.get(rest.partition(".")[0])
+    key = keys.get(rest.removeprefix("of.").partition(".")[0])  # maps keep theirs one step further down
     return NAMES.get(head, head) + (f"/{key}" if key is not None else "")
 
 

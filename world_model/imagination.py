@@ -235,6 +235,7 @@ class ImaginationEnv(EnvBase):
         self._decode = cached_steps(self.model.dynamics, starts, self._memory)
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
         self._lasting, self._by_action, self._recalled = self.model.lasting(self._z), self.model.maps.by_action(), NOTHING
+        self._shown = self.model.latents.shown(self._z, {key: x.flatten(0, 1) for key, x in starts.shown.items()})
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.latents.groups)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)
@@ -249,7 +250,8 @@ class ImaginationEnv(EnvBase):
         h = self._decode(self._step_index, tokens).flatten(0, 1).float()
         codes = self.model.latents.split(self._z)
         self._maps, self._recalled = self.model.maps.step(self._maps, codes, h, action, in_place=True, by_action=self._by_action)
-        self._z = self.model.sample_next(h, self._z, None if self.likeliest else self._noise[self._step_index], self._recalled)
+        z = self.model.latents.put_back(self._z, self._shown)
+        self._z = self.model.sample_next(h, z, None if self.likeliest else self._noise[self._step_index], self._recalled)
         self._h = h
         self._step_index += 1
 

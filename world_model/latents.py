@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
+
+Shown = Mapping[str, Tensor]  # by the key of a static block that may be absent: its codes (..., groups) when it was last there
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,11 @@ class LatentSpec:
         """Where in z the code lies that says whether a block is there, of the blocks that may be absent."""
         return {block.key: self.slices[block.presence].start for block in self.blocks if block.presence}
 
+    @cached_property
+    def returning(self) -> tuple[str, ...]:
+        """Keys of the static blocks that may be absent: what they said they say again once they are back."""
+        return tuple(block.key for block in self.blocks if block.static and block.presence)
+
     def split(self, z: Tensor) -> dict[str, Tensor]:
         """z (..., G) -> {key: (..., groups of that block)}."""
         return dict(zip(self.slices, z.split([block.groups for block in self.blocks], -1), strict=True))
@@ -102,3 +111,26 @@ class LatentSpec:
         for key, index in self.presence.items():
             z[..., self.slices[key]] *= z[..., index, None]
         return z
+
+    def shown(self, z: Tensor, before: Shown) -> Shown:
+        """What has been shown up to z (..., G): in it, or `before`; zeros of what was never there."""
+        codes, there = self.split(z), self.present(z)
+        return {key: torch.where(there[key].unsqueeze(-1), codes[key], before.get(key, codes[key])) for key in self.returning}
+
+    def shown_along(self, z: Tensor, first: Tensor) -> Shown:
+        """`shown` at each step of sequences z (B, T, G), whose episodes start where `first` (B, T) is True."""
+        if not self.returning:
+            return {}
+        codes, there = self.split(z), self.present(z)
+        step = torch.arange(z.shape[1], device=z.device)
+        begun = torch.where(first, step, 0).cummax(1).values  # (B, T)
+        found = {}
+        for key in self.returning:
+            last = torch.where(there[key], step, -1).cummax(1).values.unsqueeze(-1)  # (B, T, 1)
+            known = last >= begun.unsqueeze(-1)
+            found[key] = codes[key].gather(1, last.clamp(min=0).expand_as(codes[key])) * known
+        return found
+
+    def put_back(self, z: Tensor, shown: Shown) -> Tensor:
+        """z (..., G) with what was `shown` in the place of codes that are hidden, for `hide` to decide anew."""
+        return torch.cat([*{**self.split(z), **shown}.values()], -1) if shown else z

@@ -18,7 +18,7 @@ from world_model.augmentation import drop_cells, drop_modalities
 from world_model.compiling import compile_parts
 from world_model.config import ModelConfig
 from world_model.dynamics import Dynamics, RecordingCache, RollingState, rolling_step, segment_mask
-from world_model.embedding import Lasting, LatentEmbedding
+from world_model.embedding import Lasting, LatentEmbedding, TextRows
 from world_model.ensemble import Ensemble
 from world_model.gradients import part_of, parts
 from world_model.heads import TwoHotHead, make_prior
@@ -180,17 +180,22 @@ class WorldModel(nn.Module):
 
     def rolling_state(self, batch: int, device: torch.device) -> RollingState:
         """What is remembered of `batch` episodes that have not begun."""
-        return replace(RollingState.zeros(self.dynamics, batch, device), maps=self.maps.zeros(batch, device))
+        nothing = torch.zeros(batch, self.latents.groups, dtype=torch.int64, device=device)
+        state = RollingState.zeros(self.dynamics, batch, device)
+        return replace(state, maps=self.maps.zeros(batch, device), shown=self.latents.shown(nothing, {}))
 
     def take_in(self, z: Tensor, action: Tensor, state: RollingState) -> tuple[Tensor, RollingState]:
         """One step of B episodes, z (B, G) and action (B, *action shape): h (B, D), and the state with it taken in."""
         h, state = rolling_step(self.dynamics, self.embed(z, action), state)
         maps, _ = self.maps.step(state.maps, self.latents.split(z), h, action)
-        return h, replace(state, maps=maps)
+        return h, replace(state, maps=maps, shown=self.latents.shown(z, state.shown))
 
     def embed(self, z: Tensor, action: Tensor, lasting: Lasting | None = None) -> Tensor:
         """z (..., G), action (..., *action shape) -> tokens (..., D). `lasting` is what `lasting` answered of these episodes."""
-        return self.embed_step(self.embed_latent(z, self._features(z), lasting) + self.embed_action(action))
+        return self._tokens(z, action, self._features(z), lasting)
+
+    def _tokens(self, z: Tensor, action: Tensor, features: TextRows, lasting: Lasting | None = None) -> Tensor:
+        return self.embed_step(self.embed_latent(z, features, lasting) + self.embed_action(action))
 
     def lasting(self, z: Tensor) -> Lasting:
         """What of the embedding of z (..., G) stays as it is while a rollout goes on from there."""
@@ -287,11 +292,11 @@ class WorldModel(nn.Module):
         parameters = dict(self.named_parameters())
         return parts(((name, part_of(name, keys)) for name in parameters), parameters)
 
-    def _history(self, z: Tensor, action: Tensor, first: Tensor) -> tuple[Tensor, RecordingCache]:
+    def _history(self, z: Tensor, action: Tensor, first: Tensor, features: TextRows) -> tuple[Tensor, RecordingCache]:
         """One parallel pass over sequences: h (B, T, D), keys, values and maps."""
         context = RecordingCache()
         steps = torch.arange(z.shape[1], device=z.device).unsqueeze(0)
-        h = self.dynamics(self.embed(z, action), segment_mask(first, self.config.window), steps, context)
+        h = self.dynamics(self._tokens(z, action, features), segment_mask(first, self.config.window), steps, context)
         h = h.float()
         context.recalled, context.maps = self.maps.scan(self.latents.split(z), h, action, first)
         return h, context
@@ -308,7 +313,9 @@ class WorldModel(nn.Module):
         """
         with self.autocast():
             z, _ = self.posterior(obs)
-            return z, *self._history(z, action, first)
+            h, context = self._history(z, action, first, self._features(z))
+            context.shown = self.latents.shown_along(z, first)
+            return z, h, context
 
     def forward(self, batch: Sequences) -> ModelOutput:
         with self.autocast():
@@ -316,8 +323,9 @@ class WorldModel(nn.Module):
 
     def _forward(self, batch: Sequences) -> ModelOutput:
         z, encoding = self.posterior(batch.obs)
-        seen = self._hidden(z)
-        h, context = self._history(seen, batch.action, batch.first)
+        seen, features = self._hidden(z), self._features(z)
+        h, context = self._history(seen, batch.action, batch.first, features)
+        context.shown = self.latents.shown_along(z, batch.first)
 
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
@@ -328,11 +336,15 @@ class WorldModel(nn.Module):
             return (x * valid).sum() / count
 
         there = self.latents.present(z)
+        kept = self.latents.split(seen[:, :-1] == z[:, :-1])
+        counted = {key: x[:, 1:] for key, x in there.items()}
+        # Of steps at which something was only hidden from the inputs it is not to be learned that it comes back next.
+        counted |= {block.presence: kept[block.presence][..., 0] for block in self.latents.blocks if block.presence}
         now, after = self.latents.split(z[:, :-1]), self.latents.split(z[:, 1:])
         past = h[:, :-1], seen[:, :-1], {key: x[:, :-1] for key, x in context.recalled.items()}
         for key, logits in self.prior_logits(*past).items():
             error = code_error(logits, after[key])
-            losses[f"prior/{key}"] = mean(error * there[key][:, 1:] if key in there else error)
+            losses[f"prior/{key}"] = mean(error * counted[key] if key in counted else error)
             with torch.no_grad():
                 changed = (after[key] != now[key]) & valid.unsqueeze(-1)
                 if key in there:
@@ -345,7 +357,9 @@ class WorldModel(nn.Module):
         for key, codes in self.latents.split(z).items():
             if self.modality(key).has_unknown:
                 unknown = (codes == UNKNOWN).float()
-                metrics[f"unknown/{key}"] = (unknown[there[key]] if key in there else unknown).mean()
+                metrics[f"unknown/{key}"] = (
+                    (unknown.mean(-1) * there[key]).sum() / there[key].sum().clamp(min=1) if key in there else unknown.mean()
+                )
         losses |= {name: loss.mean() for name, loss in encoding.items()}
         losses["reward"] = mean(self.reward_head.loss(h[:, :-1], batch.reward[:, 1:]))
         alive = (~batch.terminated[:, 1:]).float()
@@ -355,7 +369,7 @@ class WorldModel(nn.Module):
         if self.ensemble is not None:
             foretold = self.ensemble(h[:, :-1].detach())
             with torch.no_grad():
-                target = self.embed_latent(z[:, 1:], self._features(z[:, 1:]))
+                target = self.embed_latent(z[:, 1:], {key: (rows, index[:, 1:]) for key, (rows, index) in features.items()})
             losses["ensemble"] = mean(self.ensemble.loss(foretold, target))
             with torch.no_grad():
                 metrics["disagreement"] = mean(self.ensemble.disagreement(foretold))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from world_model.dynamics import RecordingCache, RollingState
+from world_model.latents import Shown
 from world_model.mapping import Maps
 from world_model.model import ModelOutput, Sequences
 
@@ -42,6 +43,12 @@ class Starts:
         """Of grids, before each start, (B, S, ...)."""
         rows = torch.arange(len(self.step), device=self.step.device).unsqueeze(1)
         return {key: state.apply(lambda x: x[rows, self.step]) for key, state in self.context.maps.items()}
+
+    @property
+    def shown(self) -> Shown:
+        """Up to each start, or before it, (B, S, groups)."""
+        rows = torch.arange(len(self.step), device=self.step.device).unsqueeze(1)
+        return {key: codes[rows, self.step] for key, codes in self.context.shown.items()}
 
     def branch(self, n: int) -> Starts:
         """Every start `n` times, one after the other, (B, S * n): futures of one state, which share its context as it is."""
@@ -93,5 +100,6 @@ def starts_now(state: RollingState, z: Tensor, h: Tensor) -> Starts:
     context.maps = {  # as they are now, of whatever step
         key: maps.apply(lambda x: x.unsqueeze(1).expand(-1, window + 1, -1)) for key, maps in state.maps.items()
     }
+    context.shown = {key: codes.unsqueeze(1).expand(-1, window + 1, -1) for key, codes in state.shown.items()}
     step = torch.full((batch, 1), window, device=z.device)
     return Starts(step, z.unsqueeze(1), h.unsqueeze(1), first, context, offset)

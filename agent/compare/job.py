@@ -39,6 +39,9 @@ def compare_runs(config: RunConfig, folder: Path) -> float:
         raise UserError(f"compare.runs={', '.join(given)} holds no finished run to compare{why}")
     comparison = compare(runs, settings, np.random.default_rng(config.seed))
     comparison.notes += [*nowhere, *left_out]
+    if comparison.baseline is None and len(comparison.arms) > 1:
+        names = ", ".join(arm.name for arm in comparison.arms)
+        log.warning(f"There is no run of {settings.baseline}, so no conclusions are drawn; compare.baseline may be {names}.")
     print_line(f"Comparison: {write_page(comparison, folder)}")
     print_line(f"Tables: {', '.join(str(path) for path in write_tables(comparison, folder))}")
     print_line(write_wandb_report(comparison, config.logger, folder))

@@ -177,11 +177,16 @@ def _cost(arm: Arm) -> dict[str, Any]:
         "env_steps": f"{mean(arm.ended):,.0f}",
         "updates": f"{mean([float(run.updates) for run in arm.runs]):,.0f}",
         "wall": duration(mean([run.wall_seconds for run in arm.runs])),
-        "own": duration(mean(own)) if own else DASH,
-        "judged": f"{mean(judged):,.0f}" if judged else DASH,
+        "own": duration(mean(own)) + _of(own, arm) if own else DASH,
+        "judged": f"{mean(judged):,.0f}" + _of(judged, arm) if judged else DASH,
         "evaluation": duration(mean([run.evaluation_seconds for run in arm.runs])),
         "episodes": [f"{mean([float(run.episodes.get(task, 0)) for run in arm.runs]):,.0f}" for task in arm.runs[0].trained],
     }
+
+
+def _of(measured: list[float], arm: Arm) -> str:
+    """Of how many runs a figure is, where not of all."""
+    return "" if len(measured) == len(arm.runs) else f" ({len(measured)} of {len(arm.runs)} runs)"
 
 
 def _run(arm: Arm, index: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from agent.metrics_file import NAME as METRICS
 from agent.metrics_file import read_metrics
 from agent.report.imagined import tallied_halves
 from agent.run_folder import CONFIG
+from curriculum import CURRICULA
 
 SUMMARY = "summary.json"
 DEPTH = 3  # folders below one that is given in which runs are looked for
@@ -24,8 +25,9 @@ MOST_BYTES = {CONFIG: 2**20, SUMMARY: 2**24, METRICS: 2**29}
 LONGEST_NAME = 120  # characters of a task or a curriculum
 MOST_KEYS = 10_000  # of a config
 LARGEST = 1e15  # of a number
+PREFIX = "curriculum."
 # What may differ in a fair comparison: the curriculum, and what changes nothing that is learned.
-FREE = ("curriculum.", "seed", "logger.", "job.", "device", "resume", "checkpoint", "dream.", "compare.", "train.threads")
+FREE = (PREFIX, "seed", "logger.", "job.", "device", "resume", "checkpoint", "dream.", "compare.", "train.threads")
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,10 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
         if (run.trained, run.tasks) != usual:
             notes.append(f"{run.folder} is left out: it was trained or evaluated on other tasks ({', '.join(run.tasks)}).")
         elif (run.curriculum, run.seed) in chosen:
-            other = chosen[run.curriculum, run.seed].folder
-            notes.append(f"{run.folder} is left out: {other} is of the same curriculum and seed, {run.curriculum} {run.seed}.")
+            other = chosen[run.curriculum, run.seed]
+            apart = ", ".join([*differences([other, run])][:3])
+            same = f"{other.folder} is of the same curriculum and seed, {run.curriculum} {run.seed}"
+            notes.append(f"{run.folder} is left out: {same}{f', and of another {apart}' if apart else ''}.")
         else:
             chosen[run.curriculum, run.seed] = run
     return list(chosen.values()), notes
@@ -222,8 +226,16 @@ def _labelled(runs: Sequence[Run]) -> list[Run]:
 
 
 def _curriculum(run: Run) -> dict[str, str]:
-    prefix = "curriculum."
-    return {key.removeprefix(prefix): str(value) for key, value in run.settings.items() if key.startswith(prefix)}
+    keys = (key for key in run.settings if matters(key, run))
+    return {key.removeprefix(PREFIX): str(run.settings[key]) for key in keys}
+
+
+def matters(key: str, run: Run) -> bool:
+    """Whether a dotted key is of the curriculum's settings, and one that the run's scheduler reads. Of one that is not ours all
+    may be."""
+    scheduler = CURRICULA.get(str(run.settings.get("curriculum.name")))
+    group = key.removeprefix(PREFIX).partition(".")[0]
+    return key.startswith(PREFIX) and (scheduler is None or scheduler.reads is None or group in scheduler.reads)
 
 
 def _curve(

@@ -26,7 +26,7 @@ from agent.compare.figures import (
     success_figures,
 )
 from agent.compare.page import costs_of, findings_of, foretold_of
-from agent.compare.runs import Run
+from agent.compare.runs import Run, matters
 from agent.loggers import LoggerConfig, WandbSink, wandb_id
 from agent.report.figures import Figure, thousands
 from agent.run_folder import write_text
@@ -153,7 +153,7 @@ def grouping(runs: Sequence[Run]) -> list[str]:
     apart: dict[str, None] = {}
     for run in runs:
         other = first.setdefault(f"{run.learner} {run.settings.get('curriculum.name')}", run)
-        keys = [key for key in {**other.settings, **run.settings} if key.startswith("curriculum.")]
+        keys = [key for key in {**other.settings, **run.settings} if matters(key, run)]
         apart |= dict.fromkeys(key for key in keys if str(other.settings.get(key)) != str(run.settings.get(key)))
     return [*(["learner"] if any(run.learner for run in runs) else []), "curriculum.name", *apart]
 

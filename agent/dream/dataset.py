@@ -58,12 +58,13 @@ def write_dataset(agent: Agent, config: RunConfig) -> Path:
 
 
 def stored_episodes(agent: Agent, folder: Path) -> list[Episode]:
-    """The newest real episodes of a run's replay.
+    """The newest real episodes of a run's replay, but for held-out ones: what is imagined from these must not be learned from.
 
     Raises:
         UserError: it has none.
     """
-    episodes = list(ShardReader(folder, agent.model.spec).episodes(newest_records=STORED)) if folder.is_dir() else []
+    stored = ShardReader(folder, agent.model.spec).episodes(newest_records=STORED) if folder.is_dir() else ()
+    episodes = [episode for episode in stored if not episode.held_out]
     if not episodes:
         raise UserError(f"{folder} holds no stored episodes to begin at: give the checkpoint= of a run folder with its replay")
     return episodes
@@ -95,8 +96,9 @@ def imagine_episodes(
         obs: dict[str, np.ndarray[Any, Any]] = {}
         for leaf in model.spec.observations:
             real = start.episode.obs[leaf.key][start.step]
+            lasts = leaf.static and not leaf.optional  # what may be absent comes back as the model remembers it
             obs[leaf.key] = seen[leaf.key][i, : length + 1].copy()
-            obs[leaf.key][: None if leaf.static else 1] = real
+            obs[leaf.key][: None if lasts else 1] = real
         ended = bool(drawn[i].any())
         episodes.append(
             Episode(

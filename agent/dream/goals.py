@@ -21,8 +21,11 @@ COLUMNS = 8  # goals that are drawn at most, evenly spread over the episode
 ROWS = ("start", "goal", "reached")
 
 
-def draw_goals(agent: Agent, pursued: Pursued, path: Path) -> bool:
-    """Write PATH.png, a column a goal, and PATH.json, its words; False, and nothing, where no modality is a picture."""
+def draw_goals(agent: Agent, pursued: Pursued, path: Path, new_layout: bool = False) -> bool:
+    """Write PATH.png, a column a goal, and PATH.json, its words; False, and nothing, where no modality is a picture.
+
+    `new_layout`: whether the episode was played on a layout kept out of training.
+    """
     leaves, hierarchy = pictured(agent.model.spec), agent.hierarchy
     if not leaves:
         return False
@@ -65,8 +68,9 @@ def draw_goals(agent: Agent, pursued: Pursued, path: Path) -> bool:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # of scripts that the font does not have
         figure.savefig(path.with_suffix(".png"))
     plt.close(figure)
+    where = " on a layout never trained on" if new_layout else ""
     caption = (
-        f"{len(chosen)} of {count} goals of an episode of {pursued.episode.task} on a layout never trained on. Above, what was "
+        f"{len(chosen)} of {count} goals of an episode of {pursued.episode.task}{where}. Above, what was "
         "seen when the manager chose; in the middle the goal it chose, decoded; below, what was seen when its time was over. "
         "The numbers say how like the goal that was, before and after, of what it allows (less than 1 where it leaves things "
         "open); 0 is what chance gives."

@@ -71,7 +71,7 @@ def picture_dream(
     start = random_start(episode, settings.horizon, seed) if settings.start == "random" else None
     drawn = dream(agent, episode, settings.horizon, seed, settings.context, settings.samples, start)
     spec, patch = agent.model.spec, agent.model.config.image_patch
-    draw_dream(drawn, spec, patch, path, number)
+    draw_dream(drawn, spec, patch, path, number, config.env.holdout)
     if settings.film and not stopped():
         film_dream(drawn, spec, patch, path, settings.fps)
     return drawn

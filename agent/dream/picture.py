@@ -29,12 +29,13 @@ ROWS = 4  # futures that are drawn as pictures at most
 WIDTH = 960  # pixels of a film, at most
 
 
-def draw_dream(dream: Dream, spec: EnvSpec, patch: int, path: Path, number: int = 1) -> None:
+def draw_dream(dream: Dream, spec: EnvSpec, patch: int, path: Path, number: int = 1, new_layout: bool = False) -> None:
     """Write PATH.png: reality above, the futures below it, step by step; and PATH.json, its words.
 
     Args:
         patch: pixels a side of the patches in which images are compared.
         number: which of several dreams of a task it is.
+        new_layout: whether the episode was played on a layout kept out of training.
     """
     pictures, texts, lines = pictured(spec), spoken(spec), traced(spec)
     futures = min(dream.samples, ROWS)
@@ -69,7 +70,7 @@ def draw_dream(dream: Dream, spec: EnvSpec, patch: int, path: Path, number: int 
         _draw_traces(figure, layout, row, dream, lines)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path.with_suffix(".png"), dpi=110)
-    path.with_suffix(".json").write_text(json.dumps(words(dream, number)), encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps(words(dream, number, new_layout)), encoding="utf-8")
 
 
 def film_dream(dream: Dream, spec: EnvSpec, patch: int, path: Path, fps: float) -> None:
@@ -103,7 +104,7 @@ def film_dream(dream: Dream, spec: EnvSpec, patch: int, path: Path, fps: float) 
     path.with_suffix(".gif").write_bytes(encode_gif(frames, names, fps, longest=WIDTH))
 
 
-def words(dream: Dream, number: int = 1) -> dict[str, str]:
+def words(dream: Dream, number: int = 1, new_layout: bool = False) -> dict[str, str]:
     """Title, caption and description of a dream's pictures."""
     wrong = []
     for key, steps in dream.first_wrong().items():
@@ -111,10 +112,11 @@ def words(dream: Dream, number: int = 1) -> dict[str, str]:
         if known:
             wrong.append(f"{key} at step {known[0]}" + (f" ({len(known)} of {len(steps)} futures)" if len(steps) > 1 else ""))
     futures = "one future" if dream.samples == 1 else f"{dream.samples} futures"
+    mission, where = f" ({dream.mission})" if dream.mission else "", ", on a layout never trained on" if new_layout else ""
     caption = (
-        f"{dream.horizon} steps of an episode of {dream.task}{f' ({dream.mission})' if dream.mission else ''}, on a layout never "
-        f"trained on: what really happened, and {futures} that the world model imagined from step {dream.start} on, given only "
-        f"the actions. Red is where they part; first wrong: {', '.join(wrong) or 'nothing'}. "
+        f"{dream.horizon} steps of an episode of {dream.task}{mission}{where}: what really happened, and {futures} that the "
+        f"world model imagined from step {dream.start} on, given only the actions. "
+        f"Red is where they part; first wrong: {', '.join(wrong) or 'nothing'}. "
         f"What had not come into view before can only be guessed."
     )
     alt = f"Real and imagined observations of {dream.task} over {dream.horizon} steps, with rewards and the chance to go on."

@@ -87,7 +87,7 @@ def dream(
     """Imagine `horizon` steps of a real episode under its own actions, `samples` times, from what came before them.
 
     Args:
-        context: steps before that the model is shown; 0: all it can attend to.
+        context: steps before that the model is shown; 0: all that attention reaches back to.
         start: the step it begins at, with less than `horizon` where the episode ends sooner; by default so that it reaches the
             episode's end, with a third of the episode at least before it: a model that was shown nothing can only guess.
     """

@@ -65,7 +65,7 @@ def read_folder(folder: Path | RemoteShards, spec: EnvSpec, config: RunConfig) -
         if shard_names(shards):
             return chain.from_iterable(ShardReader(part, spec, config.replay.synthetic).episodes() for part in all_parts(shards))
     if minari_folder(folder) is not None:
-        return MinariReader(folder, spec, config.env).episodes()
+        return MinariReader(folder, spec, config.env, config.replay.synthetic).episodes()
     raise UserError(
         f"pretrain.data={folder} holds no stored episodes: it has neither shard_*.h5 (its own, or in replay/) "
         "nor a Minari data set (data/main_data.hdf5)"
@@ -90,7 +90,8 @@ class StoredData:
 
 
 class Split:
-    """Hands on the episodes to train on and keeps the others: those that a run would, too, and of two or more at least one."""
+    """Hands on the episodes to train on and keeps the others: those that a run did keep or would, and of two or more at least
+    one."""
 
     def __init__(self, episodes: Iterable[Episode], share: float) -> None:
         self.kept: list[Episode] = []
@@ -102,7 +103,7 @@ class Split:
         for episode in self._episodes:
             self.count += 1
             self.steps += len(episode)
-            if self._holdout.takes(episode.task, episode.seed, 0):
+            if episode.held_out or self._holdout.takes(episode.task, episode.seed, 0):
                 self.kept.append(episode)
                 continue
             if waiting is not None:
@@ -112,6 +113,11 @@ class Split:
             self.kept.append(waiting)
         elif waiting is not None:
             yield waiting
+
+
+def _in_stream(episode: Episode) -> Episode:
+    """As a replay of one stream takes it: what is held out has a replay of its own."""
+    return replace(episode, task=STREAM, held_out=False)
 
 
 def _told(episodes: Iterable[Episode], listener: Callable[[Episode], None] | None) -> Iterator[Episode]:
@@ -132,7 +138,7 @@ def load_data(
     length = config.train.length
     split = Split(episodes, config.train.validation)
     training = Replay(spec, 1, config.replay.capacity, (STREAM,))
-    training.load(replace(episode, task=STREAM) for episode in _told(split, take_in))
+    training.load(_in_stream(episode) for episode in _told(split, take_in))
     if len(training) < length:
         raise UserError(
             f"pretrain.data={config.pretrain.data} holds {len(training)} observations to learn from, fewer than "
@@ -141,5 +147,5 @@ def load_data(
     validation = None
     if split.kept:
         validation = Replay(spec, 1, sum(len(episode) + 1 for episode in split.kept), (STREAM,))
-        validation.load(replace(episode, task=STREAM) for episode in split.kept)
+        validation.load(_in_stream(episode) for episode in split.kept)
     return StoredData(training, validation, split.count, split.steps, len(split.kept))

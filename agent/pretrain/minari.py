@@ -57,16 +57,20 @@ class Part:
 
 
 class MinariReader:
-    """The episodes of a Minari data set as the environment of a spec would have delivered them."""
+    """The episodes of a Minari data set as the environment of a spec would have delivered them.
 
-    def __init__(self, folder: Path, spec: EnvSpec, config: EnvConfig) -> None:
-        self.folder, self.spec, self.config = folder, spec, config
+    With `synthetic`, imagined ones too, which our own data sets may hold; their episodes say so.
+    """
+
+    def __init__(self, folder: Path, spec: EnvSpec, config: EnvConfig, synthetic: bool = False) -> None:
+        self.folder, self.spec, self.config, self.synthetic = folder, spec, config, synthetic
 
     def episodes(self) -> Iterator[Episode]:
         """All episodes, in the order of their numbers; rewards are sized as `env.reward` and its kin say.
 
         Raises:
-            UserError: in one sentence, for a data set that is damaged, or of another environment.
+            UserError: in one sentence, for a data set that is damaged, of another environment, or imagined where that is not
+                wanted.
         """
         at = minari_folder(self.folder)
         assert at is not None  # `read_folder` has looked
@@ -87,10 +91,19 @@ class MinariReader:
                     raise ValueError(f"it holds {len(numbers)} episodes and announces {int(announced)}")
                 for number in numbers:
                     found = subgroup(file, f"episode_{number}")
-                    yield exported_episode(found, self.spec) if own else self._episode(found, number, parts, act)
+                    yield self._exported(found) if own else self._episode(found, number, parts, act)
         except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
             why = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
             raise UserError(f"Minari data set {self.folder} cannot be used ({why}): mend it, or leave it out.") from error
+
+    def _exported(self, group: h5py.Group) -> Episode:
+        episode = exported_episode(group, self.spec)
+        if episode.synthetic and not self.synthetic:
+            raise UserError(
+                f"Minari data set {self.folder} holds imagined episodes: leave it out, or learn from them too by "
+                "replay.synthetic=true."
+            )
+        return episode
 
     def _check_config(self) -> None:
         terms = [term for term in self.config.rewards.values() if not (isinstance(term, Mapping) and _is_plain(term))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from gymnasium import spaces
 from agent.settings import check_ranges
 from agent.trainer import Trainer
 from envs.errors import UserError
-from tests.agent.tiny import LINE, tiny_config
+from tests.agent.tiny import DOORKEY, LINE, tiny_config
 from world_model.config import AugmentConfig
 
 PICTURE = spaces.Box(0, 255, (40, 40, 1), np.uint8)  # noise: every shift shows
@@ -31,6 +32,17 @@ def test_training_sequences_are_shifted_and_others_are_not(tmp_path: Path):
     shifted = trainer.learner.sequences(batch, augment=True).obs["observation"]
     assert shifted.shape == plain.shape and not (shifted == plain).all()
     assert np.isfinite(float(trainer.learner.update(batch, trainer.timer)["model/total"]))
+
+
+def test_it_is_said_which_grids_have_no_cells_to_hide(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    config = tiny_config(DOORKEY)
+    for learned, share, warned in (([], 0.1, 0), (["image"], 0.0, 0), (["image"], 0.1, 1)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            Trainer(
+                replace(config, model=replace(config.model, learned=learned, augment=AugmentConfig(cell_dropout=share))), tmp_path
+            )
+        assert sum("model.augment.cell_dropout=0.1 hides no cell of `image`" in text for text in caplog.messages) == warned
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,26 @@ def test_settings_of_one_scheduler_are_curricula_of_their_own(tmp_path: Path):
     assert [run.curriculum for run in runs] == ["sequential (revisit=0.0)", "sequential (revisit=0.2)", "uniform"]
 
 
+def test_settings_that_a_scheduler_does_not_read_make_no_other_curriculum_of_it(tmp_path: Path):
+    """A sweep over two schedulers and a setting of one of them plays the other twice."""
+    for i, robust in enumerate((False, True)):
+        for name in ("uniform", "level_replay", "mine.Own"):
+            folder = write_run(tmp_path / f"{name}{i}")
+            change(folder / "config.yaml", curriculum={"name": name, "level_replay": {"robust": robust}})
+    runs, (note,) = load_runs(find_folders([tmp_path])[0])
+    both = ("level_replay.robust=False", "level_replay.robust=True")
+    others = {f"{name} ({key})" for name in ("level_replay", "mine.Own") for key in both}
+    assert {run.curriculum for run in runs} == {"uniform", *others}
+    assert "of the same curriculum and seed, uniform 1." in note
+
+
+def test_a_run_that_is_left_out_for_another_says_in_what_else_they_differ(tmp_path: Path):
+    write_run(tmp_path / "a", hierarchy={"name": "flat"})
+    write_run(tmp_path / "b", hierarchy={"name": "director"})
+    _, (note,) = load_runs(find_folders([tmp_path])[0])
+    assert note.endswith("is of the same curriculum and seed, uniform 1, and of another hierarchy.name.")
+
+
 def test_what_differs_beside_curriculum_and_seed_is_known(tmp_path: Path):
     write_run(tmp_path / "a", "fast", 1, train={"env_steps": 400, "threads": 1}, logger={"group": "fast"}, device="cpu")
     write_run(tmp_path / "b", "uniform", 2, train={"env_steps": 500, "threads": 2}, logger={"group": "uniform"}, device="cuda")

@@ -101,3 +101,16 @@ def test_an_episode_that_is_only_judged_is_not_sampled_for_training(tmp_path: Pa
         assert int(trainer.replay._streams.count.sum()) + int(held.count.sum()) >= 240
     finally:
         trainer.envs.close()
+
+
+def test_a_level_that_is_kept_out_of_training_is_not_kept_for_replay(tmp_path: Path):
+    config = config_of("level_replay")
+    trainer = Trainer(replace(config, train=replace(config.train, validation=0.5, validation_after=0)), tmp_path)
+    try:
+        play(trainer, 240)
+        levels = trainer.curriculum.levels  # type: ignore[attr-defined]
+        takes = trainer.replay.holdout.takes
+        assert len(levels) >= 2 and not any(takes(trainer.tasks.ids[task], seed, 10**9) for task, seed in levels)
+        assert trainer.timer.seconds["curriculum"] > 0, "its cost is counted"
+    finally:
+        trainer.envs.close()

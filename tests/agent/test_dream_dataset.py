@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,15 @@ def test_shards_of_imagined_episodes_say_so_and_are_read_only_if_asked_for(tmp_p
     replay = Replay(spec, 2, 200, (real.task,))
     replay.load(read)
     assert replay.episodes == 4 and replay.steps == sum(map(len, read))
+
+
+def test_nothing_is_imagined_from_what_is_held_out(tmp_path: Path):
+    agent = agent_of()
+    writer = ShardWriter(tmp_path, agent.model.spec)
+    for seed, held_out in ((3, True), (5, False)):
+        writer.add(replace(episode_of(agent, seed=seed), held_out=held_out))
+    writer.flush()
+    assert [episode.seed for episode in stored_episodes(agent, tmp_path)] == [5]
 
 
 def test_a_run_without_stored_episodes_has_nothing_to_begin_at(tmp_path: Path):

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from agent.dream.job import picture_dream
 from agent.dream.panels import RED, amount, outlined, panel
 from agent.dream.picture import draw_dream, film_dream, words
 from agent.dream.rollout import dream
 from agent.dream.traces import text_lines
+from envs import make_task_space
 from envs.spaces.specs import ModalitySpec
 from tests.agent.test_any_space import IMAGES, OBSERVATIONS
 from tests.agent.test_dream import agent_of, episode_of
-from tests.agent.tiny import tiny_config
+from tests.agent.tiny import CARTPOLE, DOORKEY, tiny_config
 
 GRID = ModalitySpec("image", "grid", (2, 3, 3), "uint8")
 PIXELS = ModalitySpec("image", "image", (5, 6, 1), "uint8")
@@ -61,6 +63,17 @@ def test_a_second_dream_of_a_task_is_told_from_the_first():
     found = dream(agent, episode_of(agent), 3)
     assert words(found)["title"] == "A dream beside what really happened"
     assert words(found, 2)["title"].endswith(", number 2") and "one future" in words(found)["caption"]
+
+
+def test_a_caption_tells_of_a_new_layout_only_where_layouts_are_held_out(tmp_path: Path):
+    said = {}
+    for config in (tiny_config(DOORKEY), tiny_config(CARTPOLE)):
+        path = tmp_path / "dream.png"
+        task = make_task_space(config.env).ids[0]
+        picture_dream(agent_of(config), config, task, path)
+        said[task] = json.loads(path.with_suffix(".json").read_text())["caption"]
+    assert ", on a layout never trained on: what really happened" in said["DoorKey-5x5"]
+    assert "layout" not in said["CartPole-v1"]
 
 
 def test_wrong_cells_are_framed_in_red_and_no_others():

@@ -70,6 +70,16 @@ def test_episodes_come_back_bit_for_bit_from_the_layout_of_minari(exported: Path
     assert metadata["strata_provenance"]["licence"] == "MIT"
 
 
+def test_imagined_episodes_are_read_back_only_if_asked_for(tmp_path: Path):
+    imagined = [EPISODES[0], replace(EPISODES[1], synthetic=True)]
+    write_exported(tmp_path / "dreamt", SPEC, imagined, {})
+    with pytest.raises(UserError, match=r"Minari data set .*dreamt holds imagined episodes: .*replay\.synthetic=true"):
+        list(read_folder(tmp_path / "dreamt", SPEC, CONFIG))
+    asked = replace(CONFIG, replay=replace(CONFIG.replay, synthetic=True))
+    for left, right in zip(imagined, read_folder(tmp_path / "dreamt", SPEC, asked), strict=True):
+        assert_same(left, right)
+
+
 def test_minari_itself_reads_what_is_exported(exported: Path):
     minari = pytest.importorskip("minari", reason="the package minari is not installed")
     data = minari.MinariDataset(exported / "data")

@@ -64,6 +64,14 @@ def test_a_run_logs_both_levels_and_its_summary_tells_what_goals_are_worth(run: 
 def test_the_goal_strip_is_drawn_and_in_the_report(run: Path):
     assert (run / "media" / "goals_DoorKey-5x5.png").stat().st_size > 1000
     assert "What the manager asked for" in render(load_run(run))
+    assert "on a layout never trained on" in json.loads((run / "media" / "goals_DoorKey-5x5.json").read_text())["caption"]
+
+
+def test_a_goal_strip_tells_of_no_layout_where_none_is_held_out(tmp_path: Path):
+    config = director(DOORKEY, holdout=False)
+    agent = untrained(config)
+    assert draw_goals(agent, pursue(agent, config, "DoorKey-5x5", seed=1), tmp_path / "goals.png", config.env.holdout)
+    assert "layout" not in json.loads((tmp_path / "goals.json").read_text())["caption"]
 
 
 def test_a_checkpoint_is_evaluated_again_with_its_goals_swapped(run: Path, tmp_path: Path):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from agent.health import HALF, USUAL, Health, explodes, is_dead, overfits
+from agent.health import HALF, PATIENCE, USUAL, Health, explodes, is_dead, overfits
+from agent.trainer import Trainer
+from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
+from tests.agent.tiny import tiny_config
+from world_model.config import ModelConfig
 from world_model.latents import LatentBlock, LatentSpec
+from world_model.model import Sequences, WorldModel
 
 FALLING = [2.0 - 0.05 * i for i in range(2 * HALF)]
 NOISE = [0.01 * (-1) ** i for i in range(2 * HALF)]
@@ -77,6 +83,46 @@ def test_every_warning_is_given_once_with_the_way_out(caplog: pytest.LogCaptureF
     assert (
         sum("codes of `view` have collapsed: 1 of 16" in warning and "model.image_radius" in warning for warning in warnings) == 1
     )
+
+
+def test_a_modality_that_is_absent_is_neither_collapsed_nor_out_of_reach(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    modalities = {"radar": "optional", "words": "text:optional"}
+    config = tiny_config({"id": "tests.envs.test_missing:Radar-v0"}, holdout=False, modalities=modalities)
+    trainer = Trainer(config, tmp_path)
+    trainer.collector.start()
+    while trainer.env_steps < 60:
+        trainer.collector.step("random")
+    learner, health = trainer.learner, Health(trainer.agent.model.latents, 1)
+
+    def looked(absent: bool) -> dict[str, float]:
+        batch = trainer.replay.sample(4, 8, np.random.default_rng(0), trainer.mix)
+        batch.obs["radar?"][:] *= not absent
+        log = learner.update(batch, trainer.timer, policy=False, look=True)
+        norms = {name.removeprefix("gradients/"): float(x) for name, x in log.items() if name.startswith("gradients/")}
+        losses = {name.removeprefix("model/"): float(x) for name, x in log.items()}
+        return norms | health.look(losses, None, norms, learner.codes)
+
+    with caplog.at_level(logging.WARNING):
+        absent = [looked(absent=True) for _ in range(PATIENCE)][-1]
+    assert not caplog.records
+    assert {"encoder/radar", "codes/perplexity/radar"}.isdisjoint(absent)
+    there = looked(absent=False)
+    assert there["encoder/radar"] > 0 and there["codes/perplexity/radar"] >= 1
+
+
+def test_what_moves_a_view_is_a_part_for_each_grid_named_as_its_loss():
+    grids = (ModalitySpec("near", "grid", (3, 3, 2), "uint8"), ModalitySpec("far.off", "grid", (3, 3, 2), "uint8"))
+    model = WorldModel(EnvSpec(grids, ActionSpec("discrete", 5)), ModelConfig(width=32, layers=1, heads=2, hidden=32, window=8))
+    sequences = Sequences(
+        obs={key: torch.zeros(1, 3, 9, dtype=torch.int64) for key in ("near", "far.off")},
+        action=torch.zeros(1, 3, dtype=torch.int64),
+        reward=torch.zeros(1, 3),
+        first=torch.tensor([[True, False, False]]),
+        terminated=torch.zeros(1, 3, dtype=torch.bool),
+        truncated=torch.zeros(1, 3, dtype=torch.bool),
+    )
+    parts = {part for part in model.parts() if part.startswith("motion")}
+    assert parts == {name for name in model(sequences).losses if name.startswith("motion")} == {"motion/near", "motion/far.off"}
 
 
 def test_sound_learning_is_not_commented_on(caplog: pytest.LogCaptureFixture):

@@ -108,6 +108,13 @@ def test_practice_counts_as_training_but_towards_no_threshold():
     assert tracker.steps_to_threshold() == {"a": 7}
 
 
+def test_practice_is_no_sign_of_skill():
+    tracker = SuccessTracker(["a"], threshold=0.9)
+    for i in range(4):
+        tracker.record(replace(outcome(True, i), practice=i < 2), seconds=0.0)
+    assert tracker.solved_lately(2) and not tracker.solved_lately(3)
+
+
 def test_a_record_from_before_there_was_practice_counts_whole():
     tracker = SuccessTracker(["a"], window=2, threshold=1.0)
     tracker.record(outcome(True, 1), seconds=0.0)

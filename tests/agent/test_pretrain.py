@@ -20,9 +20,10 @@ from agent.config import JobConfig, PretrainConfig, RunConfig
 from agent.holdout import Holdout
 from agent.metrics_file import read_metrics
 from agent.pretrain.data import Split, data_folders
+from agent.pretrain.exported import write_exported
 from agent.pretrain.pretrainer import Pretrainer
 from agent.sequences import Episode
-from agent.shards import ShardWriter
+from agent.shards import ShardReader, ShardWriter
 from agent.trainer import Trainer
 from envs.errors import UserError
 from tests.agent.test_dream import agent_of, episode_of
@@ -158,6 +159,26 @@ def test_held_out_episodes_are_the_same_every_time_and_at_least_one():
     for number, share, kept in ((2, 0.01, 1), (2, 0.0, 0), (1, 0.01, 0)):
         split = Split(few[:number], share)
         assert len(list(split)) == number - kept and len(split.kept) == kept
+
+
+def test_what_a_run_held_out_is_held_out_again_whole_and_in_no_way_of_what_is_learned_from(
+    stored: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    spec = agent_of().model.spec
+    episodes = [replace(e, held_out=i in (1, 4)) for i, e in enumerate(ShardReader(stored, spec).episodes())]
+    assert not any(Holdout(0.01).takes(e.task, e.seed, 0) for e in episodes), "so the marks alone say what is kept"
+    writer = ShardWriter(tmp_path / "shards", spec)
+    for episode in episodes:
+        writer.add(episode)
+    writer.flush()
+    write_exported(tmp_path / "exported", spec, episodes, {})
+    for data in (tmp_path / "shards", tmp_path / "exported"):
+        with caplog.at_level(logging.WARNING):
+            job = Pretrainer(asking(str(data), validation=0.01), tmp_path / "run")
+        assert not caplog.records, "nothing is lost"
+        assert job.data.held_out == 2 and job.data.validation is not None
+        assert len(job.data.validation) == 2 * 21 and len(job.data.training) == 4 * 21
+        assert np.isfinite(job.validate()["validation/total"])
 
 
 def test_tables_grow_by_what_is_learned_from_alone(stored: Path, tmp_path: Path):

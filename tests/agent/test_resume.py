@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent.checkpoint import CheckpointStore
+from agent.checkpoint import CheckpointStore, load_weights
 from agent.checkpointing import restore, save
 from agent.config import RunConfig
 from agent.trainer import Trainer
@@ -193,6 +193,18 @@ def test_a_learning_rate_given_when_resuming_counts(tmp_path: Path):
     assert resumed.learner.optimizer.param_groups[0]["lr"] == 2e-5
     moments = resumed.learner.optimizer.state_dict()["state"][0]
     assert moments["step"] > 0 and moments["exp_avg"].abs().sum() > 0, "its moments stay"
+
+
+def test_a_checkpoint_from_before_words_were_saved_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def older(path: Path) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in load_weights(path).items() if not name.endswith(".spelling")}
+
+    monkeypatch.setattr("agent.checkpointing.load_weights", older)
+    resumed = stop_and_resume(tiny_config(DOORKEY), tmp_path, 16)
+    name = "modalities.on_mission.spelling"
+    assert not resumed.engine.weights()[name].any()
+    play(resumed, 48)
+    assert resumed.engine.weights()[name].any(), "and are saved from then on"
 
 
 @pytest.mark.parametrize(

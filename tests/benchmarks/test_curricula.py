@@ -18,7 +18,7 @@ from agent.config import CompareConfig
 from benchmarks import curricula, curricula_report
 from benchmarks.curricula import BENCHMARK, PARTS, QUICK_REPORT, plan, summarise, under_protocol
 from benchmarks.curricula_records import compared_run, figures_of, settings_of
-from benchmarks.curricula_report import conclusions, mixed_code
+from benchmarks.curricula_report import about_code, conclusions, reach_of
 from benchmarks.harness import Options, Run
 from benchmarks.store import Results
 from benchmarks.training import RunError, composed_config
@@ -101,17 +101,26 @@ def record(folder: Path, curriculum: str, seed: int, fast: bool, **keys: Any) ->
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     figures = {"part": "doorkey", **figures_of(run)}
     config = {"advance_window": 30} if "learner" in keys else {"curriculum": {"imagined_success": {"horizon": 128}}}
-    code = {"commit": "a" * 40, "dirty": False}
+    code = {"commit": "a" * 40, "dirty": False, "jobs": 1}
     return {"variant": f"doorkey_{curriculum}", "seed": seed, "error": None, "config": config, "figures": figures} | code
 
 
 def test_a_report_says_where_its_runs_are_of_different_code():
-    same = [{"commit": "a" * 40, "dirty": False}] * 2
-    assert mixed_code(same) == []
-    assert mixed_code([*same, {"commit": "b" * 40, "dirty": True}]) == [
+    same = [{"commit": "a" * 40, "dirty": False, "jobs": 1}] * 2
+    assert about_code(same) == ["The runs are of one version of the code: aaaaaaa."]
+    assert about_code([*same, {"commit": "b" * 40, "dirty": True, "jobs": 2}]) == [
         "The runs are of 2 versions of the code: aaaaaaa, bbbbbbb.",
         "1 runs had changes that were not committed.",
+        "1 of 3 runs ran beside others (`--jobs`): training times tell little of what a curriculum costs.",
     ]
+
+
+def test_what_the_worker_reached_in_the_end_is_said_of_runs_that_had_goals():
+    runs = [{"figures": {"logged": {"p/hard": [1.0, 1.0], "reach/hard": [0.1, last]}}} for last in (0.2, 0.5)]
+    assert reach_of([*runs, {"figures": {"logged": {}}}]) == (
+        "Share of the manager's goals that the worker reached in imagination in the end, mean of 2 runs: 0.35 on hard."
+    )
+    assert reach_of([{"figures": {"logged": {}}}]) == ""
 
 
 def test_runs_of_different_versions_do_not_seem_to_differ_in_keys_that_change_nothing(composed: None):
@@ -235,11 +244,14 @@ def test_a_page_that_is_not_sound_is_written_and_refused(
         assert str(list(found.values())[1]) in capsys.readouterr().err
 
 
-def test_a_report_alone_runs_nothing_that_is_not_on_record(composed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_report_alone_runs_nothing_and_names_what_is_not_on_record(
+    composed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     (first, *_) = planned("--only", "box", "--seeds", "1")
     Results(tmp_path, "curricula").add(
         {"variant": first.variant, "seed": 1, "config": dict(first.config), "error": None, "overrides": []}
     )
     monkeypatch.setattr(curricula, "Results", lambda folder, name: Results(tmp_path, name))
-    assert names(planned("--only", "box", "--report")) == [("box_uniform", 1)]
+    assert names(planned("--only", "box", "--seeds", "1", "--report")) == [("box_uniform", 1)]
+    assert "not in the report: box_expanding_range 1, box_adr 1, box_alp_gmm 1." in capsys.readouterr().err
     assert QUICK_REPORT.is_relative_to(curricula_report.ROOT / "runs"), "a quick run leaves docs alone"

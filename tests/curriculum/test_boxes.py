@@ -13,7 +13,7 @@ from curriculum.alp_gmm import AlpGmm
 from curriculum.box import BoxCurriculum
 from curriculum.config import AlpGmmConfig, RangesConfig
 from curriculum.expanding_range import ExpandingRange
-from curriculum.mixture import best_fit, fit
+from curriculum.mixture import Mixture, best_fit, fit
 from curriculum.uniform import Uniform
 from envs.boxes import TaskBox
 from envs.errors import UserError
@@ -116,6 +116,11 @@ def test_adr_moves_the_end_of_the_range_that_was_played():
     assert scheduler.ends.tolist() == [0.75, 0.5] and scheduler.results == [[0], [1, 1]], "of a version in which both ends moved"
 
 
+def test_adr_that_begins_with_a_point_is_refused():
+    with pytest.raises(UserError, match=r"curriculum\.ranges\.start=0 leaves adr no range"):
+        make_curriculum(CurriculumConfig(name="adr", ranges=RangesConfig(start=0.0)), SPACE)
+
+
 def test_adrs_distribution_by_hand():
     """Half inside [0, 0.75] x [0, 0.5]: 2/3, 1/3 by density, all small. A quarter at each end: density 0.75, and size 0.5, where
     the large cell begins."""
@@ -142,6 +147,18 @@ def test_alp_gmm_plays_where_scores_change():
         scheduler.update([played((point[0], point[1]), score=float(rng.random()) if changing else 0.0)])
     assert scheduler.distribution()[3] > 0.5
     check_frequencies(scheduler)
+
+
+def test_components_are_drawn_in_proportion_to_their_mean_progress():
+    """Two points, one in the corner cell with progress 0.2, one in the far one with 0.6; a tenth is uniform over four cells. With
+    a variance, the half of a Gaussian on the edge of two cells lies in each."""
+    scheduler = AlpGmm(SPACE, config("alp_gmm", explore=0.1))
+    mean = np.array([[0.25, 0.25, 0.2], [0.75, 0.75, 0.6]])
+    scheduler.mixture = Mixture(np.array([0.5, 0.5]), mean, np.full((2, 3), 1e-6))
+    assert scheduler.distribution() == pytest.approx([0.025 + 0.225, 0.025, 0.025, 0.025 + 0.675])
+    check_frequencies(scheduler)
+    scheduler.mixture.mean[0, 0], scheduler.mixture.variance[0] = 0.5, 1e-4
+    assert sorted(scheduler.distribution()) == pytest.approx([0.025, 0.025 + 0.1125, 0.025 + 0.1125, 0.7])
 
 
 def test_the_mixture_finds_two_clusters_and_knows_that_they_are_two():

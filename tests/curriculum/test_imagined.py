@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -59,6 +60,15 @@ def test_reachability_tells_whether_the_worker_cannot_or_the_manager_does_not():
     scheduler.update(outcomes("easy", *[1] * 8) + outcomes("middle", *[0] * 8) + outcomes("hard", *[0] * 8))
     scheduler.observe({"easy": {"reach": 1.0}, "middle": {"reach": 1.0}, "hard": {"reach": 0.0}})
     assert scheduler.distribution() == pytest.approx([0.1, 0.9, 0])
+
+
+def test_a_worker_that_reaches_its_goals_now_and_then_has_to_learn_and_its_explorer_proves_nothing():
+    """r (1 - p) + r (1 - r): 0.5 * 0.9 + 0.25, 0.5 * 0.1 + 0.25, and 0.5 * 0.5 + 0.25 where there was nothing but practice."""
+    scheduler = Reachability(TASKS, CurriculumConfig(window=8, explore=0.0))
+    alone = [replace(outcome, practice=True) for outcome in outcomes("hard", *[1] * 8)]
+    scheduler.update(outcomes("easy", *[0] * 8) + outcomes("middle", *[1] * 8) + alone)
+    scheduler.observe({task: {"reach": 0.5} for task in ("easy", "middle", "hard")})
+    assert scheduler.distribution() == pytest.approx([0.7 / 1.5, 0.3 / 1.5, 0.5 / 1.5])
 
 
 def test_the_first_reach_counts_in_full_and_later_ones_by_their_rate():

@@ -63,6 +63,17 @@ def test_a_level_played_again_is_scored_anew_and_a_full_memory_gives_up_its_leas
     assert scheduler.levels == [(0, 1), (2, 5)] and scheduler.scores == [3, 2.5]
 
 
+def test_a_level_that_is_not_scored_any_more_is_given_up():
+    """Its episodes are kept out of training: it would never be learned, and stay the one that is most wrong."""
+    scheduler = replay()
+    scheduler.update([played("easy", 1, value_error=1.0), played("easy", 2, value_error=2.0), played("hard", 3, value_error=3.0)])
+    scheduler.update([played("easy", 1), played("easy", 9)])
+    assert scheduler.levels == [(2, 3), (0, 2)] and scheduler.scores == [3, 2] and scheduler.played == [3, 2]
+    scheduler.update([played("hard", 3, value_error=0.5), played("easy", 2)])
+    assert scheduler.levels == [(2, 3)] and scheduler.scores == [0.5] and scheduler.played == [6]
+    assert scheduler.distribution() == pytest.approx([1 / 3] * 3), "too few are left"
+
+
 def test_the_score_is_the_signal_that_was_chosen():
     scheduler = replay(score="regret")
     scheduler.update([played("easy", 1, value_error=5.0, regret=0.5), played("easy", 2, value_error=5.0)])

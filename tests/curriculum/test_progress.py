@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curriculum import CurriculumConfig, make_curriculum
-from curriculum.config import LearningProgressConfig, ModelProgressConfig
+from curriculum.config import LearningProgressConfig, ModelProgressConfig, RangesConfig
 from curriculum.learnability import Learnability
 from curriculum.learning_progress import LearningProgress, emphasised
 from curriculum.model_progress import ModelProgress, change
@@ -63,11 +63,27 @@ def test_what_is_mastered_or_hopeless_makes_no_progress_and_what_is_forgotten_do
 def test_a_change_of_losses_by_hand():
     """4, 2, 1, 1: means 3 and 1; successive differences 2, 1, 0 make a variance of 5/6, the means of two differ by chance by
     sqrt(2 * 5/6 / 2)."""
-    assert change([4.0, 2.0, 1.0, 1.0], 0.0) == 2.0
-    assert change([4.0, 2.0, 1.0, 1.0], 0.5) == pytest.approx(2.0 - 0.5 * np.sqrt(5 / 6))
-    assert change([9.0, 4.0, 2.0, 1.0, 1.0], 0.0) == 2.0, "the oldest of an odd number is left out"
-    assert change([1.0, 1.0, 2.0, 4.0], 0.0) == 2.0, "a rise is a change"
-    assert change([], 2.0) == change([3.0], 2.0) == 0.0
+    assert change([4.0, 2.0, 1.0, 1.0]) == pytest.approx((2.0, np.sqrt(5 / 6)))
+    assert change([9.0, 4.0, 2.0, 1.0, 1.0])[0] == 2.0, "the oldest of an odd number is left out"
+    assert change([1.0, 1.0, 2.0, 4.0])[0] == 2.0, "a rise is a change"
+    assert change([]) == change([3.0]) == (0.0, 0.0)
+
+
+def test_chance_is_that_of_means_over_blocks_of_losses():
+    """Forty-six losses: halves of twenty-three, of which ten blocks of two are left; they go up by one in every second block."""
+    block = [0.0, 0.0, 1.0, 1.0]
+    older, newer = [9.0] * 3 + block * 5, [9.0] * 3 + block * 5
+    assert change(older + newer) == pytest.approx((0.0, np.sqrt(2 * 0.5 / 10)))
+
+
+def test_every_task_weighs_what_chance_makes_of_the_median_task_besides():
+    """Chance makes 0, c and 2 c of three losses, c = sqrt(5/6), which moved by 0, 2 and 4."""
+    scheduler = ModelProgress(TASKS, CurriculumConfig(explore=0.0, model_progress=ModelProgressConfig(window=2, certainty=1.0)))
+    assert scheduler.distribution() == pytest.approx([1 / 3] * 3), "nothing is known"
+    for loss in (4.0, 2.0, 1.0, 1.0):
+        scheduler.observe({"easy": {"model_loss": 1.0}, "middle": {"model_loss": loss}, "hard": {"model_loss": 2 * loss}})
+    chance = np.sqrt(5 / 6)
+    assert scheduler.distribution() == pytest.approx(np.array([chance, 2.0, 4.0 - chance]) / 6)
 
 
 def test_model_progress_compares_the_newest_losses_with_those_before_and_forgets_the_rest():
@@ -90,6 +106,19 @@ def test_what_an_untrained_model_lost_is_no_progress_later():
     assert scheduler.distribution()[2] > 0.9
 
 
+def test_where_nothing_changes_but_by_noise_that_lasts_a_while_all_tasks_are_played():
+    """Losses of which each is half what its predecessor was beside a new one."""
+    rng = np.random.default_rng(3)
+    scheduler = ModelProgress(TASKS, CurriculumConfig(explore=0.0))
+    losses, most = np.zeros(3), []
+    for step in range(3000):
+        losses = 0.5 * losses + rng.standard_normal(3)
+        scheduler.observe({task.id: {"model_loss": float(loss)} for task, loss in zip(TASKS, losses, strict=True)})
+        if step >= 300 and step % 50 == 0:
+            most.append(scheduler.distribution().max())
+    assert np.mean(most) < 0.4 and max(most) < 0.7
+
+
 def test_noise_does_not_attract_and_neither_does_what_is_known():
     """A loss that is high and jumps by chance, one that is low and still, one that falls from 3 to 1 with a little noise."""
     rng = np.random.default_rng(1)
@@ -101,7 +130,7 @@ def test_noise_does_not_attract_and_neither_does_what_is_known():
         if step >= 20:
             chosen.append(scheduler.distribution())
     easy, middle, hard = np.mean(chosen, 0)
-    assert hard > 0.9 and middle < 0.01 and easy < 0.1
+    assert hard > 0.75 and middle < 0.1 and easy < 0.15
 
 
 @pytest.mark.parametrize(
@@ -109,6 +138,8 @@ def test_noise_does_not_attract_and_neither_does_what_is_known():
     [
         ("explore", 1.5, r"curriculum\.explore=1\.5 is no share: give 0 to 1"),
         ("revisit", -0.1, r"curriculum\.revisit=-0\.1 is no share"),
+        ("threshold", 90, r"curriculum\.threshold=90 is no share: give 0 to 1"),
+        ("ranges", RangesConfig(low=-1.0), r"curriculum\.ranges\.low=-1\.0 is no share"),
         ("learning_progress", LearningProgressConfig(slow=0.0), r"curriculum\.learning_progress\.slow=0\.0 is no share"),
         ("learning_progress", LearningProgressConfig(emphasis=1.0), r"emphasis=1\.0 is no success rate"),
         ("model_progress", ModelProgressConfig(window=0), r"curriculum\.model_progress\.window=0"),

@@ -227,6 +227,27 @@ def test_signals_that_were_not_asked_for_change_nothing(name: str):
     assert curriculum.distribution().tolist() == before
 
 
+class Overheard:
+    """A config that remembers which of its keys were read."""
+
+    def __init__(self, config: CurriculumConfig) -> None:
+        self.config, self.heard = config, set[str]()
+
+    def __getattr__(self, key: str) -> object:
+        self.heard.add(key)
+        return getattr(self.config, key)
+
+
+@pytest.mark.parametrize("name", CURRICULA)
+def test_what_a_scheduler_says_that_it_reads_is_what_it_reads(name: str):
+    config = Overheard(CurriculumConfig(window=2, threshold=0.5, alp_gmm=AlpGmmConfig(first=8, every=8)))
+    curriculum = CURRICULA[name](TASKS, config)  # type: ignore[arg-type]
+    feed(curriculum, 20)
+    curriculum.metrics()
+    curriculum.load_state_dict(curriculum.state_dict())
+    assert frozenset(config.heard - {"name"}) == curriculum.reads
+
+
 def test_an_unknown_name_is_refused_with_the_names_there_are():
     with pytest.raises(
         UserError, match=r"curriculum\.name 'random' is unknown; choose one of target_only, .* package\.module\.Class"

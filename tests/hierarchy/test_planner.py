@@ -120,11 +120,24 @@ class Corridor(WorldModel):
         return 1 - self.imagined()
 
 
-def walk(planner: str, candidates: int, start: int, steps: int, seed: int = 0) -> np.ndarray:
+class Sight(Corridor):
+    """The same corridor, where arriving at place 7 pays nothing and shows something new."""
+
+    def reward(self, h: Tensor) -> Tensor:
+        return torch.zeros_like(self.imagined())
+
+    def discovered(self, recalled: Recalled, z: Tensor) -> Tensor:
+        return (z == 7).squeeze(-1).float()
+
+
+def walk(
+    planner: str, candidates: int, start: int, steps: int, seed: int = 0, world: type[Corridor] = Corridor, **keys: Any
+) -> np.ndarray:
     """The places of 40 walkers after `steps` decisions of a uniform policy with a planner."""
     torch.manual_seed(seed)
-    model, hierarchy = Corridor().eval(), Uniform()
-    agent = Agent(model, hierarchy, CPU, make_planner(hierarchy, model, settings(planner, candidates=candidates, plan_horizon=4)))
+    model, hierarchy = world().eval(), Uniform()
+    config = settings(planner, candidates=candidates, plan_horizon=4, **keys)
+    agent = Agent(model, hierarchy, CPU, make_planner(hierarchy, model, config))
     place, state = np.full((40, 1), start), agent.initial_state(40)
     for t in range(steps):
         model._steps = []
@@ -137,6 +150,12 @@ def test_a_planner_finds_the_way_to_a_reward_although_its_policy_is_uniform():
     plain, planned = (walk(*kind, start=4, steps=3) for kind in (("none", 1), ("actions", 32)))
     assert (plain == 7).mean() < 0.3, "one in eight"
     assert (planned == 7).mean() > 0.9
+
+
+def test_what_is_news_on_the_way_counts_as_it_does_in_what_is_learned():
+    told, untold = (walk("actions", 32, start=4, steps=3, world=Sight, discovery=share) for share in (0.5, 0.0))
+    assert (told == 7).mean() > 0.9
+    assert (untold == 7).mean() < 0.3
 
 
 def test_more_candidates_find_it_more_often_and_beyond_the_horizon_none_does():

@@ -278,7 +278,7 @@ def test_imagined_maps_are_those_of_a_full_pass_over_context_and_imagined_steps(
         taken = torch.cat([batch.action[row, begin:start], rollout.action[n]])[None]
         first = torch.zeros(1, codes.shape[1], dtype=torch.bool)
         first[0, 0] = True
-        _, full = model._history(codes, taken, first)
+        _, full = model._history(codes, taken, first, {})
         for k in range(6):
             assert torch.equal(full.recalled["image"][0, start - begin + k], recalled[k][n])
             news = discovered({"image": recalled[k][n]}, model.latents.split(rollout.z[n, k + 1]))

@@ -10,18 +10,20 @@ import torch
 
 from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 from tests.world_model.conftest import SPEC, random_observations, random_sequences, tiny_config
+from world_model.dynamics import RollingState
 from world_model.imagination import ImaginationEnv
 from world_model.model import Sequences, WorldModel
-from world_model.starts import choose_starts
+from world_model.starts import choose_starts, starts_at, starts_now
 
 OPTIONAL = ("image", "mission", "speed")
 
 
-def optional_spec() -> EnvSpec:
+def optional_spec(static: bool = False) -> EnvSpec:
+    """With `static` the mission is the same all through an episode, where it is there."""
     found = []
     for leaf in SPEC.observations:
         if leaf.key in OPTIONAL:
-            found.append(replace(leaf, optional=True, static=False))
+            found.append(replace(leaf, optional=True, static=static and leaf.static))
             found.append(ModalitySpec(presence_key(leaf.key), "categorical", (1,), "int64", classes=(2,)))
         else:
             found.append(leaf)
@@ -37,15 +39,19 @@ def there(batch: int, length: int, absent: dict[str, list[int]]) -> dict[str, np
     return found
 
 
-@pytest.fixture
-def model() -> WorldModel:
+def make(static: bool = False) -> WorldModel:
     torch.manual_seed(0)
-    model = WorldModel(optional_spec(), tiny_config(text_heads=1, attention_heads=2))
+    model = WorldModel(optional_spec(static), tiny_config(text_heads=1, attention_heads=2))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "absent" in name or "attention.up" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
     return model.eval()
+
+
+@pytest.fixture
+def model() -> WorldModel:
+    return make()
 
 
 def sequences(model: WorldModel, absent: dict[str, list[int]], seed: int = 0) -> Sequences:
@@ -89,6 +95,16 @@ def test_an_absent_modality_is_no_target(model: WorldModel):
     assert output.losses["prior/image"] == output.losses["prior/mission"] == output.losses["reconstruction/speed"] == 0
     assert int(fresh.modality("image").table.count) == 1 and float(fresh.modality("speed").count) == 0  # type: ignore[union-attr,arg-type]
     assert output.losses["prior/camera"] > 0
+    assert all(torch.isfinite(value) for value in output.metrics.values())
+
+
+def test_the_share_of_unknown_symbols_is_that_of_what_is_there(model: WorldModel):
+    batch = sequences(model, {"image": [1, 2], "mission": [0]})
+    batch.obs = model.tokenize(plain_observations({"image": [1, 2], "mission": [0]}))
+    batch.obs["image"][:, 0] = 0
+    metrics = model(batch).metrics
+    assert metrics["unknown/image"] == pytest.approx(1 / 4), "the first of four steps that show one"
+    assert metrics["unknown/mission"] == 0
 
 
 def test_training_hides_spans_and_still_asks_for_what_was_hidden(model: WorldModel):
@@ -108,6 +124,22 @@ def test_training_hides_spans_and_still_asks_for_what_was_hidden(model: WorldMod
     assert torch.equal(model(batch).z, z), "imagination starts from what was really seen"
 
 
+def test_that_what_was_hidden_comes_back_is_no_lesson(model: WorldModel, monkeypatch: pytest.MonkeyPatch):
+    """What foretells presence is asked at the other steps alone, at those of true absence, too."""
+    batch = sequences(model, {"speed": [1]})
+    hidden = torch.zeros(2, 6, dtype=torch.bool)
+    hidden[0, 2:4] = hidden[1, 3] = hidden[1, 1] = True
+    monkeypatch.setattr(model, "_hidden", lambda z: model.latents.hide(z, {"speed": hidden}))
+    with torch.no_grad():
+        output = model(batch)
+        seen = model._hidden(output.z)
+        before = {key: x[:, :-1] for key, x in output.context.recalled.items()}
+        nats = model.surprise(output.h[:, :-1], seen[:, :-1], output.z[:, 1:], before)
+    lesson = torch.tensor([[1, 1, 0, 0, 1], [1, 1, 1, 0, 1]])
+    torch.testing.assert_close(output.losses["prior/speed?"], (nats["speed?"] * lesson).mean())
+    torch.testing.assert_close(output.losses["prior/image?"], nats["image?"].mean())
+
+
 def stay(z: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(len(z), dtype=torch.int64), torch.zeros(len(z))
 
@@ -123,3 +155,36 @@ def test_imagination_lets_modalities_come_and_go(model: WorldModel):
     gone = parts["speed?"][..., 0] == 0
     assert gone.any() and not gone.all()
     assert (parts["speed"][gone] == 0).all() and (parts["speed"][~gone] != 0).any()
+
+
+def test_what_is_static_says_again_what_it_said_when_it_comes_back_in_imagination():
+    """From starts where it is there, is absent after it was shown, and was never shown in the episode, not in the one before."""
+    model = make(static=True)
+    batch = sequences(model, {"mission": [2, 3, 4]})
+    batch.first[1, 3] = batch.truncated[1, 2] = True
+    with torch.no_grad():
+        output = model(batch)
+    starts = starts_at(torch.tensor([[1, 2], [1, 3]]), output.z, output.h, batch.first, output.context)
+    torch.manual_seed(0)
+    parts = model.latents.split(ImaginationEnv(model, 12, 12).imagine(stay, starts.branch(3)).z)
+    there, words = parts["mission?"][..., 0] > 0, parts["mission"]
+    assert (~there[:, :-1] & there[:, 1:]).any(1).all(), "it comes back in every one"
+    said = torch.zeros(12, 1, 3, dtype=torch.int64)
+    said[:9] = model.latents.split(output.z)["mission"][0, 0]
+    assert (said[:9] > 0).all() and torch.equal(words, said * there.unsqueeze(-1))
+
+
+def test_acting_remembers_what_was_shown_as_the_full_pass_does():
+    model = make(static=True)
+    batch = sequences(model, {"mission": [0, 2, 3]})
+    batch.first[1, 3] = batch.truncated[1, 2] = True
+    z, h, context = model.prefill(batch.obs, batch.action, batch.first)
+    state = model.rolling_state(2, torch.device("cpu"))
+    for t in range(6):
+        state = RollingState.of(state.restart(batch.first[:, t]).tensors(), torch.device("cpu")).rows(torch.arange(2))
+        now, then = starts_now(state, z[:, t], h[:, t]), starts_at(torch.full((2, 1), t), z, h, batch.first, context)
+        for key, codes in model.latents.shown(z[:, t, None], now.shown).items():
+            assert torch.equal(codes, then.shown[key])
+        _, state = model.take_in(z[:, t], batch.action[:, t], state)
+    shown = context.shown["mission"].any(-1).tolist()
+    assert shown == [[False, True, True, True, True, True], [False, True, True, False, True, True]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import numpy as np
 import pytest
 import torch
@@ -27,8 +29,11 @@ def text(*sentences: str, size: int = 24) -> np.ndarray:
 
 
 def words(module: Modality, raw: np.ndarray, grow: bool = True) -> list[str]:
-    out = module.detokenize(module.tokenize(raw, grow))
-    return [bytes(row).rstrip(b"\0").decode() for row in out]
+    return words_of(module, module.tokenize(raw, grow))
+
+
+def words_of(module: Modality, codes: torch.Tensor) -> list[str]:
+    return [bytes(row).rstrip(b"\0").decode() for row in module.detokenize(codes)]
 
 
 @pytest.mark.parametrize("key", ["image", "pose.0", "mission"])
@@ -122,13 +127,40 @@ def test_unseen_words_are_left_out_where_the_table_may_not_grow():
     assert words(module, text("red key"), grow=False) == ["red"]
 
 
-def test_codes_of_words_mean_the_same_after_loading_although_their_spelling_is_forgotten():
+def test_words_mean_the_same_and_are_spelled_as_before_once_loaded():
+    module, loaded = modality("mission"), modality("mission")
+    codes = module.tokenize(text("red tür 球"), grow=True)
+    module.tokenize(text("unknown"))
+    loaded.load_state_dict(module.state_dict())
+    assert words_of(loaded, codes) == ["red tür 球"]
+    assert torch.equal(loaded.tokenize(text("red tür 球")), codes)
+    saved = bytes(module.state_dict()["spelling"].flatten().tolist())
+    assert saved.replace(b"\0", b"").decode() == "redtür球", "of the words in the table, and no others"
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in module.state_dict().items())
+
+
+def test_codes_of_a_checkpoint_without_spellings_mean_the_same_although_these_are_forgotten():
     module, loaded = modality("mission"), modality("mission")
     codes = module.tokenize(text("red ball"), grow=True)
-    loaded.load_state_dict(module.state_dict())
-    assert loaded.detokenize(codes)[0].tobytes().rstrip(b"\0") == b"? ?"
+    loaded.load_state_dict({name: value for name, value in module.state_dict().items() if name != "spelling"})
+    assert words_of(loaded, codes) == ["? ?"]
     assert torch.equal(loaded.tokenize(text("red ball")), codes)
     assert words(loaded, text("red ball")) == ["red ball"], "and comes back when the word is met again"
+    assert torch.equal(loaded.state_dict()["spelling"], module.state_dict()["spelling"])
+
+
+def test_spellings_that_were_tampered_with_or_too_long_to_be_saved_are_not_taken_for_words():
+    module, loaded = modality("mission"), modality("mission")
+    codes = module.tokenize(text(f"{'long' * 40} ball box", "key", size=200), grow=True)
+    state = module.state_dict()
+    where = codes[0].tolist()
+    assert not state["spelling"][where[0]].any()
+    state["spelling"][where[1]] = 255  # no UTF-8
+    forged = b"two words"
+    state["table.values"][where[2]] = crc32(forged) + 1
+    state["spelling"][where[2], : len(forged)] = torch.frombuffer(bytearray(forged), dtype=torch.uint8)
+    loaded.load_state_dict(state)
+    assert words_of(loaded, codes) == ["? ? ?", "key"]
 
 
 def test_more_texts_than_are_remembered_make_no_difference(monkeypatch: pytest.MonkeyPatch):

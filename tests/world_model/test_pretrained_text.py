@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import pytest
 import torch
 
 from envs.errors import UserError
+from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 from tests.world_model.conftest import SPEC, random_observations, random_sequences, tiny_config
 from tests.world_model.tiny_encoders import count_calls, save_text_encoder, save_vision_encoder
 from world_model.engines.local import LocalEngine
 from world_model.imagination import ImaginationEnv
 from world_model.model import Sequences, WorldModel
 from world_model.pretrained.text import TextFeatures
-from world_model.starts import choose_starts
+from world_model.starts import choose_starts, starts_at
 
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs the extra `lora`")
 MODES = ["frozen", pytest.param("lora", marks=needs_peft), "full"]
@@ -113,9 +115,12 @@ def test_all_of_it_is_trained_in_full_at_a_learning_rate_of_its_own(folder: str)
     assert (weights(model)["embeddings.LayerNorm.weight"] - before["embeddings.LayerNorm.weight"]).abs().max() < 1.1e-4
 
 
+@pytest.mark.parametrize("ensemble", [0, 2])
 @pytest.mark.parametrize("mode", MODES[1:])
-def test_a_trained_encoder_reads_every_text_of_a_batch_once_and_again_when_its_weights_have_changed(folder: str, mode: str):
-    model = make(folder, mode)
+def test_a_trained_encoder_reads_every_text_of_a_batch_once_and_again_when_its_weights_have_changed(
+    folder: str, mode: str, ensemble: int
+):
+    model = make(folder, mode, ensemble=ensemble)
     calls = count_calls(reader(model).encoder.tower)
     batch = sequences(model, RED, BLUE, RED)
     engine = LocalEngine(model, torch.device("cpu"))
@@ -166,6 +171,26 @@ def test_imagination_carries_what_names_the_text_and_sees_the_same_features(fold
     with torch.no_grad():
         rows, index = reader(model).rows(named[:, -1])
         torch.testing.assert_close(rows[index], features(model, RED, RED, BLUE, BLUE, GREEN, GREEN))
+
+
+def test_a_text_that_may_be_missing_is_read_again_where_it_comes_back_in_imagination(folder: str):
+    """It is shown at the first step; imagination starts there and two steps later."""
+    companion = ModalitySpec(presence_key("mission"), "categorical", (1,), "int64", classes=(2,))
+    leaves = [replace(leaf, optional=leaf.key == "mission") for leaf in SPEC.observations]
+    model = WorldModel(EnvSpec((*leaves, companion), SPEC.action), tiny_config(pretrained={"mission": folder})).eval()
+    obs = random_observations((1, 3)) | {"mission": missions(RED)[:, None].repeat(3, 1), companion.key: np.zeros((1, 3, 1), int)}
+    obs[companion.key][:, 0] = 1
+    first = torch.tensor([[True, False, False]])
+    z, h, context = model.prefill(model.tokenize(obs, grow=True), torch.zeros(1, 3, dtype=torch.int64), first)
+    starts = starts_at(torch.tensor([[0, 2]]), z, h, first, context)
+    env = ImaginationEnv(model, 12, 2)
+    env.set_seed(0)
+    z = env.imagine(lambda z, h: (torch.zeros(2, dtype=torch.int64), torch.zeros(2)), starts).z
+    rows, index = model._features(z)["mission"]
+    there = model.latents.present(z)["mission"]
+    assert (~there[:, :-1] & there[:, 1:]).any(1).all(), "it comes back in both"
+    with torch.no_grad():
+        torch.testing.assert_close(rows[index], features(model, RED) * there.unsqueeze(-1))
 
 
 def test_texts_whose_words_the_models_table_does_not_know_are_told_apart(folder: str):

@@ -125,6 +125,7 @@ class TensorParallelEngine(DeepSpeedEngine):
         context.values = [self._own_heads(x) for x in output.context.values]
         context.maps = {key: state.apply(lambda x: x[rows]) for key, state in output.context.maps.items()}
         context.recalled = {key: x[rows] for key, x in output.context.recalled.items()}
+        context.shown = {key: x[rows] for key, x in output.context.shown.items()}
         return replace(output, z=output.z[rows], h=output.h[rows], context=context)
 
     def _own_heads(self, x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from world_model.symbols import SymbolTable
 log = logging.getLogger(__name__)
 
 CACHED_TEXTS = 4096
+LONGEST = 128  # bytes of a word that is saved with the table
 # Scripts that put no spaces between words: ideographs, kana.
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 # Punctuation; within a word, hyphens, apostrophes and underscores belong to it.
@@ -36,9 +37,10 @@ def split_words(text: str) -> list[str]:
 class Text(Modality):
     """(max_bytes,) zero-padded UTF-8 -> `text_words` groups; words past the last group are dropped, which is said once.
 
-    The table keeps each word's CRC-32, so any charset works; the spelling is remembered for `detokenize` while the process lives.
+    The table keeps each word's CRC-32, so any charset works; the spelling, which `detokenize` asks for, is saved beside it.
     """
 
+    spelling: Tensor
     has_unknown = True
 
     def __init__(self, spec: ModalitySpec, config: ModelConfig) -> None:
@@ -46,6 +48,7 @@ class Text(Modality):
         self.words = config.text_words
         self.table = SymbolTable(config.text_table_size, 1, f"observation `{spec.key}`", "model.text_table_size")
         self.block = LatentBlock(spec.key, spec.kind, (config.text_table_size,) * self.words, static=spec.static)
+        self.register_buffer("spelling", torch.zeros(config.text_table_size, LONGEST, dtype=torch.uint8))  # as of the last saving
         self._hashes: dict[bytes, NDArray[np.int64]] = {}
         self._spelling: dict[int, str] = {}
         self._told = False
@@ -83,9 +86,28 @@ class Text(Modality):
                 self.words,
             )
         for index, word in enumerate(words[: self.words]):
-            hashes[index] = crc32(word.encode()) + 1
-            self._spelling[int(hashes[index])] = word
+            hashes[index] = self._spell(word)
         if len(self._hashes) >= CACHED_TEXTS:
             self._hashes.clear()
         self._hashes[data] = hashes
         return hashes
+
+    def _spell(self, word: str) -> int:
+        """The hash of a word, by which its spelling is found from now on."""
+        found = crc32(word.encode()) + 1
+        self._spelling[found] = word
+        return found
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        words = [self._spelling.get(found, "").encode() for found in self.table.values[:, 0].tolist()]
+        rows = b"".join((word if len(word) <= LONGEST else b"").ljust(LONGEST, b"\0") for word in words)
+        self.spelling.copy_(torch.frombuffer(bytearray(rows), dtype=torch.uint8).view_as(self.spelling))
+        super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(f"{prefix}spelling", self.spelling)  # checkpoints of earlier versions have none
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        for row in self.spelling.cpu().numpy():
+            word = row.tobytes().rstrip(b"\0").decode("utf-8", "ignore")
+            if split_words(word) == [word]:
+                self._spell(word)
