@@ -25,16 +25,19 @@ from world_model.usage import code_counts
 
 @torch.no_grad()
 def real_trajectory(
-    model: WorldModel, output: ModelOutput, batch: Sequences, log_prob: Tensor, discovery: float = 0.0
+    model: WorldModel, output: ModelOutput, batch: Sequences, log_prob: Tensor, discovery: float = 0.0, explore: float = 0.0
 ) -> LatentTrajectory:
     """A training pass over real sequences (B, T) as trajectories of T - 1 steps, ends of episodes marked.
 
-    With `discovery` what is news in a step counts as reward, so many times, as in imagination.
+    With `discovery` what is news in a step counts as reward, so many times, as in imagination; with `explore` so does how far the
+    ensemble is apart about it.
     """
     reward = batch.reward[:, 1:]
     if discovery:
         recalled = {key: x[:, :-1] for key, x in output.context.recalled.items()}
         reward = reward + discovery * model.discovered(recalled, output.z[:, 1:])
+    if explore:
+        reward = reward + explore * model.disagreement(output.h[:, :-1])
     return LatentTrajectory(
         z=output.z,
         h=model.view(output.z, previous_history(output.h, batch.first), output.context.maps),
@@ -111,15 +114,15 @@ class Learner:
         for name, value in (output.losses | output.metrics).items():
             log[f"model/{name}"] = value
         log["model/total"] = output.loss.detach()
+        if self.required_signals:
+            with timer("curriculum"):  # before the policy, whose work on a device nothing here is to wait for
+                self.signals = task_signals(self.required_signals, self.model, output, sequences, batch.task, self.task_ids)
         if policy:
             log |= self._learn_policy(output, sequences, torch.as_tensor(batch.log_prob, device=self.device), timer, look)
-        if self.required_signals:
-            with timer("curriculum"):
-                self.signals = task_signals(self.required_signals, self.model, output, sequences, batch.task, self.task_ids)
-            if policy and self.required_signals & self.hierarchy.told.keys():
-                began = torch.as_tensor(batch.task, device=self.device).gather(1, self.began).flatten()
-                for task, found in told_by(self.hierarchy.told, self.required_signals, began, self.task_ids).items():
-                    self.signals.setdefault(task, {}).update(found)
+        if policy and self.required_signals & self.hierarchy.told.keys():
+            began = torch.as_tensor(batch.task, device=self.device).gather(1, self.began).flatten()
+            for task, found in told_by(self.hierarchy.told, self.required_signals, began, self.task_ids).items():
+                self.signals.setdefault(task, {}).update(found)
         if look:
             self.codes = self._counts(output.z)
             for key, there in self.model.latents.present(output.z).items():
@@ -151,7 +154,8 @@ class Learner:
         with timer("policy"):
             starts = choose_starts(output, sequences, self.config.starts)
             self.began = starts.step
-            real = real_trajectory(self.model, output, sequences, log_prob, self.config.discovery)
+            bonus = self.config.discovery, self.hierarchy.explores
+            real = real_trajectory(self.model, output, sequences, log_prob, *bonus)
             norms: dict[str, Tensor] = {}
             steps: list[dict[str, Tensor]] = []  # what every minibatch says, to be averaged
             for learning in self.hierarchy.learn(self.imagination, starts, real):

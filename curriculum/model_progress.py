@@ -19,9 +19,9 @@ BLOCKS = 10  # of each half of the losses, at most: the longer they are, the les
 def change(losses: Sequence[float]) -> tuple[float, float]:
     """How far the mean of the newer half of some losses is from that of the older half, and what chance makes of that.
 
-    The second is the standard error of the first. Successive losses depend on each other, as the policy that brings what they are
-    of changes slowly; so the noise's variance is that of means over blocks of them, from successive ones, in whose differences a
-    trend hardly shows (von Neumann et al. 1941). The oldest, which make no whole block, are left out of both halves.
+    The second is the standard error of the first. Successive losses are alike, as batches overlap: the variance of the noise is
+    that of their means over blocks, from successive ones, in whose differences a trend hardly shows (von Neumann et al. 1941).
+    What lasts longer than a block is not taken for noise. The oldest, which make no whole block, are left out of both halves.
     """
     half = len(losses) // 2
     if not half:

@@ -16,6 +16,7 @@ from agent.replay_settings import make_writer
 from agent.sequences import Episode
 from agent.shards import ShardReader, shard_names
 from envs.errors import UserError
+from envs.spaces.specs import presence_key
 
 BATCH = 64  # episodes imagined at once
 STORED = 20_000  # newest stored steps that starts are drawn from
@@ -66,7 +67,10 @@ def stored_episodes(agent: Agent, folder: Path) -> list[Episode]:
     stored = ShardReader(folder, agent.model.spec).episodes(newest_records=STORED) if folder.is_dir() else ()
     episodes = [episode for episode in stored if not episode.held_out]
     if not episodes:
-        raise UserError(f"{folder} holds no stored episodes to begin at: give the checkpoint= of a run folder with its replay")
+        raise UserError(
+            f"{folder} holds no stored episodes to begin at that were not held out: "
+            "give the checkpoint= of a run folder with its replay"
+        )
     return episodes
 
 
@@ -83,7 +87,8 @@ def imagine_episodes(
 ) -> list[Episode]:
     """One imagined episode from each start: terminated where the model draws its end, else truncated after `horizon` steps.
 
-    The first observation, and what is static, is the stored one; the rest is the model's. Rewards are expected ones.
+    The first observation, and what is static, is the stored one (`come_back` where it may be absent); the rest is the model's.
+    Rewards are expected ones.
     """
     model = agent.model
     futures = imagine_futures(agent, starts, horizon, context, 1, seed, acting=policy)
@@ -96,9 +101,12 @@ def imagine_episodes(
         obs: dict[str, np.ndarray[Any, Any]] = {}
         for leaf in model.spec.observations:
             real = start.episode.obs[leaf.key][start.step]
-            lasts = leaf.static and not leaf.optional  # what may be absent comes back as the model remembers it
             obs[leaf.key] = seen[leaf.key][i, : length + 1].copy()
-            obs[leaf.key][: None if lasts else 1] = real
+            if leaf.static and leaf.optional:
+                companion = presence_key(leaf.key)
+                there = start.episode.obs[companion][: start.step + 1, 0], seen[companion][i, : length + 1, 0]
+                obs[leaf.key] = come_back(start.episode.obs[leaf.key], obs[leaf.key], *there)
+            obs[leaf.key][: None if leaf.static and not leaf.optional else 1] = real
         ended = bool(drawn[i].any())
         episodes.append(
             Episode(
@@ -116,6 +124,22 @@ def imagine_episodes(
             )
         )
     return episodes
+
+
+def come_back(
+    stored: np.ndarray[Any, Any], imagined: np.ndarray[Any, Any], shown: np.ndarray[Any, Any], there: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """What lasts for an episode but may be absent (H + 1, *shape): as it was stored when it was last shown, where it is there.
+
+    Args:
+        stored: (T + 1, *shape), of the whole episode. imagined: (H + 1, *shape), which stands where it was never shown.
+        shown: (t + 1,), whether it was, up to the start. there: (H + 1,), whether it is imagined to be.
+    """
+    before = np.flatnonzero(shown)
+    if not len(before):
+        return imagined
+    known = np.broadcast_to(stored[before[-1]], imagined.shape)
+    return np.where(there.astype(bool).reshape(-1, *[1] * (imagined.ndim - 1)), known, np.zeros_like(known))
 
 
 def _batches(starts: Sequence[Start]) -> Iterator[Sequence[Start]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -91,11 +92,12 @@ class StoredData:
 
 class Split:
     """Hands on the episodes to train on and keeps the others: those that a run did keep or would, and of two or more at least
-    one."""
+    one. Of more than `most` records of them the newest episodes."""
 
-    def __init__(self, episodes: Iterable[Episode], share: float) -> None:
-        self.kept: list[Episode] = []
-        self.steps = self.count = 0
+    def __init__(self, episodes: Iterable[Episode], share: float, most: int) -> None:
+        self.kept: deque[Episode] = deque()
+        self.steps = self.count = self.held_out = self.records = 0
+        self._most = most
         self._episodes, self._holdout = episodes, Holdout(share)
 
     def __iter__(self) -> Iterator[Episode]:
@@ -104,15 +106,22 @@ class Split:
             self.count += 1
             self.steps += len(episode)
             if episode.held_out or self._holdout.takes(episode.task, episode.seed, 0):
-                self.kept.append(episode)
+                self._keep(episode)
                 continue
             if waiting is not None:
                 yield waiting
             waiting = episode
         if waiting is not None and self._holdout.share > 0 and not self.kept and self.count > 1:
-            self.kept.append(waiting)
+            self._keep(waiting)
         elif waiting is not None:
             yield waiting
+
+    def _keep(self, episode: Episode) -> None:
+        self.kept.append(episode)
+        self.held_out += 1
+        self.records += len(episode) + 1
+        while len(self.kept) > 1 and self.records > self._most:
+            self.records -= len(self.kept.popleft()) + 1
 
 
 def _in_stream(episode: Episode) -> Episode:
@@ -136,16 +145,16 @@ def load_data(
         UserError: too few to learn from.
     """
     length = config.train.length
-    split = Split(episodes, config.train.validation)
+    split = Split(episodes, config.train.validation, config.replay.capacity)
     training = Replay(spec, 1, config.replay.capacity, (STREAM,))
     training.load(_in_stream(episode) for episode in _told(split, take_in))
     if len(training) < length:
         raise UserError(
-            f"pretrain.data={config.pretrain.data} holds {len(training)} observations to learn from, fewer than "
+            f"pretrain.data={config.pretrain.data} holds {len(training)} observations to learn from, not held out, fewer than "
             f"train.length={length}: give more episodes, or a smaller train.length or train.validation"
         )
     validation = None
     if split.kept:
-        validation = Replay(spec, 1, sum(len(episode) + 1 for episode in split.kept), (STREAM,))
+        validation = Replay(spec, 1, split.records, (STREAM,))
         validation.load(_in_stream(episode) for episode in split.kept)
-    return StoredData(training, validation, split.count, split.steps, len(split.kept))
+    return StoredData(training, validation, split.count, split.steps, split.held_out)

@@ -101,6 +101,14 @@ def test_the_critic_is_compared_with_the_rewards_that_it_is_taught():
     _, h, _ = agent.model.prefill(obs, torch.as_tensor(np.append(episode.action, 0))[None], first)
     extra = 2.0 * agent.model.disagreement(h[0, :-1]).detach().numpy()
     assert found.paid - episode.reward == pytest.approx(extra, rel=1e-3) and (extra > 1e-4).all()
+    nothing = torch.zeros(1, len(episode) + 1)
+    action, reward = torch.as_tensor(np.append(episode.action, 0))[None], torch.as_tensor(np.insert(episode.reward, 0, 0))[None]
+    batch = Sequences(obs, action, reward, first, nothing.bool(), nothing.bool())
+    with torch.no_grad():
+        output = agent.model(batch)
+    agent.model.ensemble.scale.fill_(1.0)  # which the pass has moved
+    taught = real_trajectory(agent.model, output, batch, nothing, explore=agent.hierarchy.explores)
+    assert found.paid == pytest.approx(taught.reward[0].numpy(), rel=1e-3), "real ones, too"
     manager = replace(config.hierarchy, name="director", horizon=4, period=2)
     agent.hierarchy = make_hierarchy(manager, agent.model.latents, agent.model.view_width, agent.model.spec.action)
     assert (foresee(agent, episode, 0.9).paid == episode.reward).all(), "a manager has a critic of its own for it"

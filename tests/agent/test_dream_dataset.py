@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent.dream.dataset import draw_starts, imagine_episodes, stored_episodes
+from agent.dream.dataset import come_back, draw_starts, imagine_episodes, stored_episodes
 from agent.futures import Start
 from agent.replay import Replay
 from agent.shards import ShardReader, ShardWriter, shard_names, synthetic_origin
@@ -47,6 +47,14 @@ def test_a_vectors_first_observation_is_the_stored_one_bit_for_bit():
     episode = episode_of(agent, POLE)
     (made,) = imagine_episodes(agent, [Start(episode, 3)], 2, 0)
     assert np.array_equal(made.obs["observation"][0], episode.obs["observation"][3])
+
+
+def test_what_lasts_but_may_be_absent_comes_back_as_it_was_stored():
+    """Shown at steps 0 and 1 of three, and imagined to be there at the second of three steps."""
+    stored, imagined = np.array([[1, 2], [3, 4], [0, 0]], np.uint8), np.full((3, 2), 9, np.uint8)
+    found = come_back(stored, imagined, shown=np.array([1, 1, 0]), there=np.array([0, 1, 0]))
+    assert found.tolist() == [[0, 0], [3, 4], [0, 0]] and found.dtype == np.uint8
+    assert come_back(stored, imagined, np.zeros(3), np.ones(3)).tolist() == imagined.tolist(), "it was never shown"
 
 
 def test_imagined_episodes_are_the_same_for_the_same_seed_alone():

@@ -150,15 +150,19 @@ def test_a_stopped_pretraining_goes_on_as_if_it_had_not_been(
 def test_held_out_episodes_are_the_same_every_time_and_at_least_one():
     one = episode_of(agent_of())
     episodes = [replace(one, seed=seed) for seed in range(200)]
-    split = Split(episodes, 0.1)
+    split = Split(episodes, 0.1, most=10_000)
     trained = [episode.seed for episode in split]
     assert 8 <= len(split.kept) <= 32 and split.count == 200 and split.steps == 200 * 20
     assert sorted(trained + [episode.seed for episode in split.kept]) == list(range(200))
     assert all(Holdout(0.1).takes(episode.task, episode.seed, 0) for episode in split.kept)
     few = [episode for episode in episodes if not Holdout(0.01).takes(episode.task, episode.seed, 0)][:2]
     for number, share, kept in ((2, 0.01, 1), (2, 0.0, 0), (1, 0.01, 0)):
-        split = Split(few[:number], share)
+        split = Split(few[:number], share, most=10_000)
         assert len(list(split)) == number - kept and len(split.kept) == kept
+    marked = [replace(episode, held_out=True) for episode in episodes]
+    split = Split(marked, 0.0, most=3 * (len(one) + 1) + 5)
+    assert not list(split) and split.held_out == 200 and split.records == 3 * (len(one) + 1)
+    assert [episode.seed for episode in split.kept] == [197, 198, 199], "the newest"
 
 
 def test_what_a_run_held_out_is_held_out_again_whole_and_in_no_way_of_what_is_learned_from(
