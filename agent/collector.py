@@ -89,8 +89,9 @@ class Collector:
             numbers = reported(result.infos[i], self.report, self._known)
             self.infos.add({f"train/info/{key}/{self.playing[i].id}": value for key, value in numbers.items()})
             task, seed = self.playing[i], int(self.playing[i].seed or 0)
-            kept = self.replay.holdout.takes(task.id, seed, self.replay.steps)
-            told = {} if kept or self.assess is None else self.assess(self.replay.finished[i])
+            told: dict[str, float] = {}
+            if self.assess is not None and not self.replay.holdout.takes(task.id, seed, self.replay.steps):
+                told = self.assess(self.replay.finished[i])
             figures = float(self.score[i]), success, int(self.length[i]), self.steps, seed
             outcomes.append(Outcome(task.id, *figures, task.params.get("numbers"), told, bool(practice[i])))
         self.reward.finish(whole)

@@ -8,6 +8,7 @@ from torch import Tensor
 from envs.errors import UserError
 from hierarchy.base import Hierarchy, PolicyState
 from hierarchy.config import HierarchyConfig
+from hierarchy.flat import imagined_trajectory
 from world_model.dynamics import RollingState
 from world_model.imagination import ImaginationEnv
 from world_model.model import WorldModel
@@ -118,13 +119,9 @@ class Planner:
         value = self.hierarchy.value(rollout.z[:, -1], rollout.h[:, -1])
         if value is None:
             value = rollout.reward.new_zeros(len(rollout.reward))
-        reward = rollout.reward.float()
-        if self.config.discovery:  # what values foretell counts on the way to them, too
-            reward = reward + self.config.discovery * rollout.discovered
-        if self.hierarchy.explores:
-            reward = reward + self.hierarchy.explores * rollout.disagreement
+        path = imagined_trajectory(rollout, self.hierarchy.explores, self.config.discovery)  # rewards as values foretell them
         gamma = self.config.actor_critic.gamma
-        scores = plan_scores(reward, rollout.cont.float(), value.float(), gamma).view(-1, M)  # (N, M)
+        scores = plan_scores(path.reward.float(), path.cont.float(), value.float(), gamma).view(-1, M)  # (N, M)
         best = scores.argmax(1) + M * torch.arange(len(z), device=z.device)  # (N,)
         assert policy.taken is not None
         action, log_prob, after = policy.taken
