@@ -11,7 +11,7 @@ from envs.config import EnvConfig
 from hierarchy.config import HierarchyConfig
 from world_model.config import ModelConfig, ShardingConfig
 
-BEFORE: dict[str, Any] = {"model.maps": False, "hierarchy.discovery": 0.0}
+BEFORE: dict[str, Any] = {"model.maps": False, "hierarchy.discovery": 0.0, "train.burn_in": 0}
 """What a run did before there was a key, where the key's default is another: of configs saved by an earlier version."""
 
 
@@ -54,6 +54,7 @@ class TrainConfig:
     mastery: float = 0.9  # training success over the last 100 episodes at which a task counts as mastered
     batch: int = 16  # B, sequences per update
     length: int = 32  # T, steps per sequence
+    burn_in: int = 64  # steps before each that fill its maps
     log_every: int = 500  # env steps
     checkpoint_every: int = 5000  # env steps
     keep_checkpoints: int = 2

@@ -90,6 +90,7 @@ class History:
         self._begins = np.zeros(0, np.int64)  # where pieces begin in it
         self._files: OrderedDict[str, h5py.File] = OrderedDict()  # of the reading thread alone
         self._length = 0  # of the slices that are drawn already
+        self._before = 0  # records that come along before each
         self._drawn: deque[np.ndarray] = deque()  # starts of the slices of the next batches
         self.starts = np.zeros(0, np.int64)
 
@@ -99,15 +100,16 @@ class History:
         older = bisect_right(self._ends, self._ends[-1] - self.capacity) if self._ends else 0
         return self._ends[older - 1] if older else 0
 
-    def sample(self, batch: int, length: int, share: float, rng: np.random.Generator) -> SequenceBatch | None:
+    def sample(self, batch: int, length: int, share: float, rng: np.random.Generator, before: int = 0) -> SequenceBatch | None:
         """The slices of `length` records that are history's in the next batch, `share * batch` on average; None where none are.
+        Each with the `before` records that come before it.
 
         Raises:
             UserError: a shard is damaged or gone.
         """
-        if length != self._length:
+        if (length, before) != (self._length, self._before):
             self._forget()
-            self._length = length
+            self._length, self._before = length, before
         while len(self._drawn) <= self.ahead:
             number = int(batch * share + rng.random())  # up or down by chance, so that the mean is exact
             room = len(self) - length + 1
@@ -115,23 +117,26 @@ class History:
             self.cache.want(self._pieces_of(starts))
             self._drawn.append(starts)
         self.starts = starts = self._drawn.popleft()
-        found = self._gather(starts) if len(starts) else None
+        found = self._gather(starts, length) if len(starts) else None
+        if found is not None and before:
+            found.before = self._gather(starts - before, before + 1)
+            found.before.first |= starts[:, None] - before + np.arange(before + 1) <= 0
         self.cache.release(self._pieces_of(starts))
         return found
 
     def state_dict(self) -> dict[str, Any]:
         """What is drawn already, as plain data."""
-        return {"length": self._length, "drawn": [starts.tolist() for starts in self._drawn]}
+        return {"length": self._length, "before": self._before, "drawn": [starts.tolist() for starts in self._drawn]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with what was drawn, if the shards are still those it was drawn from."""
         self._forget()
         drawn = [np.asarray(starts, np.int64) for starts in state.get("drawn", ())]
-        length = int(state.get("length", 0))
+        length, before = int(state.get("length", 0)), int(state.get("before", 0))
         self._list_new_shards()
         stored = self._ends[-1] if self._ends else 0
         if all((starts + length <= stored).all() for starts in drawn):
-            self._length, self._drawn = length, deque(drawn)
+            self._length, self._before, self._drawn = length, before, deque(drawn)
             for starts in drawn:
                 self.cache.want(self._pieces_of(starts))
 
@@ -168,20 +173,24 @@ class History:
         self._ends.append((self._ends[-1] if self._ends else 0) + records)
 
     def _pieces_of(self, starts: np.ndarray) -> list[int]:
-        """Numbers of the pieces that slices from `starts` (n,) need, each once for every slice."""
-        first = np.searchsorted(self._begins, starts, side="right") - 1
-        last = np.searchsorted(self._begins, starts + self._length - 1, side="right") - 1
-        return [number for a, b in zip(first.tolist(), last.tolist(), strict=True) for number in range(a, b + 1)]
+        """Numbers of the pieces that slices from `starts` (n,) need, with what comes before them, each once for every slice."""
+        return [number for start in starts.tolist() for number in self._holding(start - self._before, start + self._length)]
 
-    def _gather(self, starts: np.ndarray) -> SequenceBatch:
-        size = (len(starts), self._length)
+    def _holding(self, start: int, stop: int) -> range:
+        """Numbers of the pieces that hold the records [start, stop) of the stream, whose first is 0."""
+        first, last = np.searchsorted(self._begins, [max(start, 0), stop - 1], side="right") - 1
+        return range(first, last + 1)
+
+    def _gather(self, starts: np.ndarray, length: int) -> SequenceBatch:
+        """The slices of `length` records from `starts` (n,); nothing where there are none, before the first."""
+        size = (len(starts), length)
         obs = {leaf.key: np.zeros((*size, *leaf.shape), leaf.dtype) for leaf in self.spec.observations}
-        fields: dict[str, np.ndarray] = {name: np.zeros(size, dtype) for name, dtype in FIELDS.items()}
+        fields: dict[str, Any] = {name: np.zeros(size, dtype) for name, dtype in FIELDS.items()}
         fields["action"] = no_actions(self.spec.action, *size)
         for b, start in enumerate(starts.tolist()):
-            for number in self._pieces_of(np.array([start])):
+            for number in self._holding(start, start + length):
                 records, offset = self.cache.get(number), int(self._begins[number]) - start
-                into = slice(max(offset, 0), min(offset + len(records), self._length))
+                into = slice(max(offset, 0), min(offset + len(records), length))
                 taken = slice(into.start - offset, into.stop - offset)
                 for key, values in records.obs.items():
                     obs[key][b, into] = values[taken]

@@ -99,6 +99,7 @@ class Learner:
             first=tensor(batch.first),
             terminated=tensor(batch.terminated),
             truncated=tensor(batch.truncated),
+            before=None if batch.before is None else self.sequences(batch.before),
         )
 
     def update(

@@ -159,9 +159,11 @@ class Replay:
 
         What `mix.history` says of them comes from disk, where a `history` is given; UserError where that is damaged.
         """
-        past = self.history.sample(batch, length, mix.history, rng) if self.history is not None and mix.history else None
+        past = None
+        if self.history is not None and mix.history:
+            past = self.history.sample(batch, length, mix.history, rng, mix.before)
         rows, times = self._streams.draw(batch - (len(past) if past is not None else 0), length, rng, mix, whole=batch)
-        now = self._streams.gather(rows, times, length)
+        now = self._streams.gather_with(rows, times, length, mix.before)
         return now if past is None else joined(past, now)
 
     def sample_held_out(self, batch: int, length: int, rng: np.random.Generator, mix: SampleMix) -> SequenceBatch | None:
@@ -169,7 +171,7 @@ class Replay:
         if self.held_out is None or self.held_out.size.max() < length:
             return None
         rows, times = self.held_out.draw(batch, length, rng, mix)
-        return self.held_out.gather(rows, times, length)
+        return self.held_out.gather_with(rows, times, length, mix.before)
 
     def first_observations(self, task: int, number: int, rng: np.random.Generator) -> Observations:
         """First observations {key: (number, *shape)} of a task's episodes, drawn with replacement; empty if there are none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class SampleMix:
         rewarded_cap: `rewarded` is at most this times the number of rewarded steps stored, lest the model overfit a handful.
         recent_window: steps, over all environments together.
         history: share drawn uniformly from what is on disk alone.
+        before: records before each sequence that come along with it.
     """
 
     recent: float = 0.25
@@ -27,6 +29,7 @@ class SampleMix:
     rewarded_cap: float = 0.05
     recent_window: int = 2000
     history: float = 0.0
+    before: int = 0
 
 
 @dataclass
@@ -43,6 +46,7 @@ class SequenceBatch:
         reward: (B, T) float32.
         first, terminated, truncated: (B, T) bool, of the observation at t.
         task: (B, T) int64, index into the replay's `task_ids`.
+        before: the records before each slice, and its first one; `first` is True wherever the stream holds none.
     """
 
     obs: Observations
@@ -53,6 +57,7 @@ class SequenceBatch:
     terminated: np.ndarray
     truncated: np.ndarray
     task: np.ndarray
+    before: SequenceBatch | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -64,11 +69,15 @@ class SequenceBatch:
 
 
 def joined(first: SequenceBatch, second: SequenceBatch) -> SequenceBatch:
-    """The slices of two batches of the same length in time, those of the first one first."""
-    arrays = dict(vars(first))
+    """The slices of two batches of the same lengths in time, those of the first one first."""
+    arrays: dict[str, Any] = dict(vars(first))
     theirs = dict(vars(second))
     obs = {key: np.concatenate([value, theirs["obs"][key]]) for key, value in arrays.pop("obs").items()}
-    return SequenceBatch(obs=obs, **{name: np.concatenate([value, theirs[name]]) for name, value in arrays.items()})
+    before, their_before = arrays.pop("before"), theirs.pop("before")
+    arrays = {name: np.concatenate([value, theirs[name]]) for name, value in arrays.items()}
+    if before is not None and their_before is not None:
+        arrays["before"] = joined(before, their_before)
+    return SequenceBatch(obs=obs, **arrays)
 
 
 @dataclass

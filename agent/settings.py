@@ -120,6 +120,8 @@ def check_ranges(config: RunConfig) -> None:
     for key, count in counts.items():
         if count < 1:
             raise UserError(f"{key}={count} is too few: give 1 or more")
+    if train.burn_in < 0:
+        raise UserError(f"train.burn_in={train.burn_in} has to be 0 or more: it is the number of steps before each sequence")
     if train.length < 2:
         raise UserError(f"train.length={train.length} is too few: give 2 or more, for a step and what follows it")
     for key, pace in {"train.update_every": train.update_every, "train.update_every_first": train.update_every_first}.items():

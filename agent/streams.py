@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -81,9 +82,24 @@ class Streams:
 
     def gather(self, rows: np.ndarray, times: np.ndarray, length: int) -> SequenceBatch:
         """The slices of `length` records that begin at (rows, times), both (B,)."""
-        at = self._at(rows[:, None], times[:, None] + np.arange(length))  # (B, T)
+        return self._gather(rows, times[:, None] + np.arange(length))
+
+    def _gather(self, rows: np.ndarray, times: np.ndarray) -> SequenceBatch:
+        """The records of rows (B,) at times (B, T)."""
+        at = self._at(rows[:, None], times)
         obs = {key: values.take(at, axis=0) for key, values in self._obs.items()}
-        return SequenceBatch(obs=obs, **{name: values.take(at, axis=0) for name, values in self._fields.items()})
+        fields: dict[str, Any] = {name: values.take(at, axis=0) for name, values in self._fields.items()}
+        return SequenceBatch(obs=obs, **fields)
+
+    def gather_with(self, rows: np.ndarray, times: np.ndarray, length: int, before: int) -> SequenceBatch:
+        """The same, each with the `before` records that come before it, the oldest one in the place of what is no longer held."""
+        found = self.gather(rows, times, length)
+        if before:
+            earlier = times[:, None] - before + np.arange(before + 1)
+            oldest = (self.count - self.size)[rows, None]
+            found.before = self._gather(rows, np.maximum(earlier, oldest))
+            found.before.first |= earlier <= oldest
+        return found
 
     def first_of(self, task: int) -> np.ndarray:
         """Places of the first records of a task's episodes, for `observed`."""

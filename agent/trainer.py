@@ -135,7 +135,8 @@ class Trainer:
         self.learner.required_signals, self.learner.task_ids = required, self.tasks.ids
         memory = config.replay
         window = -(-memory.recent_window // together)  # each process has its share of the newest steps and of the rewards seen
-        self.mix = SampleMix(memory.recent, memory.rewarded, together * memory.rewarded_cap, window, memory.history)
+        before = train.burn_in if self.agent.model.maps.names else 0
+        self.mix = SampleMix(memory.recent, memory.rewarded, together * memory.rewarded_cap, window, memory.history, before)
         self.writer = make_writer(config, self.replay_folder, self.envs.spec, part=self.part)
         # Room for as large a share as is held out, and for a few sequences of every environment.
         records = max(int(train.validation * memory.capacity), 4 * self.envs.num_envs * train.length)
@@ -256,9 +257,6 @@ class Trainer:
         steps = self.envs.num_envs * self.processes.size
         if self.env_steps - steps < train.random_steps:
             self._check_success_rule()
-            outcomes = []  # of random play
-        for outcome in outcomes:
-            self.agent.hierarchy.ended(bool(outcome.success), outcome.length, practice=outcome.practice)
         self.owed += steps / self.update_every
         self.learn()
 

@@ -86,8 +86,7 @@ def record_batches(config: RunConfig, updates: int) -> list[Sequences]:
 
 def share(batch: Sequences, rank: int, size: int) -> Sequences:
     """The rows of one process."""
-    tensors = {field.name: getattr(batch, field.name) for field in fields(batch) if field.name not in ("obs", "steps")}
-    return Sequences({key: x[rank::size] for key, x in batch.obs.items()}, **{name: x[rank::size] for name, x in tensors.items()})
+    return batch.apply(lambda x: x[rank::size])
 
 
 def losses(given: dict[str, Any], config: RunConfig) -> dict[str, Any]:

@@ -62,9 +62,6 @@ class Hierarchy(nn.Module):
         """(N,) bool: episodes under way that are played otherwise than the agent is judged by; None: there are no such."""
         return None
 
-    def ended(self, success: bool, length: int, practice: bool) -> None:
-        """Hear of an episode that was played to learn from."""
-
     def decides(self, state: PolicyState, first: Tensor) -> Tensor:
         """(N,) bool: whether a new goal is chosen at this step. state: of the last decision, first: (N,) as for `act`."""
         return torch.zeros_like(first)

@@ -27,12 +27,12 @@ from hierarchy.mixed import Assessment, Replayed
 from hierarchy.pursuit import Pursuit
 from hierarchy.returns import lambda_returns, weighted_mean
 from hierarchy.trajectory import LatentTrajectory
-from hierarchy.trust import Trust
 from hierarchy.worker import Worker
 from world_model.imagination import ImaginationEnv, Rollout
 from world_model.latents import LatentSpec
 from world_model.starts import Starts
 
+PRACTICE = 0.5  # share of the episodes that are the explorer's: it and the worker both learn from what they do themselves
 GAIN_FLOOR = 0.05  # least deviation that what goals bring is divided by
 RETOLD = 0.5  # share of the states of an update that are told in hindsight: neighbours teach much the same
 
@@ -53,7 +53,6 @@ class DirectorHierarchy(Hierarchy):
         self.poses = bool(self.goals.places)
         self.manager = Manager(latents, width, config)
         self.worker = Worker(latents, width, actions, self.goals, config)
-        self.trust = Trust()
         self.explorer = FlatPolicy(latents, width, actions, config) if config.worker.free else None
 
     # -- acting ----------------------------------------------------------------------------------------------------------
@@ -75,9 +74,6 @@ class DirectorHierarchy(Hierarchy):
     def practice(self, state: PolicyState) -> Tensor:
         return (state["goal"] == NO_GOAL).all(-1)
 
-    def ended(self, success: bool, length: int, practice: bool) -> None:
-        self.trust.ended(success * self.config.actor_critic.gamma**length, under=not practice)
-
     def decides(self, state: PolicyState, first: Tensor) -> Tensor:
         return first | (state["clock"] <= 0)
 
@@ -94,7 +90,7 @@ class DirectorHierarchy(Hierarchy):
         new = self.decides(state, first)
         code, _ = self.manager.policy.act(z, h, likeliest)
         if self.explorer is not None:  # an episode is played under goals, or without
-            drawn = torch.rand(first.shape, device=z.device) >= self.trust()
+            drawn = torch.rand(first.shape, device=z.device) < PRACTICE
             free = state["explore"] & torch.where(first, drawn, self.practice(state))
             code = code.masked_fill(free.unsqueeze(-1), NO_GOAL)
         goal = torch.where(new.unsqueeze(-1), code, state["goal"])
@@ -195,9 +191,6 @@ class DirectorHierarchy(Hierarchy):
             if name == "goal" or self.config.worker.hindsight:
                 found = reach(seen, other, (end * kind).flatten(), (kind * others(kind)).flatten())
                 figures |= {f"{name}/{figure}": value for figure, value in found.items()}
-        if self.explorer is not None:
-            under, without = self.trust.worth
-            figures |= {"goal/trust": self.trust(), "goal/brings": under, "goal/brings_without": without}
         weight = segments.weight[:, :-1]
         figures["goal/reward"] = weighted_mean(reward, weight)
         return reward, (got * chance).sum(1) / chance.sum(1), figures

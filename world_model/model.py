@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,6 +47,7 @@ class Sequences:
         first, terminated, truncated: (B, T) bool.
         steps: (), valid steps that losses are means over; by default those of the batch. Several processes that share a batch out
             have the mean of theirs here, so that the mean of their losses is that of the whole batch.
+        before: what came before, up to and including index 0, from which the maps of grids are filled.
     """
 
     obs: dict[str, Tensor]
@@ -56,6 +57,7 @@ class Sequences:
     terminated: Tensor
     truncated: Tensor
     steps: Tensor | None = None
+    before: Sequences | None = None
 
     @property
     def valid(self) -> Tensor:
@@ -65,6 +67,13 @@ class Sequences:
     @property
     def last(self) -> Tensor:
         return self.terminated | self.truncated
+
+    def apply(self, change: Callable[[Tensor], Tensor]) -> Sequences:
+        """The same of all tensors but `steps`, as of some rows."""
+        names = ("action", "reward", "first", "terminated", "truncated")
+        tensors = {name: change(getattr(self, name)) for name in names}
+        before = None if self.before is None else self.before.apply(change)
+        return Sequences({key: change(x) for key, x in self.obs.items()}, **tensors, steps=self.steps, before=before)
 
 
 @dataclass
@@ -292,13 +301,15 @@ class WorldModel(nn.Module):
         parameters = dict(self.named_parameters())
         return parts(((name, part_of(name, keys)) for name in parameters), parameters)
 
-    def _history(self, z: Tensor, action: Tensor, first: Tensor, features: TextRows) -> tuple[Tensor, RecordingCache]:
-        """One parallel pass over sequences: h (B, T, D), keys, values and maps."""
+    def _history(
+        self, z: Tensor, action: Tensor, first: Tensor, features: TextRows, maps: Maps | None = None
+    ) -> tuple[Tensor, RecordingCache]:
+        """One parallel pass over sequences, from empty maps or from `maps`: h (B, T, D), keys, values and maps."""
         context = RecordingCache()
         steps = torch.arange(z.shape[1], device=z.device).unsqueeze(0)
         h = self.dynamics(self._tokens(z, action, features), segment_mask(first, self.config.window), steps, context)
         h = h.float()
-        context.recalled, context.maps = self.maps.scan(self.latents.split(z), h, action, first)
+        context.recalled, context.maps = self.maps.scan(self.latents.split(z), h, action, first, maps)
         return h, context
 
     @torch.no_grad()
@@ -317,6 +328,12 @@ class WorldModel(nn.Module):
             context.shown = self.latents.shown_along(z, first)
             return z, h, context
 
+    def _maps_after(self, before: Sequences) -> Maps:
+        """Maps before the last views of sequences: burn-in (Kapturowski et al. 2019, "Recurrent Experience Replay in Distributed
+        Reinforcement Learning") of all that the model remembers for longer than its attention reaches."""
+        _, _, context = self.prefill(before.obs, before.action, before.first)
+        return {key: state.apply(lambda x: x[:, -1]) for key, state in context.maps.items()}
+
     def forward(self, batch: Sequences) -> ModelOutput:
         with self.autocast():
             return self._forward(batch)
@@ -324,7 +341,8 @@ class WorldModel(nn.Module):
     def _forward(self, batch: Sequences) -> ModelOutput:
         z, encoding = self.posterior(batch.obs)
         seen, features = self._hidden(z), self._features(z)
-        h, context = self._history(seen, batch.action, batch.first, features)
+        maps = None if batch.before is None else self._maps_after(batch.before)
+        h, context = self._history(seen, batch.action, batch.first, features, maps)
         context.shown = self.latents.shown_along(z, batch.first)
 
         losses: dict[str, Tensor] = {}

@@ -79,7 +79,12 @@ class Pretrainer:
             load_pretrained(self.engine, self.agent.model, Path(config.train.pretrained))
         with self.timer("reading"):
             self.data = self._read(folders, grow=resumed is None)
-        self.mix = SampleMix(recent=0.0, rewarded=config.replay.rewarded, rewarded_cap=config.replay.rewarded_cap)
+        self.mix = SampleMix(
+            recent=0.0,
+            rewarded=config.replay.rewarded,
+            rewarded_cap=config.replay.rewarded_cap,
+            before=config.train.burn_in if self.agent.model.maps.names else 0,
+        )
 
     def _read(self, folders: Sequence[Path | RemoteShards], grow: bool) -> StoredData:
         episodes = chain.from_iterable(read_folder(folder, self.spec, self.config) for folder in folders)

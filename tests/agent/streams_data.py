@@ -109,5 +109,7 @@ def assert_same(left: object, right: object) -> None:
         if isinstance(value, np.ndarray):
             assert (value.dtype, value.shape) == (theirs[name].dtype, theirs[name].shape), name
             assert value.tobytes() == theirs[name].tobytes(), name
+        elif isinstance(value, SequenceBatch):
+            assert_same(value, theirs[name])
         else:
             assert value == theirs[name], name

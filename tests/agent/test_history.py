@@ -46,7 +46,19 @@ def test_a_slice_is_that_of_the_stream_that_the_episodes_make(tmp_path: Path, le
     batch = past.sample(50, length, 1.0, np.random.default_rng(0))
     assert batch is not None and len(batch) == 50
     first = stamps(batch)[1][:, 0]
-    assert_same(batch, STREAM._streams.gather(np.zeros(50, np.int64), first, length))
+    rows = np.zeros(50, np.int64)
+    assert_same(batch, STREAM._streams.gather(rows, first, length))
+    along = past.sample(50, length, 1.0, np.random.default_rng(0), before=70)
+    expected = STREAM._streams.gather_with(rows, first, length, 70)
+    assert along is not None and along.before is not None and expected.before is not None
+    found, along.before = along.before, None
+    assert_same(along, batch)
+    for b, start in enumerate(first.tolist()):
+        held = slice(max(70 - start, 0), None)  # of what comes before the stream only that it is nothing
+        assert found.first[b, : held.start].all() and expected.before.first[b, : held.start].all()
+        for name in ("action", "reward", "first", "task"):
+            assert (getattr(found, name)[b, held] == getattr(expected.before, name)[b, held]).all(), name
+        assert (found.obs["stamp"][b, held, 1] == np.arange(max(start - 70, 0), start + 1)).all()
 
 
 def test_a_long_episode_is_read_in_pieces_that_fit_together(tmp_path: Path):

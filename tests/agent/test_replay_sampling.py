@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.replay import Replay, SampleMix
-from tests.agent.streams_data import FIELDS, SPEC, TASKS, new_player, stamps
+from tests.agent.streams_data import FIELDS, SPEC, TASKS, assert_same, new_player, stamps
 
 UNIFORM = SampleMix(recent=0, rewarded=0)
 
@@ -38,6 +38,31 @@ def test_every_slice_that_the_streams_hold_is_equally_likely():
     expected = 30_000 / 45
     chi_square = ((counts - expected) ** 2 / expected).sum()
     assert chi_square < 74  # 44 degrees of freedom: exceeded once in 300 seeds
+
+
+@pytest.mark.parametrize(("row_capacity", "steps"), [(40, 25), (40, 40), (23, 200)])
+def test_what_comes_before_a_slice_is_of_its_stream_as_far_as_that_is_held(row_capacity: int, steps: int):
+    player = new_player(row_capacity=row_capacity).play(steps)
+    mix = SampleMix(before=9)
+    batch = player.replay.sample(200, 6, np.random.default_rng(0), mix)
+    without = player.replay.sample(200, 6, np.random.default_rng(0), SampleMix())
+    before, batch.before = batch.before, None
+    assert_same(batch, without)
+    assert before is not None and before.before is None
+    cut_off = 0
+    for b, (env, start) in enumerate(zip(*(x if x.ndim == 1 else x[:, 0] for x in stamps(batch)), strict=True)):
+        oldest = max(0, len(player.streams[env]) - row_capacity)
+        for t, time in enumerate(range(start - 9, start + 1)):
+            if time <= oldest:
+                cut_off += time < oldest
+                assert before.first[b, t], "nothing came before"
+                time = oldest
+            for field in FIELDS:
+                assert field == "first" or getattr(before, field)[b, t] == player.streams[env][time][field]
+            assert (before.obs["stamp"][b, t] == [env, time]).all()
+        news = range(max(oldest, start - 9) + 1, start + 1)
+        assert before.first[b, 10 - len(news) :].tolist() == [bool(player.streams[env][time]["first"]) for time in news]
+    assert 0 < cut_off < 200 * 9
 
 
 def test_slices_cross_from_one_episode_into_the_next():

@@ -126,14 +126,9 @@ def test_it_ends_as_soon_as_the_hardest_task_is_mastered(tmp_path: Path):
     assert trainer.env_steps == 160 and trainer.summary()["steps_to_threshold"] == {"Wage-v0": 100}
 
 
-def test_practice_masters_nothing_and_the_hierarchy_hears_of_every_episode_but_random_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    heard: list[tuple[bool, int, bool]] = []
+def test_practice_masters_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(FlatPolicy, "practice", lambda self, state: torch.tensor([True, True, True, False]))
-    monkeypatch.setattr(FlatPolicy, "ended", lambda self, *ended, practice: heard.append((*ended, practice)))
     trainer, log = trained(tiny_config(SURE, train={"env_steps": 160}), tmp_path)
-    assert heard == [(True, 1, True), (True, 1, True), (True, 1, True), (True, 1, False)] * 32, "after 32 random steps"
     task = trainer.tracker.tasks[trainer.tasks.hardest.id]
     assert (task.episodes, task.practised, len(task.judged)) == (160, 120, 40) and trainer.env_steps == 160, "not mastered"
     assert log.lines[-1][1][f"train/judged/{trainer.tasks.hardest.id}"] == 1.0
@@ -238,6 +233,7 @@ def changed(config: RunConfig, **changes: Mapping[str, Any]) -> RunConfig:
         ({"train": {"random_steps": 27}}, r"train\.random_steps=27 is too few .* give 28 or more"),
         ({"env": {"num_envs": 8}}, r"train\.random_steps=32 .* env\.num_envs=8 environments: give 56 or more"),
         ({"replay": {"capacity": 31}}, r"replay\.capacity=31 .* give 32 or more"),
+        ({"train": {"burn_in": -1}}, r"train\.burn_in=-1 has to be 0 or more"),
         ({"hierarchy": {"starts": 9}}, r"hierarchy\.starts=9 cannot be more than train\.length=8"),
         ({"eval": {"policy": "best"}}, r"eval\.policy=best is unknown"),
         ({"model": {"image_patch": 0}}, r"model\.image_patch=0 is too few: give 1 or more"),
@@ -274,6 +270,12 @@ def test_the_least_numbers_that_fit_together_do_run(tmp_path: Path):
     config = changed(tiny_config(LINE), train={"random_steps": 28}, replay={"capacity": 32}, hierarchy={"starts": 8})
     check_settings(config)
     assert play(Trainer(config, tmp_path), 48)
+
+
+def test_only_grids_that_have_maps_are_shown_what_came_before_a_sequence(tmp_path: Path):
+    for name, env, before in (("grid", DOORKEY, 5), ("numbers", CARTPOLE, 0)):
+        trainer = Trainer(tiny_config(env, train={"burn_in": 5}), tmp_path / name)
+        assert play(trainer, 48) and trainer.mix.before == before
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 6])

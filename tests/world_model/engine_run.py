@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
 from world_model.config import AugmentConfig, ShardingConfig
 from world_model.engines import Engine, make_engine
-from world_model.model import Sequences, WorldModel
+from world_model.model import WorldModel
 
 GRAD_CLIP = 3.0  # below every gradient's norm: clipping is part of what is compared
 ENDS = {0: 4, 2: 2, 3: 9}  # none in one row: the processes have different numbers of valid steps
@@ -40,14 +39,6 @@ def new_engine(name: str, seed: int = 0, pretrained: dict[str, Any] | None = Non
     return make_engine(sharding, lambda: WorldModel(SPEC, config), torch.device("cpu"))
 
 
-def rows(batch: Sequences, rank: int, processes: int) -> Sequences:
-    """The share of one process."""
-    obs = {key: value[rank::processes] for key, value in batch.obs.items()}
-    tensors = {field.name: getattr(batch, field.name) for field in fields(batch) if field.name not in ("obs", "steps")}
-    rest = {name: value[rank::processes] for name, value in tensors.items()}
-    return Sequences(obs, **rest)
-
-
 def train(
     engine: Engine, first: int = 0, end: int = UPDATES, saved: dict[str, Any] | None = None, rank: int = 0, processes: int = 1
 ) -> dict[str, Any]:
@@ -56,13 +47,16 @@ def train(
     model = engine.inference_copy()
     # Every run sees all batches first: symbol tables and running means are then the same in each.
     batches = [random_sequences(model, 4, 12, ENDS, seed=n) for n in range(UPDATES)]
+    for n, batch in enumerate(batches):
+        batch.first[1:, 0] = False  # in one row an episode begins with the sequence
+        batch.before = random_sequences(model, 4, 7, seed=UPDATES + n)
     if saved is not None:
         engine.load_weights(saved["weights"])
         engine.load_optimizer_state(saved["optimizer"])
     found: dict[str, Any] = {"loss": [], "grad_norm": []}
     torch.manual_seed(rank)  # models may draw
     for n, batch in enumerate(batches[first:end], first):
-        output, metrics = engine.train_step(rows(batch, rank, processes), norms=n == end - 1)
+        output, metrics = engine.train_step(batch.apply(lambda x: x[rank::processes]), norms=n == end - 1)
         found["loss"].append(output.loss.item())
         found["grad_norm"].append(metrics.pop("grad_norm"))
     found["norms"], context = metrics, output.context

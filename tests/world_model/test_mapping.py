@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -255,6 +256,35 @@ def test_a_map_holds_nothing_from_the_future_nor_of_another_episode(model):
         episode = range(changed, 6) if changed < 6 else range(changed, 12)
         assert moved[changed] and set(moved.nonzero().flatten().tolist()) <= set(episode)
         before = after
+
+
+def cut(batch: Sequences, at: int) -> Sequences:
+    """What comes from step `at` on, with all before it."""
+    return replace(batch.apply(lambda x: x[:, at:]), before=batch.apply(lambda x: x[:, : at + 1]))
+
+
+@torch.no_grad()
+def test_maps_are_filled_by_what_came_before_a_sequence_and_nothing_else_changes(model):
+    at = 9
+    batch = random_sequences(wandering(model), 3, 24, ends={1: 1, 2: at - 1})  # in the last row an episode begins there
+    _, _, whole = model.prefill(batch.obs, batch.action, batch.first)
+    filled = model(with_before := cut(batch, at))
+    empty = model(replace(with_before, before=None))
+    assert torch.equal(filled.context.maps["image"].seen[:, 0], whole.maps["image"].seen[:, at])
+    assert torch.equal(filled.context.maps["image"].pose[:, 0], whole.maps["image"].pose[:, at])
+    news = filled.context.recalled["image"] != empty.context.recalled["image"]
+    assert news.flatten(1).any(1).tolist() == [True, True, False]
+    assert torch.equal(filled.h, empty.h) and torch.equal(filled.z, empty.z), "attention reaches back no further"
+    assert filled.losses["prior/image"] != empty.losses["prior/image"]
+    assert all(filled.losses[name] == empty.losses[name] for name in ("reward", "cont", "motion/image"))
+
+
+def test_what_came_before_is_not_learned_from(model):
+    batch = cut(random_sequences(wandering(model), 2, 12), 6)
+    seen: list[bool] = []
+    model.dynamics.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+    model(batch).loss.backward()
+    assert seen == [False, True]
 
 
 @torch.no_grad()

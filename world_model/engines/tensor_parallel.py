@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -111,10 +111,9 @@ class TensorParallelEngine(DeepSpeedEngine):
 
     def _of_group(self, batch: Sequences) -> Sequences:
         """The batches of the group's ranks, one after the other."""
-        tensors = {field.name: getattr(batch, field.name) for field in fields(batch) if field.name not in ("obs", "steps")}
-        obs = {key: self._gather(x) for key, x in batch.obs.items()}
-        steps = None if batch.steps is None else batch.steps * self.ranks  # the mean is over groups now
-        return Sequences(obs, **{name: self._gather(x) for name, x in tensors.items()}, steps=steps)
+        whole = batch.apply(self._gather)
+        whole.steps = None if batch.steps is None else batch.steps * self.ranks  # the mean is over groups now
+        return whole
 
     def _own(self, output: ModelOutput) -> ModelOutput:
         """What of a pass over the group's batch is of this process's rows."""
