@@ -75,7 +75,7 @@ def joined(first: SequenceBatch, second: SequenceBatch) -> SequenceBatch:
     obs = {key: np.concatenate([value, theirs["obs"][key]]) for key, value in arrays.pop("obs").items()}
     before, their_before = arrays.pop("before"), theirs.pop("before")
     arrays = {name: np.concatenate([value, theirs[name]]) for name, value in arrays.items()}
-    if before is not None and their_before is not None:
+    if before is not None:
         arrays["before"] = joined(before, their_before)
     return SequenceBatch(obs=obs, **arrays)
 

@@ -4,10 +4,10 @@
 
 Every variant is `python run.py` with the overrides of `VARIANTS`, and those of the command line after them. A run ends at 0.9
 training success on the hardest task of its family (a director's under goals), or after 300,000 env steps, with an evaluation on
-100 held-out layouts of all its tasks; after 100,000 without a curriculum, after 50,000 of the director with one thing changed
+100 held-out layouts of all its tasks; after 100,000 without a curriculum, after 40,000 of an agent with one thing changed
 (these two kinds with one seed, unless they are asked for). On the way 20 episodes of each task are played every 10,000 steps:
-from these curves are the area under the share of tasks mastered, and what was forgotten. Directors are evaluated once more with
-their goals shuffled between episodes and with none. Interrupted, the benchmark goes on with the runs that are missing.
+from these curves are success at equal env steps, the area under them, and what was forgotten. Directors are evaluated once more
+with their goals shuffled between episodes and with none. Interrupted, the benchmark goes on with the runs that are missing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from agent.compare.statistics import forgetting
-from benchmarks.comparison import median_reached
 from benchmarks.doorkey import QUICK
 from benchmarks.harness import Benchmark, Context, Options, Run
+from benchmarks.hierarchy_figures import ahead, variant_figures
+from benchmarks.hierarchy_table import show
 from benchmarks.mastery import Curve, mastery_curve, share_of_time
 from benchmarks.store import Record
 from benchmarks.training import composed_config, read_metrics, train_run
@@ -34,7 +32,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "multiroom": ("MultiRoom-N2", "MultiRoom-N4", "MultiRoom-N6"),
     "keycorridor": ("KeyCorridor-S3R1", "KeyCorridor-S3R2", "KeyCorridor-S3R3"),
 }
-STEPS, STEPS_ALONE, STEPS_REMEDY = 300_000, 100_000, 50_000
+STEPS, STEPS_ALONE, STEPS_CHANGED = 300_000, 100_000, 40_000
 MASTERED = 0.9
 COMMON = (f"train.env_steps={STEPS}", "eval.every=10000", "eval.video=false", "dream.film=false")
 ALONE = ("curriculum=target_only", f"train.env_steps={STEPS_ALONE}")
@@ -46,22 +44,27 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "flat, alone": ALONE,
     "director, alone": (*GOALS, *ALONE),
 }
-# The director with one thing changed.
+# With one thing changed: remedies for the director, and what each reward for exploring does.
 REMEDIES: dict[str, tuple[str, ...]] = {
-    f"director, {name}": (*GOALS, *changes, f"train.env_steps={STEPS_REMEDY}")
-    for name, changes in {
-        "goals without places": ("hierarchy.goals.place=0",),
-        "eight steps a goal": ("hierarchy.period=8", "hierarchy.horizon=16"),
-        "goals drawn": ("hierarchy.manager.sample=true",),
-        "only drawn goals imagined": ("hierarchy.manager.likeliest=0",),
-        "paid for its goals above all": ("hierarchy.worker.extrinsic=0.2",),
-        "no explorer": ("hierarchy.worker.free=0",),
-    }.items()
+    "flat, an ensemble's bonus": ("model.ensemble=5", "hierarchy.explore=0.1"),
+    "director, no goal novelty": (*GOALS, "hierarchy.manager.novelty=0"),
+    "director, undiscovered": (*GOALS, "hierarchy.discovery=0"),
+    "director, paid by likelihood": (*GOALS, "hierarchy.worker.reward=likelihood"),
+    "director, paid by cosine-max": (*GOALS, "hierarchy.worker.reward=max_cosine"),
+    "director, paid for goals most": (*GOALS, "hierarchy.worker.extrinsic=0.2"),
+    "director, goals of no place": (*GOALS, "hierarchy.goals.place=0"),
+    "director, goals of 8 steps": (*GOALS, "hierarchy.period=8", "hierarchy.horizon=16"),
+    "director, horizon 16": (*GOALS, "hierarchy.horizon=16"),
+    "director, goals drawn": (*GOALS, "hierarchy.manager.sample=true"),
+    "director, entropy held": (*GOALS, "hierarchy.manager.entropy_target=0.3"),
+    "director, no explorer": (*GOALS, "hierarchy.worker.free=0"),
 }
+FAMILY = {family: (f"env={family}", f"env.tasks=[{','.join(tasks)}]", *COMMON) for family, tasks in FAMILIES.items()}
 VARIANTS: dict[str, tuple[str, ...]] = {
-    f"{family}/{name}": (f"env={family}", f"env.tasks=[{','.join(tasks)}]", *COMMON, *changes)
-    for family, tasks in FAMILIES.items()
-    for name, changes in (CHANGES | (REMEDIES if family == "multiroom" else {})).items()
+    f"{family}/{name}": (*overrides, *changes) for family, overrides in FAMILY.items() for name, changes in CHANGES.items()
+} | {
+    f"multiroom/{name}": (*FAMILY["multiroom"], *changes, f"train.env_steps={STEPS_CHANGED}")
+    for name, changes in REMEDIES.items()
 }
 ONCE = (*REMEDIES, "flat, alone", "director, alone")  # of the first seed alone, unless they are asked for
 
@@ -120,66 +123,19 @@ def forgotten(curve: Curve) -> dict[str, float]:
 
 
 def summarise(options: Options, records: list[Record]) -> dict[str, Any]:
-    """`{variants: {name: {runs, steps, area, seconds}}}`: the last three are medians; `steps` of runs that never got there count
-    as longer than any."""
-    return {"variants": {name: _figures([r for r in records if r["variant"] == name]) for name in VARIANTS}}
-
-
-def _figures(records: list[Record]) -> dict[str, Any]:
-    runs = {str(r["seed"]): {"error": r["error"], "commit": r["commit"], **(r["figures"] or {"reached": None})} for r in records}
-    finished = [run for run in runs.values() if run["error"] is None]
-    return {
-        "runs": runs,
-        "steps": median_reached([run["reached"] for run in runs.values()]),
-        "area": median_reached([run["area"] for run in finished]),
-        "seconds": median_reached([run["wall_seconds"] for run in finished]),
-    }
-
-
-def show(result: dict[str, Any]) -> Group:
-    table = Table(title="Env steps to 0.9 training success on the hardest task", title_justify="left")
-    for name in (
-        "variant",
-        "seed",
-        "steps",
-        "area",
-        "held-out, easiest to hardest",
-        "forgotten",
-        "lost by shuffled goals",
-        "seconds",
-    ):
-        table.add_column(name, justify="left" if name in ("variant", "seed") else "right")
-    failures: list[Text] = []
-    for name, figures in result["variants"].items():
-        tasks = FAMILIES[name.partition("/")[0]]
-        for seed, run in figures["runs"].items():
-            if run["error"] is not None:
-                failures.append(Text(f"{name} seed {seed} failed: {run['error']}"))
-                continue
-            found = [run["tasks"][task] for task in tasks]
-            held_out = " ".join(f"{row['success']:.2f}" for row in found)
-            worst = max(run["forgotten"].values(), default=None)
-            lost = next(
-                (row["goals"]["shuffled"]["lost"] for row in reversed(found) if "goals" in row and row["success"] >= MASTERED),
-                None,
-            )
-            seconds = f"{run['wall_seconds']:,.0f}"
-            table.add_row(
-                name, seed, _steps(run["reached"]), f"{run['area']:.2f}", held_out, _share(worst), _share(lost), seconds
-            )
-        if figures["runs"]:
-            area = _share(figures["area"])
-            seconds = "-" if figures["seconds"] is None else f"{figures['seconds']:,.0f}"
-            table.add_row(name, "median", _steps(figures["steps"]), area, "", "", "", seconds, style="bold", end_section=True)
-    return Group(table, *failures)
-
-
-def _steps(value: float | None) -> str:
-    return "never" if value is None else f"{value:,.0f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    """`{families: {family: {tasks, variants: {name: figures}, ahead}}}`, see `benchmarks.hierarchy_figures`."""
+    families: dict[str, Any] = {}
+    for family, tasks in FAMILIES.items():
+        names = [name for name in VARIANTS if name.startswith(f"{family}/")]
+        variants = {
+            name.partition("/")[2]: variant_figures([r for r in records if r["variant"] == name], tasks) for name in names
+        }
+        families[family] = {
+            "tasks": list(tasks),
+            "variants": variants,
+            "ahead": ahead(variants["director"], variants["flat"]),
+        }
+    return {"families": families}
 
 
 BENCHMARK = Benchmark(

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,7 +18,6 @@ from agent import checksums
 from agent.check import random_actions
 from agent.config import RunConfig
 from agent.history import History
-from agent.sequences import SampleMix
 from agent.shards import ShardReader
 from agent.trainer import Trainer
 from benchmarks.flops import finish
@@ -122,9 +122,7 @@ def _measured(trainer: Trainer, rounds: int, seconds: float, draws: int) -> dict
     train, history, mix = trainer.config.train, trainer.replay.history, trainer.mix
     assert history is not None
     rng = np.random.default_rng(0)
-    mixes = {
-        name: SampleMix(mix.recent, mix.rewarded, mix.rewarded_cap, mix.recent_window, share) for name, share in MIXES.items()
-    }
+    mixes = {name: replace(mix, history=share) for name, share in MIXES.items()}
     rates: dict[str, list[float]] = {name: [] for name in (*MIXES, "updates", "updates_mixed")}
     shares = []
 

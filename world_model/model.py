@@ -332,16 +332,17 @@ class WorldModel(nn.Module):
         """Maps before the last views of sequences: burn-in (Kapturowski et al. 2019, "Recurrent Experience Replay in Distributed
         Reinforcement Learning") of all that the model remembers for longer than its attention reaches."""
         _, _, context = self.prefill(before.obs, before.action, before.first)
-        return {key: state.apply(lambda x: x[:, -1]) for key, state in context.maps.items()}
+        return {key: state.apply(lambda x: x[:, -1].clone()) for key, state in context.maps.items()}
 
     def forward(self, batch: Sequences) -> ModelOutput:
+        # First of all, as encoders and autocast keep what they made of weights: it is to be made with a gradient after this.
+        maps = None if batch.before is None else self._maps_after(batch.before)
         with self.autocast():
-            return self._forward(batch)
+            return self._forward(batch, maps)
 
-    def _forward(self, batch: Sequences) -> ModelOutput:
+    def _forward(self, batch: Sequences, maps: Maps | None) -> ModelOutput:
         z, encoding = self.posterior(batch.obs)
         seen, features = self._hidden(z), self._features(z)
-        maps = None if batch.before is None else self._maps_after(batch.before)
         h, context = self._history(seen, batch.action, batch.first, features, maps)
         context.shown = self.latents.shown_along(z, batch.first)
 

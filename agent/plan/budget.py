@@ -23,7 +23,7 @@ class Budget:
         model: training state of the world model.
         frozen: its weights that are not trained, and its buffers.
         policy: parameters, gradients and optimiser states of the policy, which every rank has whole.
-        activations: kept for the backward pass of the world model, and the maps of all steps.
+        activations: kept for the backward pass of the world model, and the maps of all steps, or of those before them.
         imagination: caches, states and policy's activations of an imagined rollout; it comes after that backward pass.
         acting: rolling cache of the environments that the rank steps.
     """
@@ -85,7 +85,8 @@ def budgets(config: RunConfig, traces: Mapping[int, Trace]) -> list[Budget]:
     for ranks, found in traces.items():
         imagination, acting = imagination_bytes(config, found), acting_bytes(config, found)
         together = found.batch * keys.tensor_parallel  # sequences of a training pass
-        activations = found.activations + 2 * found.maps * together * config.train.length  # maps one by one, then stacked
+        steps = max(config.train.length, config.train.burn_in + 1)
+        activations = found.activations + 2 * found.maps * together * steps  # maps one by one, then stacked
         for stage in STAGES if keys.tensor_parallel == 1 else STAGES[:3]:
             own = predict(
                 found.sizes, stage, ranks, keys.persistence, keys.gather, keys.offload, keys.tensor_parallel, found.split

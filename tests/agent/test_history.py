@@ -155,9 +155,12 @@ def test_what_was_drawn_ahead_is_drawn_again_after_a_resume(tmp_path: Path):
 
 def test_slices_of_another_length_are_drawn_anew(tmp_path: Path):
     past, rng = history(tmp_path), np.random.default_rng(0)
-    for length in (4, 9):
-        batch = past.sample(8, length, 1.0, rng)
+    for length, before in ((4, 0), (9, 0), (9, 300)):
+        batch = past.sample(8, length, 1.0, rng, before)
         assert batch is not None and batch.reward.shape == (8, length)
+        assert before == 0 or (batch.before is not None and batch.before.reward.shape == (8, before + 1))
+    past._forget()
+    assert not past.cache._users, "what is no more wanted is not held on to"
 
 
 def test_a_damaged_shard_is_named_when_it_is_drawn(tmp_path: Path):

@@ -62,11 +62,13 @@ def test_held_out_episodes_are_never_sampled_for_training_and_they_alone_for_val
         training |= stamps(player.replay.sample(32, 6, rng, mix).obs["stamp"])
         batch = player.replay.sample_held_out(32, 6, rng, mix)
         validation |= stamps(batch.obs["stamp"]) if batch is not None else set()
+        along = player.replay.sample_held_out(32, 6, np.random.default_rng(1), replace(mix, before=9))
+        validation |= stamps(along.before.obs["stamp"]) if along is not None and along.before is not None else set()
     episodes = [(episode.held_out, stamps(episode.obs["stamp"])) for episode in player.episodes]
     episodes += [(episode.held_out, stamps(episode.obs["stamp"])) for episode in player.replay.open_episodes()]
     held = set().union(*(own for held_out, own in episodes if held_out))
     assert len(held) > 50 and held.isdisjoint(training)
-    assert validation and validation <= held
+    assert validation and validation <= held and along is not None and along.before is not None
     assert any(held_out and own & validation for held_out, own in episodes[-3:]) or not any(held for held, _ in episodes[-3:])
 
 

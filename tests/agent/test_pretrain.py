@@ -85,6 +85,12 @@ def test_a_few_episodes_are_learned_by_heart(stored: Path, tmp_path: Path):
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
 
 
+def test_sequences_come_with_what_was_before_them(stored: Path, tmp_path: Path):
+    job = Pretrainer(asking(str(stored)), tmp_path)
+    (batch,) = batches(job, 1)
+    assert batch.before is not None and batch.before.reward.shape == (4, job.config.train.burn_in + 1)
+
+
 def batches(job: Pretrainer, number: int):
     for _ in range(number):
         yield job.data.training.sample(4, 8, job.rng, job.mix)

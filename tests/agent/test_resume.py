@@ -207,6 +207,12 @@ def test_a_checkpoint_from_before_words_were_saved_is_taken_up(tmp_path: Path, m
     assert resumed.engine.weights()[name].any(), "and are saved from then on"
 
 
+def test_a_checkpoint_from_when_goals_were_trusted_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trust = {"hierarchy.trust.sums": torch.zeros(2), "hierarchy.trust.seen": torch.zeros(2)}
+    monkeypatch.setattr("agent.checkpointing.load_weights", lambda path: load_weights(path) | trust)
+    play(stop_and_resume(tiny_config(LINE), tmp_path, 16), 48)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -10,24 +11,30 @@ from rich.console import Console
 
 from benchmarks import hierarchy
 from benchmarks.harness import Options
+from benchmarks.hierarchy_figures import area, share_of_ppo, success_at, swap_counts
 from benchmarks.mastery import POINTS, mastery_curve, share_of_time
 from benchmarks.training import composed_config
 
 TASKS = hierarchy.FAMILIES["multiroom"]
 
 
-def record(variant, seed, steps, error=None, lost=None):
+def record(variant, seed, reached, error=None, lost=None, hardest=((10_000.0, 0.0), (30_000.0, 0.8))):
+    """N2 is mastered by 10,000 env steps, N4 half of it, and a run lasts 40,000 at least."""
     tasks: dict[str, Any] = {task: {"success": success} for task, success in zip(TASKS, (1.0, 0.95, 0.5), strict=True)}
     if lost is not None:
-        tasks[TASKS[1]]["goals"] = {"shuffled": {"lost": lost}}
+        for task in TASKS:
+            tasks[task]["goals"] = {"shuffled": {"success": 0.3, "lost": lost}, "zeroed": {"success": 0.7, "lost": 0.0}}
     figures = {
-        "reached": steps,
-        "area": 0.25,
+        "reached": reached,
+        "env_steps": reached or 300_000,
+        "steps_to_threshold": dict(zip(TASKS, (None, 20_000, reached), strict=True)),
+        "held_out": {TASKS[0]: [[10_000.0, 1.0]], TASKS[1]: [[10_000.0, 0.5]], TASKS[2]: [list(point) for point in hardest]},
         "wall_seconds": 100.0,
         "tasks": tasks,
-        "forgotten": {TASKS[0]: 0.0, TASKS[1]: 0.05},
+        "forgotten": {TASKS[0]: 0.05, TASKS[2]: 0.4},
     }
-    return {"variant": variant, "seed": seed, "error": error, "commit": "c", "figures": None if error else figures}
+    commit = {"variant": variant, "seed": seed, "error": error, "commit": "c", "jobs": 1}
+    return {**commit, "figures": None if error else figures}
 
 
 def test_the_area_is_that_under_the_share_of_tasks_mastered():
@@ -56,6 +63,24 @@ def test_what_was_mastered_and_is_missing_at_the_end_is_forgotten():
     assert found == {"a": pytest.approx(0.2), "c": 0.0}
 
 
+def test_success_at_equal_steps_lies_on_lines_between_evaluations_and_stays_as_it_was_at_the_end():
+    points = [[10_000.0, 0.2], [20_000.0, 0.6], [24_000.0, 1.0]]
+    assert [success_at(points, n) for n in (5_000, 10_000, 15_000, 22_000, 50_000)] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0])
+
+
+def test_the_area_is_the_mean_success_over_tasks_and_the_first_forty_thousand_steps():
+    curve = {"a": [[10_000.0, 1.0]], "b": [[10_000.0, 0.0], [30_000.0, 1.0], [40_000.0, 0.0]]}
+    # a rises for 10,000 steps and stays; b rises for 20,000 from 10,000 on and falls for 10,000.
+    assert area(curve) == pytest.approx(((5 + 30) + (10 + 5)) / 2 / 40)
+
+
+def shown(records, width=80):
+    result = json.loads(json.dumps(hierarchy.summarise(Options(), records), allow_nan=False))
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(hierarchy.show(result))
+    return result["families"]["multiroom"], console.export_text()
+
+
 def test_runs_that_never_got_there_count_as_longest_and_failures_are_said():
     records = [
         record("multiroom/flat", 1, 50_000),
@@ -64,14 +89,42 @@ def test_runs_that_never_got_there_count_as_longest_and_failures_are_said():
         record("multiroom/director", 1, None, lost=0.6),
         record("multiroom/director", 2, None, error="it broke"),
     ]
-    result = json.loads(json.dumps(hierarchy.summarise(Options(), records), allow_nan=False))
-    assert result["variants"]["multiroom/flat"]["steps"] == 70_000
-    assert result["variants"]["multiroom/director"]["steps"] is None
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(hierarchy.show(result))
-    text = console.export_text()
-    for shown in ("50,000", "never", "0.60", "1.00 0.95 0.50", "multiroom/director seed 2 failed: it broke"):
-        assert shown in text
+    found, text = shown(records)
+    flat, director = found["variants"]["flat"], found["variants"]["director"]
+    assert flat["steps"] == 70_000 and director["steps"] is None and director["failed"] == 1
+    words = " ".join(text.split())
+    for expected in ("50,000", "> 300,000", "1.00 0.95 0.50", "N4 0.30, lost 0.60", "director seed 2 failed: it broke", "…"):
+        assert (expected in words) == (expected != "…"), expected
+    assert "0.00 0.40 0.80 0.80" in words, "of the hardest, at equal steps"
+    assert "PPO with a sequential curriculum: never never never" in words
+    assert "flat: MultiRoom-N6 within 200,000 env steps in the median, met." in words
+
+
+def test_goals_count_on_the_hardest_task_mastered_in_training_and_only_easier_tasks_are_forgotten():
+    runs = shown([record("multiroom/director", 1, 60_000, lost=0.6), record("multiroom/director", 2, None, lost=0.4)])[0]
+    director = runs["variants"]["director"]
+    assert [run["swapped"]["task"] for run in director["runs"].values()] == [TASKS[2], TASKS[1]]
+    assert [run["forgotten"] for run in director["runs"].values()] == [0.05, 0.05]
+    assert swap_counts(director) == (1, 2)
+
+
+def test_one_hierarchy_is_ahead_of_another_where_the_interval_says_so():
+    good, bad = (((10_000.0, success),) for success in (0.8, 0.2))
+    records = [record("multiroom/director", seed, None, hardest=good) for seed in (1, 2, 3)]
+    records += [record("multiroom/flat", seed, None, hardest=bad) for seed in (1, 2, 3)]
+    found, text = shown(records)
+    gap = found["ahead"]
+    assert (gap["difference"], gap["low"], gap["high"]) == pytest.approx((0.6, 0.6, 0.6)) and gap["probability"] == 1.0
+    assert gap["p"] == pytest.approx(0.1), "the least that three against three can have"
+    assert "ahead, met" in " ".join(text.split())
+    mixed = [record("multiroom/director", seed, None, hardest=hardest) for seed, hardest in ((1, good), (2, bad), (3, bad))]
+    gap = shown([*mixed, *records[3:]])[0]["ahead"]
+    assert gap["difference"] == pytest.approx(0.2) and gap["low"] == pytest.approx(0.0)
+
+
+def test_a_share_of_ppo_is_of_its_median():
+    assert share_of_ppo("keycorridor", 29_300.0) == pytest.approx(0.1)
+    assert share_of_ppo("multiroom", 29_300.0) is None and share_of_ppo("keycorridor", None) is None
 
 
 def test_variants_run_seed_by_seed(monkeypatch):

@@ -21,7 +21,9 @@ SYMBOLS = replace(SPEC, observations=SPEC.observations[:3])  # compiling takes t
 
 def batch_for(model: WorldModel) -> Sequences:
     full = random_sequences(WorldModel(SPEC, tiny_config()), 4, 12, ends={0: 4})
-    return replace(full, obs={leaf.key: full.obs[leaf.key] for leaf in model.spec.observations})
+    symbols = replace(full, obs={leaf.key: full.obs[leaf.key] for leaf in model.spec.observations})
+    symbols.first[1, 0] = False
+    return replace(symbols, before=symbols.apply(lambda x: x[:, :7]))
 
 
 def train_and_imagine(**changes: object) -> tuple[ModelOutput, Rollout, WorldModel]:

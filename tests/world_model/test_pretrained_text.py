@@ -137,6 +137,17 @@ def test_a_trained_encoder_reads_every_text_of_a_batch_once_and_again_when_its_w
         assert not torch.equal(features(model, RED, BLUE), after)
 
 
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_a_pass_over_what_came_before_leaves_no_features_of_earlier_weights(folder: str, mode: str):
+    model = make(folder, mode)
+    batch = replace(sequences(model, RED, BLUE), before=sequences(model, RED, BLUE, length=7))
+    LocalEngine(model, torch.device("cpu")).train_step(batch)
+    with torch.no_grad():
+        known = features(model, RED, BLUE)
+        reader(model).cache.clear()
+        assert torch.equal(features(model, RED, BLUE), known)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_what_was_trained_comes_back_from_a_checkpoint(folder: str, mode: str):
     model, loaded = make(folder, mode), make(folder, mode)

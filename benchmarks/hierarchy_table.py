@@ -1,0 +1,122 @@
+"""How `benchmarks.hierarchy` shows its figures: two tables and some sentences for each family of tasks, 80 columns wide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.hierarchy_figures import AT, CONFIDENCE, PPO, share_of_ppo, swap_counts
+
+THIRD, WITHIN = 1 / 3, 200_000  # what is aimed at: a share of PPO's env steps, and env steps to N6
+
+
+def show(result: Mapping[str, Any]) -> Group:
+    shown: list[RenderableType] = []
+    for family, found in result["families"].items():
+        variants = {name: figures for name, figures in found["variants"].items() if figures["runs"]}
+        if variants:
+            shown += [_learning(found["tasks"], variants), _end(found["tasks"], variants), *_sentences(family, found), Text()]
+    return Group(*shown)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("variant", overflow="fold", ratio=1)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _learning(tasks: list[str], variants: Mapping[str, Any]) -> Table:
+    at = "\n" + " ".join(f"{n // 1000:>3}k" for n in AT)
+    table = _table(f"Env steps to 0.9 training success on {tasks[-1]}", "seed", "steps", "area", f"held-out success{at}")
+    for name, figures in variants.items():
+        for seed, run in figures["runs"].items():
+            if run["error"] is not None:
+                table.add_row(name, seed, "failed", "", "")
+                continue
+            steps = f"{run['reached']:,.0f}" if run["reached"] is not None else f"> {run['env_steps']:,.0f}"
+            table.add_row(name, seed, steps, f"{run['area']:.2f}", " ".join(f"{x:.2f}" for x in run["at"]))
+        if len(figures["runs"]) > 1:
+            steps = "never" if figures["steps"] is None else f"{figures['steps']:,.0f}"
+            area, mean = (_interval(figures[key]) for key in ("area", "at"))
+            table.add_row(name, "all", steps, area, mean, style="bold")
+        table.add_section()
+    return table
+
+
+def _end(tasks: list[str], variants: Mapping[str, Any]) -> Table:
+    table = _table("At the end", "seed", "held-out", "forgot", "goals shuffled", "none", "seconds")
+    for name, figures in variants.items():
+        for seed, run in figures["runs"].items():
+            if run["error"] is not None:
+                continue
+            swapped = run["swapped"]
+            shuffled, zeroed = ("", "")
+            if swapped:
+                of = swapped["task"].rpartition("-")[2]
+                shuffled = f"{of} {_success(swapped, 'shuffled')}, {_lost(swapped)}"
+                zeroed = _success(swapped, "zeroed")
+            held_out = " ".join(f"{x:.2f}" for x in run["held_out"])
+            forgot = "-" if run["forgotten"] is None else f"{run['forgotten']:.2f}"
+            table.add_row(name, seed, held_out, forgot, shuffled, zeroed, f"{run['wall_seconds']:,.0f}")
+        table.add_section()
+    return table
+
+
+def _success(swapped: Mapping[str, Any], how: str) -> str:
+    return f"{swapped[how]['success']:.2f}" if how in swapped else "-"
+
+
+def _lost(swapped: Mapping[str, Any]) -> str:
+    return f"lost {swapped['shuffled']['lost']:.2f}" if "shuffled" in swapped else ""
+
+
+def _interval(found: list[float] | None) -> str:
+    return "-" if found is None else f"{found[0]:.2f} ({found[1]:.2f}-{found[2]:.2f})"
+
+
+def _sentences(family: str, found: Mapping[str, Any]) -> list[Text]:
+    """What the columns mean, how what was aimed at came out, and what failed."""
+    hardest = found["tasks"][-1]
+    lines = [
+        f"Held-out success is on {hardest} at equal env steps; the area is its mean over all tasks and {AT[-1]:,} steps. "
+        f"Means over seeds with {CONFIDENCE:.0%} bootstrap intervals; steps are medians. Forgot: of the easier tasks. "
+        "Goals are shuffled on the hardest task mastered in training; with none the explorer acts.",
+    ]
+    known, longest = PPO[family]
+    ppo = " ".join("never" if n is None else f"{n:,}" for n in known)
+    lines.append(f"PPO with a sequential curriculum: {ppo} (of {longest:,} at most).")
+    for name in ("flat", "director"):
+        figures = found["variants"][name]
+        if not figures["runs"]:
+            continue
+        share = share_of_ppo(family, figures["steps"])
+        if share is not None:
+            lines.append(f"{name}: {share:.2f} of PPO's env steps (aim: a third), {_verdict(share <= THIRD)}.")
+        elif any(n is None for n in known):
+            within = figures["steps"] is not None and figures["steps"] <= WITHIN
+            lines.append(f"{name}: {hardest} within {WITHIN:,} env steps in the median, {_verdict(within)}.")
+    if found["ahead"] is not None:
+        gap = found["ahead"]
+        lines.append(
+            f"Director against flat on {hardest} at equal env steps: {gap['difference']:+.2f} "
+            f"({gap['low']:+.2f} to {gap['high']:+.2f}), better in {gap['probability']:.0%} of pairs, p {gap['p']:.2f}: "
+            f"ahead, {_verdict(gap['low'] > 0)}."
+        )
+    cost, asked = swap_counts(found["variants"]["director"])
+    if asked:
+        lines.append(f"Shuffled goals cost the director half of its success or more in {cost} of {asked} runs.")
+    for name, figures in found["variants"].items():
+        for seed, run in figures["runs"].items():
+            if run["error"] is not None:
+                lines.append(f"{name} seed {seed} failed: {run['error']}")
+    return [Text(line) for line in lines]
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "not met"
