@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 LATER = (".spelling",)  # ends of the names of buffers that checkpoints of earlier versions have not
-GONE = ("trust.sums", "trust.seen")  # buffers of earlier versions that nothing depends on
+GONE = ("trust.",)  # beginnings of the names of buffers of earlier versions that nothing depends on
 
 
 def split_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -199,7 +199,7 @@ def _load_engine(engine: Engine, weights: dict[str, Tensor], path: Path) -> None
 
 
 def _load_module(module: torch.nn.Module, weights: dict[str, Tensor], group: str, path: Path) -> None:
-    weights = {name: value for name, value in weights.items() if name not in GONE}
+    weights = {name: value for name, value in weights.items() if not name.startswith(GONE)}
     _check_shapes({name: value.shape for name, value in module.state_dict().items()}, weights, group, path)
     module.load_state_dict(weights)
 

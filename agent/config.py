@@ -109,7 +109,7 @@ class EvalConfig:
     calibration: int = 1000  # steps that predicted rewards, ends and values are compared on with what came; 0: none
     shuffle: list[str] = field(default_factory=list)  # modalities to show as another episode's in one more evaluation
     random: bool = False  # report uniformly random actions beside
-    goals: list[str] = field(default_factory=list)  # shuffled, zeroed: one more evaluation each under such goals
+    goals: list[str] | None = None  # shuffled, zeroed: one more evaluation each under such goals; None: all, if there are goals
     goal_episodes: int = 5  # of each task on which a manager's goals are compared with what was reached
 
 

@@ -96,7 +96,7 @@ def check_evaluation(config: EvalConfig, hierarchy: str = "director") -> None:
         raise UserError(f"eval.every_episodes={config.every_episodes} is too few: give 1 or more")
     if config.max_episode_steps < 1:
         raise UserError(f"eval.max_episode_steps={config.max_episode_steps} is too few: give 1 or more")
-    for kind in config.goals:
+    for kind in config.goals or ():
         if kind not in SWAPS:
             raise UserError(f"eval.goals={kind} is unknown; choose of {', '.join(SWAPS)}")
     if config.goals and hierarchy == "flat":

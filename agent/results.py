@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from agent.agent import Agent
-from agent.config import RunConfig
+from agent.config import EvalConfig, RunConfig
 from agent.console import console
 from agent.evaluation import (
     POLICIES,
@@ -21,10 +22,15 @@ from agent.evaluation import (
     evaluation_tasks,
 )
 from envs.errors import UserError
-from hierarchy.swapped import SwappedGoals, has_goals
+from hierarchy.base import Hierarchy
+from hierarchy.config import SWAPS
+from hierarchy.swapped import SwappedGoals, acts_without_goals, has_goals
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 SHOWN = ("success", "return")  # of every policy
+SWAPPED = {"shuffled": "goals of others", "zeroed": "no goals"}  # in the table
 
 
 def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> dict[str, Row]:
@@ -35,7 +41,7 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
         success_greedy, return_greedy, score_greedy, shuffled, goals, random}}`. The first five are of `eval.policy`; `info` and
         `score` are there where `env.report` and `env.score` are given, `shuffled` and `random` where `eval.shuffle` and
         `eval.random` ask for them: they hold the same five. So does `goals`, under each change of `eval.goals`, and `lost`: the
-        share of the success that it costs, None where there was none.
+        share of the success that it costs, None where there was none; of `zeroed` also who acted then, `by` worker or explorer.
 
     Raises:
         UserError: `eval.goals` of an agent that has no goals.
@@ -43,6 +49,7 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
     """
     tasks = evaluation_tasks(config)
     settings = config.eval
+    kinds = swaps(settings, agent.hierarchy)
     if stopped():
         raise EvaluationStopped
     console.print(f"Evaluating {settings.episodes} episodes of each task on the {settings.split} layouts ...")
@@ -56,7 +63,14 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
 
     results = {policy: played(policy) for policy in POLICIES}
     shuffled = played(settings.policy, settings.shuffle) if settings.shuffle else {}
-    swapped = {kind: played(settings.policy, player=_under_goals(agent, kind, config.seed)) for kind in settings.goals}
+    swapped: dict[str, dict[str, TaskResult]] = {}
+    for kind in kinds:
+        under = SwappedGoals(agent.hierarchy, kind, config.seed)
+        swapped[kind] = played(
+            settings.policy, player=Agent(agent.model, under, agent.device)
+        )  # a planner would choose other goals
+        if under.unchanged:
+            log.warning("eval.goals: %d goals stayed their episode's own, as no other had chosen one yet", under.unchanged)
     random = played("random") if settings.random else {}
     summary: dict[str, Row] = {}
     for task in tasks:
@@ -71,6 +85,8 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
             row["goals"] = {
                 kind: _lost(found[task.id].means(config.env.score), row["success"]) for kind, found in swapped.items()
             }
+        if "zeroed" in swapped:
+            row["goals"]["zeroed"]["by"] = acts_without_goals(agent.hierarchy)
         if random:
             row["random"] = random[task.id].means(config.env.score)
     console.print(_results_table(summary, settings.policy))
@@ -80,11 +96,16 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
     return summary
 
 
-def _under_goals(agent: Agent, kind: str, seed: int) -> Agent:
-    """The same agent, but for its goals; a planner would choose others, so there is none."""
-    if not has_goals(agent.hierarchy):
-        raise UserError(f"eval.goals={kind} needs an agent with goals, one of hierarchy=director: give eval.goals=[]")
-    return Agent(agent.model, SwappedGoals(agent.hierarchy, kind, seed), agent.device)
+def swaps(settings: EvalConfig, hierarchy: Hierarchy) -> list[str]:
+    """The changes of goals to evaluate under: those of `eval.goals`; where that is None all, if there are goals.
+
+    Raises:
+        UserError: some are asked for, and there are no goals.
+    """
+    there = has_goals(hierarchy)
+    if settings.goals and not there:
+        raise UserError(f"eval.goals={settings.goals} needs an agent with goals, one of hierarchy=director: give eval.goals=null")
+    return list(settings.goals if settings.goals is not None else SWAPS if there else ())
 
 
 def _lost(means: Row, success: float) -> Row:
@@ -103,7 +124,8 @@ def _results_table(summary: dict[str, Row], policy: str) -> Table:
         others = {"random actions": row.get("random")}
         if "shuffled" in row:
             others = {f"{', '.join(row['shuffled']['modalities'])} of others": row["shuffled"]} | others
-        others |= {f"goals {kind}": means for kind, means in row.get("goals", {}).items()}
+        for kind, means in row.get("goals", {}).items():
+            others[SWAPPED[kind] + (": explorer alone" if means.get("by") == "explorer" else "")] = means
         for name, means in others.items():
             if means is not None:
                 cells = [_number(means.get(figure)) if other in (policy, "") else "" for figure, other in columns]

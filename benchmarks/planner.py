@@ -2,8 +2,10 @@
 
     python -m benchmarks.planner [--runs FOLDER ...] [--task NAME] [--planner actions|goals] [--seeds 1 2 3] [--quick] [...]
 
-The default recipe is trained for a few thousand env steps, and every checkpoint on the way is measured: once a task is mastered
-there is nothing left to plan for. All candidates play the same held-out layouts with the same weights, so env steps are equal.
+The default recipe, with `--planner goals` that of a director, is trained for a few thousand env steps, and every checkpoint on
+the way is measured: once a task is mastered there is nothing left to plan for. All candidates play the same held-out layouts with
+the same weights, so env steps are equal, and what is gained is compared layout by layout. Milliseconds are of decisions that the
+planner makes: of goals, one every `hierarchy.period` steps. Interrupted, a training goes on where it was.
 With `--runs` nothing is trained: all checkpoints of these run folders are measured, or the one that is named.
 """
 
@@ -11,29 +13,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group
-from rich.table import Table
-
 from agent.checkpoint import load_meta, resolve
 from benchmarks.harness import Benchmark, Context, Options, Run
+from benchmarks.planner_table import costs, pooled, show
 from benchmarks.store import Record
 from benchmarks.training import composed_config, run_process, train_run
 from envs.errors import UserError
 
 TASK = "DoorKey-6x6"
 CANDIDATES = (0, 8, 32)  # 0: the policy alone
-TRAINED, GIVEN = "trained", "given"
 TRAINING = (
     "train.env_steps=6000",
     "train.checkpoint_every=2000",
-    "train.keep_checkpoints=3",
+    "train.keep_checkpoints=1000",  # all: one that an interruption leaves is not to push out another
     "train.stop_at_mastery=false",
     "eval.episodes=1",
     "eval.video=false",
@@ -64,7 +62,7 @@ def plan(options: Options) -> list[Run]:
     """One run a seed, or one a given folder.
 
     Raises:
-        UserError: a folder without a whole checkpoint, or a horizon of no steps.
+        UserError: a folder without a whole checkpoint, a horizon of no steps, or goals of a hierarchy that has none.
     """
     asked = options.arguments
     settings: dict[str, Any] = {
@@ -81,16 +79,22 @@ def plan(options: Options) -> list[Run]:
     if folders:
         return [_given_run(folder, settings) for folder in folders]
     overrides = [*TRAINING, *(QUICK if options.quick else ()), *options.overrides]
+    if settings["planner"] == "goals" and not any(word.startswith("hierarchy=") for word in overrides):
+        overrides.insert(0, "hierarchy=director")
     config = {"train": composed_config(overrides), "measure": settings}
     return [_trained_run(overrides, seed, config, settings) for seed in options.seeds]
 
 
 def _trained_run(overrides: Sequence[str], seed: int, config: Mapping[str, Any], settings: Mapping[str, Any]) -> Run:
+    trained = config["train"]
+    every, apart = int(trained["train"]["checkpoint_every"]), int(trained["env"]["num_envs"])
+
     def execute(context: Context) -> dict[str, Any]:
         train_run([*overrides, f"seed={seed}"], context.folder, context.threads, context.report, context.stop)
-        return _measure(checkpoints_of(context.folder), settings, seed, context)
+        paths = {int(path.name.removeprefix("step_")): path for path in checkpoints_of(context.folder)}
+        return _measure([paths[steps] for steps in scheduled(list(paths), every, apart)], settings, seed, context)
 
-    return Run(TRAINED, seed, config, execute, int(config["train"]["train"]["env_steps"]))
+    return Run(_label(settings, trained), seed, config, execute, int(trained["train"]["env_steps"]), resumes=True)
 
 
 def _given_run(folder: Path, settings: Mapping[str, Any]) -> Run:
@@ -99,7 +103,29 @@ def _given_run(folder: Path, settings: Mapping[str, Any]) -> Run:
     seed = int(meta["config"]["seed"])
     steps = [load_meta(path)["env_steps"] for path in paths]
     config = {"run": meta["config"], "env_steps": steps, "measure": settings}
-    return Run(GIVEN, seed, config, lambda context: _measure(paths, settings, seed, context))
+    label = f"{_label(settings, meta['config'])}, given"
+    return Run(label, seed, config, lambda context: _measure(paths, settings, seed, context))
+
+
+def _label(settings: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
+    """`planner/hierarchy`.
+
+    Raises:
+        UserError: goals of a hierarchy that has none; said before anything is trained.
+    """
+    planner, hierarchy = settings["planner"], trained["hierarchy"]["name"]
+    if planner == "goals" and hierarchy == "flat":
+        raise UserError("--planner goals needs goals, which hierarchy=flat has not: give hierarchy=director.")
+    return f"{planner}/{hierarchy}"
+
+
+def scheduled(steps: Sequence[int], every: int, apart: int) -> list[int]:
+    """Env steps of the checkpoints that an uninterrupted run would have, too: the first after every `every`, and the last.
+
+    Args:
+        apart: env steps from one step of all environments to the next.
+    """
+    return [at for at in steps if at == steps[-1] or (at >= every and at % every < apart)]
 
 
 def checkpoints_of(folder: Path) -> list[Path]:
@@ -120,16 +146,9 @@ def _measure(paths: Sequence[Path], settings: Mapping[str, Any], seed: int, cont
     return {**figures, "reached": None}
 
 
-def wilson(successes: int, episodes: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), which is sound near 0 and 1, too."""
-    share, extra = successes / episodes, z * z / episodes
-    middle = (share + extra / 2) / (1 + extra)
-    half = z * math.sqrt(share * (1 - share) / episodes + extra / (4 * episodes)) / (1 + extra)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def summarise(options: Options, records: list[Record]) -> dict[str, Any]:
-    """`{runs: [{variant, seed, error, checkpoints: [{env_steps, task, candidates: {M: figures}}]}]}`."""
+    """`{runs, pooled, costs}`: of every run its figures, `[{variant, seed, error, checkpoints: [{env_steps, task, candidates: {M:
+    figures}}]}]`, and what `benchmarks.planner_table` makes of them."""
     runs = [
         {
             "variant": record["variant"],
@@ -139,36 +158,7 @@ def summarise(options: Options, records: list[Record]) -> dict[str, Any]:
         }
         for record in records
     ]
-    return {"runs": runs}
-
-
-def show(result: dict[str, Any]) -> Group:
-    table = Table(title="Held-out success with planning at decision time", title_justify="left")
-    for name in ("run", "seed", "task"):
-        table.add_column(name, no_wrap=True)
-    for name in ("env\nsteps", "candi-\ndates", "success", "95 %", "length", "ms a step,\n1 env", "16 envs"):
-        table.add_column(name, justify="right", no_wrap=True)
-    failures = []
-    for run in result["runs"]:
-        if run["error"] is not None:
-            failures.append(f"{run['variant']} seed {run['seed']} failed: {run['error']}")
-        for checkpoint in run["checkpoints"]:
-            for candidates, figures in checkpoint["candidates"].items():
-                low, high = wilson(figures["successes"], figures["episodes"])
-                table.add_row(
-                    run["variant"],
-                    str(run["seed"]),
-                    checkpoint["task"],
-                    f"{checkpoint['env_steps']:,}",
-                    candidates,
-                    f"{figures['successes'] / figures['episodes']:.2f}",
-                    f"{low:.2f}-{high:.2f}",
-                    f"{figures['length']:.0f}",
-                    f"{figures['milliseconds']:.1f}",
-                    f"{figures['milliseconds_of_16']:.1f}",
-                )
-            table.add_section()
-    return Group(table, *failures)
+    return {"runs": runs, "pooled": pooled(runs), "costs": costs(runs)}
 
 
 BENCHMARK = Benchmark(

@@ -27,8 +27,10 @@ GONE: dict[str, Any] = {
     "hierarchy.manager.choice": 0.0,
     "curriculum.model_progress.fast": 0.02,
     "curriculum.model_progress.slow": 0.005,
+    "eval.goals": [],
 }
-"""Keys that are no more, with the values under which they changed nothing (a scheduler that uses them is of another config)."""
+"""Keys that are no more, with the values under which they changed nothing (a scheduler that uses them is of another config);
+and `eval.goals`, whose default `[]` is None today: what is measured besides changes no run."""
 
 
 class Results:
@@ -116,17 +118,17 @@ def _is_of(known: Record, asked: Record) -> bool:
     """Whether a record is of the run that is asked for."""
     if any(known.get(key) != asked.get(key) for key in ("variant", "seed")):
         return False
-    set_here = {word.partition("=")[0].lstrip("+~").rpartition(".")[2] for word in asked.get("overrides") or ()}
+    set_here = {f".{word.partition('=')[0].lstrip('+~')}" for word in asked.get("overrides") or ()}
     config = brought_up(known.get("config"))
-    newer = _names(asked.get("config")) - _names(config)
-    return not set_here & newer and holds_for(config, asked.get("config"))
+    newer = _paths(asked.get("config")) - _paths(config)
+    return not any(path.endswith(key) for path in newer for key in set_here) and holds_for(config, asked.get("config"))
 
 
-def _names(config: Any) -> set[str]:
-    """All keys, at any depth."""
+def _paths(config: Any, to: str = "") -> set[str]:
+    """The paths of all keys, at any depth, each with a dot before it: `.train`, `.train.batch`."""
     if not isinstance(config, Mapping):
         return set()
-    return {str(key) for key in config}.union(*(_names(value) for value in config.values()))
+    return {f"{to}.{key}" for key in config}.union(*(_paths(value, f"{to}.{key}") for key, value in config.items()))
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -17,13 +17,19 @@ def has_goals(hierarchy: Hierarchy) -> bool:
     return "goal" in hierarchy.initial_state(1)
 
 
+def acts_without_goals(hierarchy: Hierarchy) -> str:
+    """Who acts once goals are taken away: the `explorer`, where there is one, else the `worker`, who then knows of none."""
+    return "worker" if getattr(hierarchy, "explorer", None) is None else "explorer"
+
+
 class SwappedGoals(Hierarchy):
     """A hierarchy whose goals are replaced where they are chosen, before anybody acts on them. For evaluation alone.
 
     Unlike others it remembers, beside its state, what was chosen in which episode; N must stay the same.
 
     Args:
-        kind: `shuffled`: a goal that was chosen in another episode, any of the newest; `zeroed`: no goal.
+        kind: `shuffled`: a goal that was chosen in another episode, any of the newest; `zeroed`: no goal, so that
+            whoever `acts_without_goals` does.
 
     Attributes:
         unchanged: goals that stayed, as no other episode had chosen one yet.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from math import comb
+from math import comb, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,15 @@ def interval(draws: Floats, confidence: float) -> tuple[Floats, Floats]:
     """The percentile interval over the first axis: lower and upper end."""
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
+
+
+def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval of a share of `n` independent draws (Wilson 1927), which is sound near 0 and 1, too: of 95 % by default."""
+    if n < 1:
+        return 0.0, 1.0
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def probability_of_improvement(x: Floats, y: Floats) -> Floats:

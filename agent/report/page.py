@@ -19,6 +19,7 @@ from agent.report.figures import (
     time_figure,
     validation_figure,
 )
+from agent.report.goals import goal_notes, goal_rows
 from agent.report.imagined import imagined_figure, tallied_halves
 from envs.errors import UserError
 
@@ -69,6 +70,8 @@ def render(run: RunData) -> str:
         subtitle=_subtitle(run),
         tiles=_tiles(run),
         rows=_rows(run),
+        goals=goal_rows(run),
+        goal_notes=goal_notes(run),
         success=success_figure(run),
         returns=lines_figure(
             run, "train/return/", "Return", "return", "Mean undiscounted return of a task's last 100 training episodes."
@@ -165,7 +168,9 @@ def _losses(run: RunData) -> list[Losses]:
         "policy/": "Policy",
         "manager/": "Manager",
         "worker/": "Worker",
+        "explorer/": "Explorer",
         "goal/": "Goals",
+        "given/": "Goals that came in replay",
         "gradients/": "Gradient norms",
         "codes/": "Use of learned codes",
     }

@@ -18,6 +18,7 @@ from agent.compare.statistics import (
     probability_of_improvement,
     reached_share,
     smallest_p,
+    wilson,
     worst,
 )
 
@@ -35,6 +36,12 @@ def test_the_interquartile_mean_leaves_out_the_lowest_and_the_highest_quarter():
     assert iqm(of(9, 1, 2, 3, 4, 5, 6, -7)) == approx(3.5), "1 and 9, 6 and -7 are out: (2 + 3 + 4 + 5) / 4"
     assert iqm(of(1, 2, 6)) == approx(3), "of three it is the mean"
     assert iqm(np.array([[0.0, 10], [1, 20], [2, 30], [3, 90]])) == approx([1.5, 25]), "over the first axis"
+
+
+def test_the_interval_of_a_share_is_wilsons_and_stays_within_0_and_1():
+    assert wilson(81 / 263, 263) == approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(0.0, 20) == approx((0.0, 0.1611), abs=1e-4) and wilson(1.0, 20) == approx((0.8389, 1.0), abs=1e-4)
+    assert wilson(0.0, 0) == (0.0, 1.0), "nothing was drawn"
 
 
 def test_a_bootstrap_draws_each_stratum_as_many_runs_as_it_has():

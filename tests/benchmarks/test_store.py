@@ -70,6 +70,21 @@ def test_a_key_that_is_gone_does_not_matter_where_it_changed_nothing(tmp_path):
     assert [entry["config"] for entry in results.load()] == [with_one, {"given": without}], "what is recorded stays as it was"
 
 
+def test_goals_that_were_not_swapped_by_default_do_not_matter_and_those_that_were_do(tmp_path):
+    def of(*goals: str | None) -> dict[str, Any]:
+        return {**WHOLE, "eval": {"episodes": 100, "goals": None if None in goals else list(goals)}}
+
+    results = Results(tmp_path, "hierarchy")
+    results.add(record(config=of(), reached=7))
+    results.add(record("swapped", config=of("shuffled", "zeroed"), reached=5))
+    for config in (of(), of(None)):
+        assert (results.find("ours", 1, config) or {}).get("reached") == 7
+        assert results.find("swapped", 1, config) is None
+    assert results.find("ours", 1, of("shuffled"), ["eval.goals=[shuffled]"]) is None
+    assert results.find("swapped", 1, of("shuffled")) is None
+    assert (results.find("swapped", 1, of("shuffled", "zeroed")) or {}).get("reached") == 5
+
+
 def test_no_record_has_been_changed_since_it_was_made():
     files = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
     assert files

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from hierarchy import make_hierarchy
 from hierarchy.base import PolicyState
+from hierarchy.config import WorkerConfig
 from hierarchy.goal import NO_GOAL
-from hierarchy.swapped import SwappedGoals, has_goals
+from hierarchy.swapped import SwappedGoals, acts_without_goals, has_goals
 from tests.hierarchy.test_director import config, director
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, states
 
@@ -72,6 +73,17 @@ def test_every_evaluation_begins_without_the_goals_of_the_one_before():
 def test_zeroed_goals_are_no_goals():
     found = steps(SwappedGoals(director(), "zeroed"), [[True] * 2, [False] * 2])
     assert all((state["goal"] == NO_GOAL).all() for state in found)
+
+
+def test_without_goals_the_explorer_acts_where_there_is_one():
+    assert acts_without_goals(director()) == "worker"
+    hierarchy = director(worker=WorkerConfig(free=0.5))
+    assert acts_without_goals(hierarchy) == "explorer"
+    taken = torch.tensor([3, 1])
+    hierarchy.explorer.policy.act = lambda z, h, greedy: (taken, torch.zeros(2))  # type: ignore
+    under = SwappedGoals(hierarchy, "zeroed")
+    action, _, _ = under.act(*states(0, 1), under.initial_state(2), torch.ones(2).bool())
+    assert torch.equal(action, taken)
 
 
 def test_the_inner_hierarchy_decides_when_and_the_swap_changes_no_draw_of_its_own():
