@@ -225,6 +225,28 @@ def test_an_agent_is_evaluated_without_repeating_what_it_was_trained_with(finish
     assert files(finished) == before
 
 
+def test_the_director_as_it_comes_is_trained_evaluated_and_resumed(tmp_path: Path, strata: Command):
+    options = [word for word in TINY if not word.startswith(("hierarchy.", "eval.episodes"))]
+    small = [
+        "hierarchy.horizon=4",
+        "hierarchy.starts=4",
+        "hierarchy.actor_critic.hidden=16",
+        "eval.episodes=2",
+        "eval.goal_episodes=1",
+    ]
+    answer = strata("hierarchy=director", *options, *small, f"hydra.run.dir={tmp_path / 'run'}")
+    assert answer.code == 0, answer.error
+    config = yaml.safe_load((ROOT / "configs" / "hierarchy" / "director.yaml").read_text(encoding="utf-8"))
+    used = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))["hierarchy"]
+    assert all(used[part] == config[part] for part in ("period", "goals", "manager", "worker"))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    (row,) = summary["tasks"].values()
+    assert row["goals"].keys() == {"shuffled", "zeroed"} and summary["goals"]["DoorKey-5x5"]["segments"] >= 1
+    assert {"explorer/entropy", "manager/hindsight", "goal/closer"} <= set().union(*read_metrics(tmp_path / "run"))
+    assert strata(f"resume={tmp_path / 'run'}", "train.env_steps=80").code == 0
+    assert load_meta(CheckpointStore(tmp_path / "run" / "checkpoints").latest() or tmp_path)["env_steps"] == 80
+
+
 def test_an_agent_is_evaluated_the_way_it_was_in_training_but_for_what_is_given(finished: Path, tmp_path: Path, strata: Command):
     path = shutil.copytree(finished / "checkpoints" / "step_000000064", tmp_path / "agent")
     (path / "manifest.json").unlink()
