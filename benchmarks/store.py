@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import BEFORE
+from curriculum.registry import CURRICULA
 from envs.errors import UserError
 
 Record = dict[str, Any]
@@ -85,7 +86,8 @@ def holds_for(known: Any, config: Any) -> bool:
 
 
 def brought_up(config: Any) -> Any:
-    """The config of a record as it would be written today: with the keys of `BEFORE`, without those that are `GONE`.
+    """The config of a record as it would be written today: with the keys of `BEFORE`, without those that are `GONE`, and without
+    the settings of curricula other than its own, which may have changed since.
 
     Whole configs alone, at any depth; a list of overrides stays as it is.
     """
@@ -101,6 +103,9 @@ def brought_up(config: Any) -> Any:
             held = _part(found, part)
             if key in held and held[key] == value:
                 del held[key]
+        curriculum = _part(found, "curriculum")
+        for name in CURRICULA.keys() & curriculum.keys() - {curriculum.get("name")}:
+            del curriculum[name]
     return found
 
 

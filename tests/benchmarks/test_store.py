@@ -85,6 +85,19 @@ def test_goals_that_were_not_swapped_by_default_do_not_matter_and_those_that_wer
     assert (results.find("swapped", 1, of("shuffled", "zeroed")) or {}).get("reached") == 5
 
 
+def test_settings_of_curricula_that_were_not_used_do_not_matter(tmp_path):
+    def of(name: str, horizon: int) -> dict[str, Any]:
+        return {**WHOLE, "curriculum": {"name": name, "window": 30, "imagined_success": {"horizon": horizon}}}
+
+    results = Results(tmp_path, "doorkey")
+    results.add(record(config=of("sequential", 64)))
+    results.add(record("foreseen", config=of("imagined_success", 64)))
+    assert results.find("ours", 1, of("sequential", 128)) is not None
+    assert results.find("ours", 1, of("imagined_success", 64)) is None
+    assert results.find("foreseen", 1, of("imagined_success", 64)) is not None
+    assert results.find("foreseen", 1, of("imagined_success", 128)) is None
+
+
 def test_no_record_has_been_changed_since_it_was_made():
     files = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
     assert files
