@@ -57,6 +57,11 @@ def make_policy(config: RunConfig, model: WorldModel) -> Hierarchy:
     return hierarchy
 
 
+def burn_in(config: RunConfig, model: WorldModel) -> int:
+    """Records that come along before each sequence, of which only maps are made."""
+    return config.train.burn_in if model.maps.names else 0
+
+
 def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple[Agent, Engine]:
     """A fresh agent and the engine that trains its world model. Seed torch first."""
     check_partitioning(config.sharding, config.model)

@@ -66,9 +66,8 @@ def evaluation_summary(agent: Agent, config: RunConfig, stopped: Callable[[], bo
     swapped: dict[str, dict[str, TaskResult]] = {}
     for kind in kinds:
         under = SwappedGoals(agent.hierarchy, kind, config.seed)
-        swapped[kind] = played(
-            settings.policy, player=Agent(agent.model, under, agent.device)
-        )  # a planner would choose other goals
+        unplanned = Agent(agent.model, under, agent.device)  # a planner would choose other goals
+        swapped[kind] = played(settings.policy, player=unplanned)
         if under.unchanged:
             log.warning("eval.goals: %d goals stayed their episode's own, as no other had chosen one yet", under.unchanged)
     random = played("random") if settings.random else {}

@@ -16,7 +16,7 @@ import torch
 
 from agent.acting.collector import AsyncCollector
 from agent.agent import Agent
-from agent.build import build_agent, choose_device, gathered_agent
+from agent.build import build_agent, burn_in, choose_device, gathered_agent
 from agent.collector import Collector
 from agent.config import RunConfig
 from agent.evaluation import EvaluationStopped
@@ -135,7 +135,7 @@ class Trainer:
         self.learner.required_signals, self.learner.task_ids = required, self.tasks.ids
         memory = config.replay
         window = -(-memory.recent_window // together)  # each process has its share of the newest steps and of the rewards seen
-        before = train.burn_in if self.agent.model.maps.names else 0
+        before = burn_in(config, self.agent.model)
         self.mix = SampleMix(memory.recent, memory.rewarded, together * memory.rewarded_cap, window, memory.history, before)
         self.writer = make_writer(config, self.replay_folder, self.envs.spec, part=self.part)
         # Room for as large a share as is held out, and for a few sequences of every environment.

@@ -26,7 +26,6 @@ The states are those that a run's own worker came to, which was taught by one of
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Mapping
@@ -39,8 +38,8 @@ from rich.table import Table
 
 from agent.checkpoint import load_meta, resolve
 from benchmarks.harness import Benchmark, Context, Options, Run
+from benchmarks.measuring import measured
 from benchmarks.store import Record
-from benchmarks.training import run_process
 from envs.errors import UserError
 
 FIGURES = ("unrelated", "rising", "ending", "telling")
@@ -82,10 +81,8 @@ def folder_run(folder: Path, settings: Mapping[str, Any]) -> Run:
     config = {"run": {**meta["config"], "env_steps": meta["env_steps"]}, "measure": dict(settings)}
 
     def execute(context: Context) -> dict[str, Any]:
-        out = context.folder.with_name(f"{context.folder.name}_measured")
-        asked = {**settings, "checkpoint": str(path), "folder": str(out), "seed": seed, "threads": context.threads}
-        command = [sys.executable, "-m", "benchmarks.goal_rewards_measure", json.dumps(asked)]
-        return {**run_process(command, out, context.threads, None, context.stop), "reached": None}
+        asked = {**settings, "checkpoint": str(path), "seed": seed}
+        return {**measured("benchmarks.goal_rewards_measure", asked, context), "reached": None}
 
     return Run(label(path), seed, config, execute)
 

@@ -5,8 +5,6 @@ python -m benchmarks.goal_rewards_measure '{"checkpoint": FOLDER, "folder": OUT,
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +20,7 @@ from agent.compare.statistics import bootstrap, interval
 from agent.goals import pursue
 from agent.loading import load_agent, trained_config
 from benchmarks.goal_rewards import FIGURES
-from benchmarks.provenance import cores
-from benchmarks.store import write_json
+from benchmarks.measuring import answer
 from envs import make_task_space
 from envs.errors import UserError
 from hierarchy.director import DirectorHierarchy
@@ -226,17 +223,5 @@ def measure(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    given = json.loads(sys.argv[1])
-    torch.set_num_threads(int(given.get("threads", cores())))
-    folder = Path(given["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        figures = measure(Path(given["checkpoint"]), given)
-    except UserError as error:
-        sys.exit(str(error))
-    write_json(folder / "summary.json", figures)
-
-
 if __name__ == "__main__":
-    main()
+    answer(lambda given: measure(Path(given["checkpoint"]), given))

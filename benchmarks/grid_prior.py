@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from agent.build import build_agent
+from agent.build import build_agent, burn_in
 from agent.collector import Collector
 from agent.config import RunConfig
 from agent.learner import Learner
@@ -67,7 +67,7 @@ def accuracy_by_updates(variant: str, seed: int, steps: int, checks: tuple[int, 
         model.priors[module_name(grid.key)] = FlatPrior(grid, config.model.width, config.model)
     engine = LocalEngine(model, torch.device("cpu"))
     learner = Learner(engine, agent.hierarchy, config.hierarchy, config.train.batch, torch.device("cpu"))
-    rng, mix = np.random.default_rng(seed), SampleMix(0.0, 0.0, before=config.train.burn_in if model.maps.names else 0)
+    rng, mix = np.random.default_rng(seed), SampleMix(0.0, 0.0, before=burn_in(config, model))
     held_out = learner.sequences(judge.sample(64, config.train.length, np.random.default_rng(0), mix))
     accuracy = {}
     for update in range(1, checks[-1] + 1):

@@ -24,7 +24,7 @@ from benchmarks.doorkey import QUICK
 from benchmarks.harness import Benchmark, Context, Options, Run
 from benchmarks.hierarchy_figures import ahead, variant_figures
 from benchmarks.hierarchy_table import show
-from benchmarks.mastery import Curve, mastery_curve, share_of_time
+from benchmarks.mastery import Curve, mastery_curve
 from benchmarks.store import Record
 from benchmarks.training import composed_config, read_metrics, train_run
 
@@ -101,7 +101,6 @@ def _run(name: str, overrides: list[str], seed: int) -> Run:
             **summary,
             "mastery": judged_curve(lines, tasks),
             "held_out": held_out,
-            "area": share_of_time(held_out, len(tasks), budget, MASTERED),
             "forgotten": forgotten(held_out),
             "reached": summary["steps_to_threshold"].get(tasks[-1]),
         }

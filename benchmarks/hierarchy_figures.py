@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.compare.statistics import area as mean_of_curve
 from agent.compare.statistics import bootstrap, interval, permutation_p, probability_of_improvement
 from benchmarks.comparison import median_reached
 from benchmarks.mastery import Curve
@@ -33,7 +34,8 @@ def success_at(points: Sequence[Sequence[float]], steps: int) -> float:
 def area(curve: Curve) -> float:
     """Mean of the success over tasks and over the first `AT[-1]` env steps, by trapezoids between `AT`."""
     at = (0, *AT)
-    return float(np.mean([np.trapezoid([success_at(points, n) for n in at], at) / at[-1] for points in curve.values()]))
+    success = np.array([[success_at(points, n) for n in at] for points in curve.values()])
+    return float(mean_of_curve(np.array(at, float), success).mean())
 
 
 def run_figures(record: Record, tasks: Sequence[str]) -> dict[str, Any]:
@@ -56,7 +58,6 @@ def run_figures(record: Record, tasks: Sequence[str]) -> dict[str, Any]:
         "forgotten": max((lost for task, lost in found["forgotten"].items() if task != tasks[-1]), default=None),
         "swapped": {"task": hardest, **swapped} if swapped else None,
         "wall_seconds": found["wall_seconds"],
-        "jobs": record.get("jobs"),
     }
 
 

@@ -10,7 +10,6 @@ for the guesses `nothing` and `frequent`, `benchmarks.open_loop_grid` for what c
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ from rich.table import Table
 
 from agent.checkpoint import load_meta, resolve
 from benchmarks.harness import Benchmark, Context, Options, Run
+from benchmarks.measuring import measured
 from benchmarks.store import Record
-from benchmarks.training import composed_config, run_process, train_run
+from benchmarks.training import composed_config, train_run
 from envs.errors import UserError
 
 STEPS = (1, 5, 15)
@@ -131,10 +131,7 @@ def case_run(name: str, seed: int, options: Options, context: int, folder: Path 
         run = folder or context.folder
         if folder is None:
             train_run([*overrides, f"seed={seed}"], run, context.threads, context.report, context.stop)
-        out = context.folder.with_name(f"{context.folder.name}_measured")
-        asked = json.dumps({**settings, "run": str(run), "folder": str(out), "seed": seed, "threads": context.threads})
-        command = [sys.executable, "-m", "benchmarks.open_loop_measure", asked]
-        figures = run_process(command, out, context.threads, None, context.stop)
+        figures = measured("benchmarks.open_loop_measure", {**settings, "run": str(run), "seed": seed}, context)
         met = bars(figures) if name.startswith("doorkey") else None
         return {**figures, "bars": met, "reached": figures["env_steps"] if met and all(met.values()) else None}
 

@@ -5,8 +5,6 @@ python -m benchmarks.open_loop_measure '{"run": FOLDER, "folder": OUT, ...}'
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +20,8 @@ from agent.loading import load_agent, trained_config
 from agent.open_loop import Outlook, every_start, look_ahead, measure
 from agent.playing import play_episodes
 from agent.sequences import Episode
+from benchmarks.measuring import answer
 from benchmarks.open_loop_grid import TRACK, Tracker, event_figures, view_groups
-from benchmarks.provenance import cores
 from envs import EnvConfig, make_task_space
 from envs.errors import UserError
 
@@ -110,17 +108,5 @@ def _actions(episode: Episode, step: int, horizon: int) -> np.ndarray:
     return np.concatenate([taken, np.full(horizon - len(taken), -1)])
 
 
-def main() -> None:
-    given = json.loads(sys.argv[1])
-    torch.set_num_threads(int(given.get("threads", cores())))
-    folder = Path(given["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        figures = measure_run(Path(given["run"]), given)
-    except UserError as error:
-        sys.exit(str(error))
-    (folder / "summary.json").write_text(json.dumps(figures, allow_nan=False))
-
-
 if __name__ == "__main__":
-    main()
+    answer(lambda given: measure_run(Path(given["run"]), given))

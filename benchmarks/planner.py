@@ -12,7 +12,6 @@ With `--runs` nothing is trained: all checkpoints of these run folders are measu
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,10 @@ from typing import Any
 
 from agent.checkpoint import load_meta, resolve
 from benchmarks.harness import Benchmark, Context, Options, Run
+from benchmarks.measuring import measured
 from benchmarks.planner_table import costs, pooled, show
 from benchmarks.store import Record
-from benchmarks.training import composed_config, run_process, train_run
+from benchmarks.training import composed_config, train_run
 from envs.errors import UserError
 
 TASK = "DoorKey-6x6"
@@ -139,11 +139,8 @@ def checkpoints_of(folder: Path) -> list[Path]:
 
 
 def _measure(paths: Sequence[Path], settings: Mapping[str, Any], seed: int, context: Context) -> dict[str, Any]:
-    out = context.folder.with_name(f"{context.folder.name}_measured")
-    asked = {**settings, "checkpoints": [str(path) for path in paths], "folder": str(out), "seed": seed}
-    command = [sys.executable, "-m", "benchmarks.planner_measure", json.dumps({**asked, "threads": context.threads})]
-    figures = run_process(command, out, context.threads, None, context.stop)
-    return {**figures, "reached": None}
+    asked = {**settings, "checkpoints": [str(path) for path in paths], "seed": seed}
+    return {**measured("benchmarks.planner_measure", asked, context), "reached": None}
 
 
 def summarise(options: Options, records: list[Record]) -> dict[str, Any]:

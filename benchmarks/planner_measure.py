@@ -5,8 +5,6 @@ python -m benchmarks.planner_measure '{"checkpoints": [FOLDER], "folder": OUT, .
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from agent.agent import Agent, AgentState, Observations
 from agent.checkpoint import load_meta
 from agent.evaluation import TaskResult, evaluate, seeded
 from agent.loading import load_agent, trained_config
-from benchmarks.provenance import cores
+from benchmarks.measuring import answer
 from envs import EnvConfig, TaskSpace, make_envs, make_task_space
 from envs.errors import UserError
 from hierarchy.planner import make_planner
@@ -138,17 +135,5 @@ def milliseconds(agent: Agent, env: EnvConfig, tasks: TaskSpace, number: int, ca
     return float(np.median(taken[1:]))
 
 
-def main() -> None:
-    given = json.loads(sys.argv[1])
-    torch.set_num_threads(int(given.get("threads", cores())))
-    folder = Path(given["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        figures = {"checkpoints": [measure_checkpoint(Path(path), given) for path in given["checkpoints"]]}
-    except UserError as error:
-        sys.exit(str(error))
-    (folder / "summary.json").write_text(json.dumps(figures, allow_nan=False))
-
-
 if __name__ == "__main__":
-    main()
+    answer(lambda given: {"checkpoints": [measure_checkpoint(Path(path), given) for path in given["checkpoints"]]})

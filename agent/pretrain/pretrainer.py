@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agent.build import build_agent, choose_device
+from agent.build import build_agent, burn_in, choose_device
 from agent.checkpoint import CheckpointStore, TrainingState, load_meta, load_training
 from agent.checkpointing import FORMAT, check_spec, load_agent_weights, load_pretrained
 from agent.config import RunConfig
@@ -83,7 +83,7 @@ class Pretrainer:
             recent=0.0,
             rewarded=config.replay.rewarded,
             rewarded_cap=config.replay.rewarded_cap,
-            before=config.train.burn_in if self.agent.model.maps.names else 0,
+            before=burn_in(config, self.agent.model),
         )
 
     def _read(self, folders: Sequence[Path | RemoteShards], grow: bool) -> StoredData:

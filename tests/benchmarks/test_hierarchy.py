@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import hierarchy
 from benchmarks.harness import Options
 from benchmarks.hierarchy_figures import area, share_of_ppo, success_at, swap_counts
-from benchmarks.mastery import POINTS, mastery_curve, share_of_time
+from benchmarks.mastery import POINTS, mastery_curve
 from benchmarks.training import composed_config
 
 TASKS = hierarchy.FAMILIES["multiroom"]
@@ -33,14 +33,8 @@ def record(variant, seed, reached, error=None, lost=None, hardest=((10_000.0, 0.
         "tasks": tasks,
         "forgotten": {TASKS[0]: 0.05, TASKS[2]: 0.4},
     }
-    commit = {"variant": variant, "seed": seed, "error": error, "commit": "c", "jobs": 1}
+    commit = {"variant": variant, "seed": seed, "error": error, "commit": "c"}
     return {**commit, "figures": None if error else figures}
-
-
-def test_the_area_is_that_under_the_share_of_tasks_mastered():
-    curve = {"easy": [[10.0, 0.5], [20.0, 0.9], [40.0, 0.8], [60.0, 1.0]], "hard": [[50.0, 0.2], [80.0, 0.95]], "never": []}
-    assert share_of_time(curve, 3, 100, 0.9) == ((40 - 20) + (100 - 60) + (100 - 80)) / 300
-    assert share_of_time({"late": [[150.0, 1.0]]}, 1, 100, 0.9) == 0.0
 
 
 def test_curves_are_thinned_and_keep_their_last_point():
