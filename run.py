@@ -58,11 +58,11 @@ def _runs(value: str) -> str:
 
 def recipe_arguments(arguments: list[str]) -> list[str]:
     """`env.id=`, or `env.suite=module:function`, alone means the recipe `any`: what suits the default suite must not be left to
-    somebody's own environment."""
-    given = dict(argument.lstrip("+~").partition("=")[::2] for argument in arguments)
-    own = "env.id" in given or ":" in given.get("env.suite", "")
-    alone = own and not given.keys() & {"env", "experiment", "resume", "checkpoint"}
-    return [*arguments, "experiment=any"] if alone else arguments
+    somebody's own environment. Said beside it: behind a flag such as `--help` nothing more is taken."""
+    given = [argument.lstrip("+~").partition("=")[::2] for argument in arguments]
+    own = [i for i, (key, value) in enumerate(given, 1) if key == "env.id" or (key == "env.suite" and ":" in value)]
+    alone = own and not {key for key, _ in given} & {"env", "experiment", "resume", "checkpoint"}
+    return [*arguments[: own[0]], "experiment=any", *arguments[own[0] :]] if alone else arguments
 
 
 def resumed_arguments(arguments: list[str]) -> list[str]:
@@ -71,13 +71,14 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     Raises:
         UserError: if the folder holds no run.
     """
-    folders = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("resume=")]
-    if not folders or folders[-1] in ("", "null"):
+    given = [i for i, argument in enumerate(arguments, 1) if argument.startswith("resume=")]
+    named = arguments[given[-1] - 1].partition("=")[2].strip("'\"") if given else ""
+    if named in ("", "null"):
         return arguments
-    folder = Path(folders[-1])
+    folder = Path(named)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"resume={folder} is not a run folder: it has no config.yaml")
-    return [*arguments, f"hydra.run.dir={str(folder)!r}"]
+    return [*arguments[: given[-1]], f"hydra.run.dir={str(folder)!r}", *arguments[given[-1] :]]
 
 
 def resumed_config(config: DictConfig, overrides: list[str]) -> DictConfig:

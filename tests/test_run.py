@@ -322,7 +322,8 @@ def test_a_strangers_environment_is_played_by_its_id_alone(tmp_path: Path, strat
 
 
 def test_an_id_alone_means_the_recipe_for_any_environment_and_an_id_beside_a_recipe_does_not():
-    assert run.recipe_arguments(["env.id=a", "seed=1"]) == ["env.id=a", "seed=1", "experiment=any"]
+    assert run.recipe_arguments(["env.id=a", "seed=1"]) == ["env.id=a", "experiment=any", "seed=1"]
+    assert run.recipe_arguments(["env.id=a", "--cfg", "job"]) == ["env.id=a", "experiment=any", "--cfg", "job"]
     for beside in ("env=cartpole", "experiment=cartpole", "resume=runs/a", "checkpoint=runs/a"):
         assert run.recipe_arguments(["env.id=a", beside]) == ["env.id=a", beside]
     assert run.recipe_arguments(["seed=1"]) == ["seed=1"]
