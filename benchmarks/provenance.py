@@ -47,7 +47,7 @@ def code(root: Path = ROOT) -> str | None:
 def machine() -> dict[str, Any]:
     """`{"cpu": model, "cores": usable ones, "memory_gib": int}`."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": _cpu_model(), "cores": cores(), "memory_gib": round(memory / 2**30)}
+    return {"cpu": cpu_model(), "cores": cores(), "memory_gib": round(memory / 2**30)}
 
 
 def cores() -> int:
@@ -69,11 +69,14 @@ def scrub(text: str, root: Path = ROOT) -> str:
     return text
 
 
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
+def cpu_model(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The CPU's name, with family and model where the system tells them: of machines that are lent, names alone say little."""
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    numbers = ", ".join(f"{name} {told[key]}" for name, key in (("family", "cpu family"), ("model", "model")) if key in told)
+    return f"{told['model name']} ({numbers})" if numbers else told["model name"]
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from benchmarks.provenance import code, commit, digest, scrub
+from benchmarks.provenance import code, commit, cpu_model, digest, scrub
 
 
 def git(root, *arguments):
@@ -66,3 +66,13 @@ def test_code_is_another_once_code_is_committed_and_the_same_after_documents_and
     (tmp_path / "run.py").write_text("three")
     assert code(tmp_path) is None, "changed and not committed"
     assert code(tmp_path / "nowhere") is None
+
+
+def test_a_cpu_of_a_name_that_many_share_is_told_by_family_and_model(tmp_path):
+    info = tmp_path / "cpuinfo"
+    core = "processor\t: {}\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n\n"
+    info.write_text(core.format(0) + core.format(1), encoding="utf-8")
+    assert cpu_model(info) == "AMD EPYC (family 26, model 2)"
+    info.write_text("processor\t: 0\nmodel name\t: Some Core\nFeatures\t: fp\n", encoding="utf-8")
+    assert cpu_model(info) == "Some Core"
+    assert cpu_model(tmp_path / "none")
