@@ -110,7 +110,7 @@ class EvalConfig:
     shuffle: list[str] = field(default_factory=list)  # modalities to show as another episode's in one more evaluation
     random: bool = False  # report uniformly random actions beside
     goals: list[str] | None = None  # shuffled, zeroed: one more evaluation each under such goals; None: all, if there are goals
-    goal_episodes: int = 5  # of each task on which a manager's goals are compared with what was reached
+    goal_episodes: int = 5  # of each task on which a manager's goals are compared with what was reached; as many with drawn goals
 
 
 @dataclass

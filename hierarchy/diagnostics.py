@@ -1,4 +1,4 @@
-"""Does the worker do what its manager says? Figures that a worker which ignores its goals cannot make look good."""
+"""Does the worker do what its manager says? `heard` is 0.5 of a worker which ignores its goals, whatever its manager asks for."""
 
 from __future__ import annotations
 
@@ -11,36 +11,40 @@ from world_model.usage import perplexity
 REACHED = 0.9  # share of the greatest similarity that a goal allows, from which it counts as reached
 
 
-def reach(own: GoalView, other: GoalView, weight: Tensor, comparable: Tensor | None = None) -> dict[str, Tensor]:
-    """How near segments come to their goals.
+def reach(own: GoalView, weight: Tensor) -> dict[str, Tensor]:
+    """How near segments come to their goals. A manager that foretells what comes anyway makes it look good: see `heard`.
 
     Args:
-        own: N segments under their goals. other: the same segments under goals of others.
-        weight: (N,), the chance that the segment's end is still part of the episode. comparable: (N,) float, 1 where the other
-            goal is of the same kind, so that it may be compared with; None: everywhere.
+        own: N segments under their goals. weight: (N,), the chance that the segment's last state is still part of the episode.
 
     Returns:
-        `near`: share of segments whose end is more like their own goal than like another's (a tie counts half, so that 0.5 is
-        what goals unlike its start bring to a worker that does not hear them); `closer`: share that came closer to their own goal
-        than to another's, which goals chosen to be like the start do not help; `reached`: share that ends at least `REACHED` as
-        like the goal as its likeliest state is; `start`, `end`: similarity to the goal there.
+        `reached`: share of segments that end at least `REACHED` as like the goal as its likeliest state is; `start`, `end`:
+        similarity to the goal there. Means over weights; 0 where nothing has any.
     """
-    near, far = similarity(own), similarity(other)
-    both = weight if comparable is None else weight * comparable
+    found = similarity(own)
+    shown = {"reached": arrived(own), "start": found[:, 0], "end": found[:, -1]}
+    return {name: (x * weight).sum() / weight.sum().clamp(min=1e-6) for name, x in shown.items()}
 
-    def mean(x: Tensor, counted: Tensor = weight) -> Tensor:
-        return (x * counted).sum() / counted.sum().clamp(min=1e-6)
 
-    def wins(a: Tensor, b: Tensor) -> Tensor:
-        return mean((a > b).float() + 0.5 * (a == b).float(), both)
+def heard(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
+    """Share of segments that end more like their own goal than like another that the manager might as well have chosen.
 
-    return {
-        "near": wins(near[:, -1], far[:, -1]),
-        "closer": wins(near[:, -1] - near[:, 0], far[:, -1] - far[:, 0]),
-        "reached": mean(arrived(own)),
-        "start": mean(near[:, 0]),
-        "end": mean(near[:, -1]),
-    }
+    Both goals are drawn in the same way in the same state, and the worker is told one of them. If it does not listen, the two
+    could change places: where it gets to is as often more like the one as like the other, 0.5, even if all its goals come about.
+
+    Args:
+        own: N segments under their goals. other: the same segments under the goals that were drawn beside.
+        weight: (N,), as for `reach`; 0 where the two goals were not drawn alike, or ask for the same.
+
+    Returns:
+        `heard`, a tie counting half, and `chance`, the share that ends where the other goal would count as reached: what
+        `reached` of such goals would be by chance. Nothing where all weights are 0.
+    """
+    if not bool((weight > 0).any()):
+        return {}
+    near, far, total = similarity(own)[:, -1], similarity(other)[:, -1], weight.sum()
+    wins = (near > far).float() + 0.5 * (near == far).float()
+    return {"heard": (wins * weight).sum() / total, "chance": (arrived(other) * weight).sum() / total}
 
 
 def arrived(own: GoalView) -> Tensor:

@@ -15,10 +15,10 @@ from envs.spaces.specs import ActionSpec
 from hierarchy.abstract import abstract_trajectory, segment_reward, split, split_trajectory
 from hierarchy.base import Hierarchy, Learning, PolicyState
 from hierarchy.config import HierarchyConfig
-from hierarchy.diagnostics import arrived, code_perplexity, reach
+from hierarchy.diagnostics import arrived, code_perplexity, heard, reach
 from hierarchy.flat import FlatPolicy, imagined_trajectory
 from hierarchy.given import Given, give
-from hierarchy.goal import NO_GOAL, Goal, others
+from hierarchy.goal import NO_GOAL, Goal
 from hierarchy.goal_rewards import GOAL_REWARDS, forgiving
 from hierarchy.goals import GoalSpace
 from hierarchy.hindsight import Experience, earlier, experience, merit
@@ -149,7 +149,7 @@ class DirectorHierarchy(Hierarchy):
             z=torch.cat([z[:, :-1].reshape(P, -1, z.shape[-1]), last_z], 1),
             h=torch.cat([h[:, :-1].reshape(P, -1, h.shape[-1]), last_h], 1),
         )
-        reward, pursued, figures = self._pursued(segments, own, given)
+        reward, pursued, figures = self._pursued(path, segments, own, given)
         with torch.no_grad():
             value = worker.learner("goal").target(z, h)
             value[:, -1] = 0.0  # then there is another goal
@@ -176,24 +176,35 @@ class DirectorHierarchy(Hierarchy):
         return otherwise if self.explorer is None else self.explorer.policy.target(path.z[:, -1], path.h[:, -1])
 
     @torch.no_grad()
-    def _pursued(self, segments: LatentTrajectory, goal: Goal, given: Given) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _pursued(
+        self, path: LatentTrajectory, segments: LatentTrajectory, goal: Goal, given: Given
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """What P rollouts made of their goals (P, S): rewards of their segments (P * S, K), the share (P,) of the manager's goals
         that were reached, and figures of both kinds of goals."""
         seen = self.goals.view(segments.z, segments.h, goal.rows(), segments.cont)
-        other = self.goals.view(segments.z, segments.h, goal.others().rows(), segments.cont)
         reward = GOAL_REWARDS[self.config.worker.reward](seen)
-        end, got = (x.unflatten(0, (len(given.under), -1)) for x in (segments.weight[:, -1], arrived(seen)))  # (P, S)
-        granted = torch.zeros_like(end)
+        # A segment's last state is there if the steps before the last one went on.
+        there, got = (x.unflatten(0, (len(given.under), -1)) for x in (segments.weight[:, -2], arrived(seen)))  # (P, S)
+        granted = torch.zeros_like(there)
         granted[:, 0] = given.where.float()
-        chance = end * (1 - granted)
-        figures: dict[str, Tensor] = {}
-        for name, kind in {"goal": 1 - granted, "given": granted}.items():  # each beside others of its kind alone
-            if name == "goal" or self.config.worker.hindsight:
-                found = reach(seen, other, (end * kind).flatten(), (kind * others(kind)).flatten())
-                figures |= {f"{name}/{figure}": value for figure, value in found.items()}
-        weight = segments.weight[:, :-1]
-        figures["goal/reward"] = weighted_mean(reward, weight)
-        return reward, (got * chance).sum(1) / chance.sum(1), figures
+        own = there * (1 - granted)
+        figures = {f"goal/{name}": value for name, value in reach(seen, own.flatten()).items()}
+        if self.config.worker.hindsight:
+            figures |= {f"given/{name}": value for name, value in reach(seen, (there * granted).flatten()).items()}
+        beside, differs = self._drawn_beside(path, goal)
+        drawn = own * ~given.sure.unsqueeze(1) * differs
+        other = self.goals.view(segments.z, segments.h, beside.rows(), segments.cont)
+        figures |= {f"goal/{name}": value for name, value in heard(seen, other, drawn.flatten()).items()}
+        figures["goal/reward"] = weighted_mean(reward, segments.weight[:, :-1])
+        return reward, (got * own).sum(1) / own.sum(1), figures
+
+    def _drawn_beside(self, path: LatentTrajectory, goal: Goal) -> tuple[Goal, Tensor]:
+        """Goals (P, S) that the manager draws once more in the states where those of a path were chosen, and (P, S) bool, whether
+        they ask for something else."""
+        z, h = path.z[:, : -1 : self.period], path.h[:, : -1 : self.period]
+        code, _ = self.manager.policy.act(z.flatten(0, 1), h.flatten(0, 1))
+        decoded = self.goals.decode(code, goal.anchor.flatten(0, 1)).map(lambda x: x.unflatten(0, z.shape[:2]))
+        return decoded, decoded.differs(goal)
 
     def _teach_manager(
         self, path: LatentTrajectory, rollout: Rollout, pursuit: Pursuit, real: LatentTrajectory

@@ -55,14 +55,9 @@ class Goal:
         """Goals (N,) -> (N, 1), for all steps of a segment."""
         return self.map(lambda x: x.unsqueeze(1))
 
-    def others(self) -> Goal:
-        """Goals (N, ...), each row with the goals of another one, half of them away, seen from where it is itself."""
-        return replace(self.map(others), anchor=self.anchor)
-
-
-def others(x: Tensor) -> Tensor:
-    """Rows (N, ...) in the place of other rows, half of them away."""
-    return x.roll(max(len(x) // 2, 1), 0)
+    def differs(self, other: Goal) -> Tensor:
+        """(...,) bool, whether both ask for different states, the likeliest ones; codes may be many for the same."""
+        return (self.groups != other.groups).any(-1) | (self.there != other.there).any(-1)
 
 
 def goal_blocks(latents: LatentSpec, history: int, reach: int) -> tuple[LatentBlock, ...]:

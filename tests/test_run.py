@@ -242,7 +242,7 @@ def test_the_director_as_it_comes_is_trained_evaluated_and_resumed(tmp_path: Pat
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     (row,) = summary["tasks"].values()
     assert row["goals"].keys() == {"shuffled", "zeroed"} and summary["goals"]["DoorKey-5x5"]["segments"] >= 1
-    assert {"explorer/entropy", "manager/hindsight", "goal/closer"} <= set().union(*read_metrics(tmp_path / "run"))
+    assert {"explorer/entropy", "manager/hindsight", "goal/heard"} <= set().union(*read_metrics(tmp_path / "run"))
     assert strata(f"resume={tmp_path / 'run'}", "train.env_steps=80").code == 0
     assert load_meta(CheckpointStore(tmp_path / "run" / "checkpoints").latest() or tmp_path)["env_steps"] == 80
 

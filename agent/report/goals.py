@@ -25,7 +25,7 @@ def _row(task: str, row: Mapping[str, Any], goals: Mapping[str, Any]) -> dict[st
         "success": DASH if success is None else f"{success:.2f}",
         **{kind: _swapped(_part(_part(row, "goals"), kind)) for kind in KINDS},
         "reached": _share(goals.get("reached"), n),
-        "closer": _share(goals.get("closer"), n),
+        "heard": _share(goals.get("heard"), goals.get("pairs")),
         "segments": DASH if n is None else f"{n:,}",
     }
 
@@ -42,8 +42,9 @@ def goal_notes(run: RunData) -> list[str]:
         notes.append("Both without the planner, which success under its goals has.")
     if run.table("goals"):
         notes.append(
-            "Came closer: to its own goal than to another's; 0.5 is what a worker brings that does not listen. In brackets 95 % "
-            "intervals (Wilson), as if goals were independent."
+            "Reached: also by a worker that does not listen, if its manager asks for what comes anyway. Heard: of two different "
+            "goals drawn in the same state the worker was told one, and came to be more like that; 0.5 if it does not listen. "
+            "In brackets 95 % intervals (Wilson), as if goals were independent."
         )
     return notes
 

@@ -56,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_logs_both_levels_and_its_summary_tells_what_goals_are_worth(run: Path):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    wanted = {"goal/closer", "goal/reached", "goal/kl", "manager/perplexity", "manager/return_share/novelty"}
+    wanted = {"goal/heard", "goal/reached", "goal/kl", "manager/perplexity", "manager/return_share/novelty"}
     wanted |= {"worker/advantage_share/goal", "policy/imagined_return", "policy/entropy"}
     assert wanted <= last.keys()
     summary = json.loads((run / "summary.json").read_text())
@@ -67,7 +67,7 @@ def test_a_run_logs_both_levels_and_its_summary_tells_what_goals_are_worth(run: 
         assert (means["lost"] is None) == (row["success"] == 0)
     assert row["goals"]["zeroed"]["by"] == "explorer" and "by" not in row["goals"]["shuffled"]
     goals = summary["goals"]["DoorKey-5x5"]
-    assert 0 <= goals["closer"] <= 1 and 1 <= goals["perplexity"] <= 4 and goals["segments"] > 2
+    assert 0 <= goals["heard"] <= 1 and goals["pairs"] > 0 and 1 <= goals["perplexity"] <= 4 and goals["segments"] > 2
 
 
 def test_the_goal_strip_is_drawn_and_in_the_report_beside_a_table(run: Path):
@@ -119,7 +119,7 @@ def test_goals_of_a_real_episode_follow_each_other_and_the_last_reaches_to_its_e
     assert pursued.start.tolist() == list(range(0, T, 2)) and pursued.end.tolist() == [*range(2, T, 2), T]
     assert pursued.code.shape == (len(pursued.start), 3) and len(pursued.z) == len(pursued.h) == T + 1
     goals = goal_space(agent.hierarchy)
-    assert goals is not None and goal_figures(goals, [pursued])["segments"] == len(pursued.start)
+    assert goals is not None and goal_figures(goals, [pursued], [])["segments"] == len(pursued.start)
     near = similarities(goals, pursued)
     assert near.shape == (len(pursued.start), 3) and (near[:, :2] <= near[:, 2:] + 1e-5).all(), "of what the goal allows"
 
@@ -221,7 +221,7 @@ def test_a_third_hierarchy_has_figures_and_a_strip_of_its_goals(tmp_path: Path):
     figures, pursued = goal_summary(agent, config)
     ((task, found),) = pursued.items()
     assert found.start.tolist() == [0, 2] and found.end.tolist() == [2, 4], "the last step of the five was without a goal"
-    assert figures[task]["segments"] == 4 and 0 <= figures[task]["closer"] <= 1
+    assert figures[task]["segments"] == 4 and 0 <= figures[task]["heard"] <= 1
     assert draw_goals(agent, found, tmp_path / "goals.png")
     assert evaluation_summary(agent, config)[task]["goals"]["zeroed"]["by"] == "worker"
     assert goal_space(untrained(tiny_config(LINE)).hierarchy) is None, "the flat one has no goals"
@@ -239,7 +239,7 @@ def test_a_listener_hears_of_the_last_episode_alone():
     z, h = torch.zeros(1, model.latents.groups, dtype=torch.int64), torch.zeros(1, model.view_width)
     for first in (True, False, False, True, False):
         state = listener.plan(z, h, state, torch.tensor([first]))
-    assert [step for step, _ in listener.heard] == [0]
+    assert [step for step, _, _ in listener.chosen] == [0]
 
 
 def test_goals_are_swapped_by_default_where_there_are_any():

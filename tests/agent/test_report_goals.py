@@ -19,7 +19,7 @@ def write_goals(folder: Path, by: str | None = "explorer", config: str = "") -> 
     summary = json.loads((folder / "summary.json").read_text())
     zeroed = {"success": 1.0, "lost": 0.0} | ({"by": by} if by else {})
     summary["tasks"]["easy"]["goals"] = {"shuffled": {"success": 0.39, "lost": 0.61}, "zeroed": zeroed}
-    summary["goals"] = {"easy": {"reached": 81 / 263, "closer": 0.5, "near": 0.7, "perplexity": 3.0, "segments": 263}}
+    summary["goals"] = {"easy": {"reached": 81 / 263, "heard": 0.5, "pairs": 100, "perplexity": 3.0, "segments": 263}}
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "config.yaml").write_text(config)
     return folder
@@ -28,7 +28,7 @@ def write_goals(folder: Path, by: str | None = "explorer", config: str = "") -> 
 def test_a_table_tells_whether_the_worker_listens(tmp_path: Path):
     text = Page(write_report(write_goals(tmp_path))).rows()
     assert "Does the worker listen?" in text
-    assert "easy 1.00 0.39 (-61 %) 1.00 (+0 %) 0.31 (0.26 to 0.37) 0.50 (0.44 to 0.56) 263" in text
+    assert "easy 1.00 0.39 (-61 %) 1.00 (+0 %) 0.31 (0.26 to 0.37) 0.50 (0.40 to 0.60) 263" in text
     assert [row["task"] for row in goal_rows(load_run(tmp_path))] == ["easy"], "nothing was measured of the other"
     assert "Without goals: by the explorer alone, a policy that knows no goals, not by the worker." in text
     assert "planner" not in text
@@ -61,8 +61,8 @@ def test_a_run_without_goals_has_no_such_table(tmp_path: Path):
 def test_curves_of_the_explorer_and_of_goals_that_came_in_replay_are_shown(tmp_path: Path):
     write_run(tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"env_steps": 500, "explorer/imagined_return": 0.25, "given/closer": 0.75}\n')
+        file.write('{"env_steps": 500, "explorer/imagined_return": 0.25, "given/reached": 0.75}\n')
     page = Page(write_report(tmp_path))
-    assert "Explorer imagined_return" in page.rows() and "Goals that came in replay closer" in page.rows()
+    assert "Explorer imagined_return" in page.rows() and "Goals that came in replay reached" in page.rows()
     alts = [image["alt"] or "" for image in page.images]
-    assert any(alt.startswith("given/closer over env steps: from 0.75") for alt in alts)
+    assert any(alt.startswith("given/reached over env steps: from 0.75") for alt in alts)
