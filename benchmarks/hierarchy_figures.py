@@ -115,5 +115,6 @@ def share_of_ppo(family: str, steps: float | None) -> float | None:
 def swap_counts(figures: Mapping[str, Any]) -> tuple[int, int]:
     """Runs whose success on the hardest task that they master falls by half or more when goals are shuffled, and all runs that
     master one and were asked."""
-    asked = [run["swapped"] for run in figures["runs"].values() if run.get("swapped")]
-    return sum(swapped["shuffled"]["lost"] >= HALF for swapped in asked if "shuffled" in swapped), len(asked)
+    swapped = [run["swapped"] for run in figures["runs"].values() if run.get("swapped")]
+    lost = [found["shuffled"]["lost"] for found in swapped if found.get("shuffled", {}).get("lost") is not None]
+    return sum(share >= HALF for share in lost), len(lost)

@@ -73,7 +73,8 @@ def _success(swapped: Mapping[str, Any], how: str) -> str:
 
 
 def _lost(swapped: Mapping[str, Any]) -> str:
-    return f"lost {swapped['shuffled']['lost']:.2f}" if "shuffled" in swapped else ""
+    lost = swapped.get("shuffled", {}).get("lost")  # None where nothing was left to lose
+    return "" if lost is None else f"lost {lost:.2f}"
 
 
 def _interval(found: list[float] | None) -> str:
@@ -85,8 +86,8 @@ def _sentences(family: str, found: Mapping[str, Any]) -> list[Text]:
     hardest = found["tasks"][-1]
     lines = [
         f"Held-out success is on {hardest} at equal env steps; the area is its mean over all tasks and {AT[-1]:,} steps. "
-        f"Means over seeds with {CONFIDENCE:.0%} bootstrap intervals; steps are medians. Forgot: of the easier tasks. "
-        "Goals are shuffled on the hardest task mastered in training; with none the explorer acts.",
+        f"Means over seeds with {CONFIDENCE:.0%} bootstrap intervals, which are too narrow of so few; steps are medians. "
+        "Forgot: of the easier tasks. Goals are shuffled on the hardest task mastered in training; with none the explorer acts.",
     ]
     known, longest = PPO[family]
     ppo = " ".join("never" if n is None else f"{n:,}" for n in known)
@@ -101,16 +102,17 @@ def _sentences(family: str, found: Mapping[str, Any]) -> list[Text]:
         elif any(n is None for n in known):
             within = figures["steps"] is not None and figures["steps"] <= WITHIN
             lines.append(f"{name}: {hardest} within {WITHIN:,} env steps in the median, {_verdict(within)}.")
-    if found["ahead"] is not None:
-        gap = found["ahead"]
-        lines.append(
-            f"Director against flat on {hardest} at equal env steps: {gap['difference']:+.2f} "
-            f"({gap['low']:+.2f} to {gap['high']:+.2f}), better in {gap['probability']:.0%} of pairs, p {gap['p']:.2f}: "
-            f"ahead, {_verdict(gap['low'] > 0)}."
-        )
-    cost, asked = swap_counts(found["variants"]["director"])
-    if asked:
-        lines.append(f"Shuffled goals cost the director half of its success or more in {cost} of {asked} runs.")
+    for name, gap in found["ahead"].items():
+        if gap is not None:
+            lines.append(
+                f"{name.capitalize()} against flat on {hardest} at equal env steps: {gap['difference']:+.2f} "
+                f"({gap['low']:+.2f} to {gap['high']:+.2f}), better in {gap['probability']:.0%} of pairs, p {gap['p']:.2f}: "
+                f"ahead, {_verdict(gap['low'] > 0)}."
+            )
+    for name, figures in found["variants"].items():
+        cost, asked = swap_counts(figures)
+        if asked:
+            lines.append(f"{name.capitalize()}: shuffled goals cost half of the success or more in {cost} of {asked} runs.")
     for name, figures in found["variants"].items():
         for seed, run in figures["runs"].items():
             if run["error"] is not None:

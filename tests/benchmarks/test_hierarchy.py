@@ -107,13 +107,25 @@ def test_one_hierarchy_is_ahead_of_another_where_the_interval_says_so():
     records = [record("multiroom/director", seed, None, hardest=good) for seed in (1, 2, 3)]
     records += [record("multiroom/flat", seed, None, hardest=bad) for seed in (1, 2, 3)]
     found, text = shown(records)
-    gap = found["ahead"]
+    gap = found["ahead"]["director"]
     assert (gap["difference"], gap["low"], gap["high"]) == pytest.approx((0.6, 0.6, 0.6)) and gap["probability"] == 1.0
     assert gap["p"] == pytest.approx(0.1), "the least that three against three can have"
     assert "ahead, met" in " ".join(text.split())
     mixed = [record("multiroom/director", seed, None, hardest=hardest) for seed, hardest in ((1, good), (2, bad), (3, bad))]
-    gap = shown([*mixed, *records[3:]])[0]["ahead"]
+    gap = shown([*mixed, *records[3:]])[0]["ahead"]["director"]
     assert gap["difference"] == pytest.approx(0.2) and gap["low"] == pytest.approx(0.0)
+
+
+def test_a_remedy_is_compared_once_it_was_confirmed_and_success_that_is_none_has_nothing_to_lose():
+    name = "multiroom/director, goals of 8 steps"
+    records = [record("multiroom/flat", seed, 70_000) for seed in (1, 2, 3)] + [record(name, 1, 60_000)]
+    records[-1]["figures"]["tasks"][TASKS[2]]["goals"] = {"shuffled": {"success": 0.0, "lost": None}}
+    found, text = shown(records)
+    assert found["ahead"] == {} and "shuffled goals cost" not in text
+    found, text = shown([*records, record(name, 2, 60_000, lost=0.6)])
+    assert found["ahead"].keys() == {"director, goals of 8 steps"}
+    words = " ".join(text.split())
+    assert "Director, goals of 8 steps: shuffled goals cost half of the success or more in 1 of 1 runs." in words
 
 
 def test_a_share_of_ppo_is_of_its_median():
@@ -133,12 +145,12 @@ def test_what_needs_one_seed_runs_with_the_first_unless_it_is_asked_for(monkeypa
     monkeypatch.setattr("benchmarks.hierarchy.composed_config", lambda given: {"train": {"env_steps": 7}})
     runs = [(run.variant, run.seed) for run in hierarchy.plan(Options(seeds=(1, 2)))]
     assert {name for name, seed in runs if seed == 1} == set(hierarchy.VARIANTS)
-    assert {name.partition("/")[2] for name, seed in runs if seed == 2} == {"flat", "director", "flat, undiscovered"}
-    drawn = "multiroom/director, goals drawn"
+    assert {name.partition("/")[2] for name, seed in runs if seed == 2} == {"flat", "director", *hierarchy.CONFIRMED}
+    drawn = "multiroom/director, undiscovered"
     assert [run.seed for run in hierarchy.plan(Options(seeds=(1, 2), arguments={"only": [drawn]}))] == [1, 2]
 
 
-@pytest.mark.parametrize("name", ["multiroom/flat", "keycorridor/director, alone", "multiroom/director, goals drawn"])
+@pytest.mark.parametrize("name", ["multiroom/flat", "keycorridor/director, alone", "multiroom/director, goals of 8 steps"])
 def test_run_py_takes_the_overrides(name: str):
     config = composed_config(hierarchy.VARIANTS[name])
     assert config["env"]["tasks"] == list(hierarchy.FAMILIES[name.partition("/")[0]])
