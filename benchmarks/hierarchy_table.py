@@ -87,7 +87,8 @@ def _sentences(family: str, found: Mapping[str, Any]) -> list[Text]:
     lines = [
         f"Held-out success is on {hardest} at equal env steps; the area is its mean over all tasks and {AT[-1]:,} steps. "
         f"Means over seeds with {CONFIDENCE:.0%} bootstrap intervals, which are too narrow of so few; steps are medians. "
-        "Forgot: of the easier tasks. Goals are shuffled on the hardest task mastered in training; with none the explorer acts.",
+        "Forgot: of the easier tasks. Goals are shuffled on the hardest task mastered in training, or, if none was, solved half "
+        "of the time; with none the explorer acts.",
     ]
     known, longest = PPO[family]
     ppo = " ".join("never" if n is None else f"{n:,}" for n in known)

@@ -184,6 +184,7 @@ class ImaginationEnv(EnvBase):
             # Small operations cost less in it. Not with weights that are partitioned: they would be gathered as its tensors.
             with torch.inference_mode() if packable(self.model) else nullcontext():
                 steps = self._imagine(policy, starts)
+            self._end()
             return self._predicted(steps)
 
     def parts(self, z: Tensor) -> Iterator[nn.Module]:
@@ -239,6 +240,11 @@ class ImaginationEnv(EnvBase):
         # Drawing all noise at once is a fifth of a rollout cheaper than drawing it step by step.
         shape = (self.horizon, len(self._z), self.model.latents.groups)
         self._noise = torch.rand(shape, device=self._z.device, generator=self.generator)
+
+    def _end(self) -> None:
+        """Let go of the rollout's keys and values, which are most of what it holds; a planner has many of these environments."""
+        del self._memory, self._decode
+        self._starts = None
 
     def _advance(self, action: Tensor) -> None:
         """One step: (z_t, a_t) -> h_t -> z_{t+1}."""

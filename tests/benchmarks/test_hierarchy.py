@@ -100,6 +100,11 @@ def test_goals_count_on_the_hardest_task_mastered_in_training_and_only_easier_ta
     assert [run["swapped"]["task"] for run in director["runs"].values()] == [TASKS[2], TASKS[1]]
     assert [run["forgotten"] for run in director["runs"].values()] == [0.05, 0.05]
     assert swap_counts(director) == (1, 2)
+    short = record("multiroom/director", 3, None, lost=0.6)
+    short["figures"]["steps_to_threshold"] = {}
+    assert shown([short])[0]["variants"]["director"]["runs"]["3"]["swapped"]["task"] == TASKS[2], "solved half of the time"
+    short["figures"]["tasks"][TASKS[2]]["success"] = 0.4
+    assert shown([short])[0]["variants"]["director"]["runs"]["3"]["swapped"]["task"] == TASKS[1]
 
 
 def test_one_hierarchy_is_ahead_of_another_where_the_interval_says_so():

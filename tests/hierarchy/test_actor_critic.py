@@ -11,7 +11,7 @@ from torch import Tensor
 
 from envs.errors import UserError
 from envs.spaces.specs import ActionSpec
-from hierarchy.actor_critic import ActorCritic
+from hierarchy.actor_critic import ActorCritic, greatest_entropy
 from hierarchy.config import HierarchyConfig
 from hierarchy.flat import FlatPolicy, imagined_trajectory
 from hierarchy.networks import ema_update
@@ -130,6 +130,28 @@ def test_the_entropy_bonus_pulls_towards_the_uniform_policy(loss: str):
     module.policy_loss(path, torch.zeros(1, 1))[0].backward()
     optimizer.step()
     assert entropy() > before
+
+
+@LOSSES
+@pytest.mark.parametrize(("target", "moves"), [(0.2, -1), (0.99, 1)])
+def test_a_weight_holds_the_entropy_at_its_target(loss: str, target: float, moves: int):
+    """The policy's entropy is 0.8 to 0.95 of the greatest: more than one target, for which less weight will do, less than the
+    other."""
+    module = make(loss=loss, entropy=0.01, entropy_target=target, actions=4)
+    logits = module.actor(*states(0))
+    assert 0.8 < -(logits.exp() * logits).sum().item() / math.log(4) < 0.95
+    path = trajectory([0, 0], [1])
+    path.log_prob = log_probs(module, path)
+    module.policy_loss(path, torch.zeros(1, 1))
+    weight = module.entropy_weight
+    assert weight is not None and weight().item() == pytest.approx(0.01 * 1.1**moves)
+
+
+def test_the_greatest_entropy_is_that_of_uniform_choices():
+    assert greatest_entropy(ActionSpec("discrete", 7)) == pytest.approx(math.log(7))
+    assert greatest_entropy(ActionSpec("multi_discrete", 2, classes=(3, 5))) == pytest.approx(math.log(15))
+    with pytest.raises(UserError, match=r"actor_critic\.entropy_target"):
+        greatest_entropy(ActionSpec("box", 2))
 
 
 @LOSSES

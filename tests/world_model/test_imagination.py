@@ -12,7 +12,7 @@ from torchrl.envs.utils import check_env_specs
 
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
 from world_model import imagination
-from world_model.imagination import ImaginationEnv, Rollout
+from world_model.imagination import ImaginationCache, ImaginationEnv, Rollout
 from world_model.model import WorldModel
 from world_model.packing import _available
 from world_model.starts import Starts, choose_starts, previous_history
@@ -127,6 +127,11 @@ def test_rewards_and_continuations_are_the_models_at_the_state_that_is_reached(e
         rollout = env.imagine(random_policy, starts)
         torch.testing.assert_close(rollout.reward, env.model.reward(rollout.h[:, 1:]))
     assert rollout.reward.std() > 0 and torch.equal(rollout.cont, torch.full((6, HORIZON), 0.5))
+
+
+def test_a_rollout_that_is_over_is_not_kept(env: ImaginationEnv, starts: Starts):
+    env.imagine(random_policy, starts)
+    assert not any(isinstance(value, ImaginationCache | Starts) for value in vars(env).values())
 
 
 def test_what_one_start_does_changes_no_other_although_they_share_a_context(env: ImaginationEnv, starts: Starts):
