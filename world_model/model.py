@@ -345,6 +345,9 @@ class WorldModel(nn.Module):
         seen, features = self._hidden(z), self._features(z)
         h, context = self._history(seen, batch.action, batch.first, features, maps)
         context.shown = self.latents.shown_along(z, batch.first)
+        recalled = context.recalled
+        if seen is not z:  # what is hidden is hidden from what foretells; imagination starts from it, and it is no news next time
+            context.recalled, context.maps = self.maps.scan(self.latents.split(z), h, batch.action, batch.first, maps)
 
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
@@ -360,7 +363,7 @@ class WorldModel(nn.Module):
         # Of steps at which something was only hidden from the inputs it is not to be learned that it comes back next.
         counted |= {block.presence: kept[block.presence][..., 0] for block in self.latents.blocks if block.presence}
         now, after = self.latents.split(z[:, :-1]), self.latents.split(z[:, 1:])
-        past = h[:, :-1], seen[:, :-1], {key: x[:, :-1] for key, x in context.recalled.items()}
+        past = h[:, :-1], seen[:, :-1], {key: x[:, :-1] for key, x in recalled.items()}
         for key, logits in self.prior_logits(*past).items():
             error = code_error(logits, after[key])
             losses[f"prior/{key}"] = mean(error * counted[key] if key in counted else error)

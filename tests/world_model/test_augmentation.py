@@ -68,6 +68,18 @@ def test_hidden_cells_are_still_to_be_foretold_and_hidden_in_training_alone():
     assert torch.equal(passed(model, 0.5, False).h, passed(model, 0.0, False).h)
 
 
+def test_what_is_hidden_from_inputs_alone_is_on_the_map_that_rewards_and_imagination_read():
+    torch.manual_seed(1)
+    model = WorldModel(SPEC, tiny_config())
+    dropped = passed(model, 0.5, True)
+    torch.manual_seed(0)
+    batch = random_sequences(model, 3, 8)
+    assert list(model.maps.names) == ["image"]
+    recalled, maps = model.maps.scan(model.latents.split(dropped.z), dropped.h, batch.action, batch.first)
+    assert torch.equal(dropped.context.recalled["image"], recalled["image"])
+    assert torch.equal(dropped.context.maps["image"].seen, maps["image"].seen) and maps["image"].seen.any()
+
+
 def test_codebooks_of_the_given_keys_alone_grow():
     model = WorldModel(SPEC, tiny_config())
     rng = np.random.default_rng(0)

@@ -169,6 +169,17 @@ def test_a_checkpoint_is_not_read_beside_an_encoder_of_other_weights(folder: str
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_text_without_any_token_says_nothing(folder: str, mode: str):
+    model = make(folder, mode)
+    encoder = reader(model).encoder
+    both = encoder(["", RED])
+    assert not both[0].any() and not encoder(["", ""]).any(), "this tokenizer adds nothing of its own"
+    torch.testing.assert_close(both[1:], encoder([RED]))
+    both.sum().backward() if encoder.trained else None
+    assert torch.isfinite(model(sequences(model, "", "")).loss)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_imagination_carries_what_names_the_text_and_sees_the_same_features(folder: str, mode: str):
     model = make(folder, mode, text_heads=2)
     batch = sequences(model, RED, BLUE, GREEN)

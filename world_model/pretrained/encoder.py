@@ -80,10 +80,14 @@ class PretrainedEncoder(nn.Module):
             return found.mean(1) if found.ndim == 3 else found.mean((2, 3))
         most = getattr(self.tower.config, "max_position_embeddings", None) or 512
         tokens = self.tokenizer(list(inputs), padding=True, truncation=True, max_length=min(most, 512), return_tensors="pt")
-        ids, mask = tokens["input_ids"].to(self.place.device), tokens["attention_mask"].to(self.place.device)
-        found = self.tower(input_ids=ids, attention_mask=mask).last_hidden_state  # (N, tokens, width)
-        weight = mask.unsqueeze(-1).to(found.dtype)
-        return (found * weight).sum(1) / weight.sum(1).clamp(min=1)
+        ids, mask = tokens["input_ids"].to(self.place.device).long(), tokens["attention_mask"].to(self.place.device)
+        said = mask.any(1)  # of a text without any token nothing is asked, as encoders have no answer to it
+        if not bool(said.any()):
+            return torch.zeros(len(ids), self.width, device=ids.device)
+        found = self.tower(input_ids=ids[said], attention_mask=mask[said]).last_hidden_state  # (N, tokens, width)
+        weight = mask[said].unsqueeze(-1).to(found.dtype)
+        means = (found * weight).sum(1) / weight.sum(1)
+        return means.new_zeros(len(ids), means.shape[-1]).masked_scatter(said.unsqueeze(-1), means)
 
     def _pictures(self, frames: Tensor) -> Tensor:
         """(N, height, width, channels) bytes -> (N, 3, height, width) as the encoder wants them."""
