@@ -12,6 +12,7 @@ from envs.errors import UserError
 from envs.spaces.specs import EnvSpec
 from hierarchy import Hierarchy, make_hierarchy
 from hierarchy.planner import make_planner
+from world_model.compiling import check_compiler
 from world_model.engines import check_partitioning, make_engine
 from world_model.engines.base import Engine
 from world_model.engines.joining import launched_processes
@@ -65,6 +66,7 @@ def burn_in(config: RunConfig, model: WorldModel) -> int:
 def build_agent(config: RunConfig, spec: EnvSpec, device: torch.device) -> tuple[Agent, Engine]:
     """A fresh agent and the engine that trains its world model. Seed torch first."""
     check_partitioning(config.sharding, config.model)
+    check_compiler(config.model.compile, device)
     engine = make_engine(config.sharding, lambda: WorldModel(spec, config.model), device)
     model = engine.inference_copy()
     hierarchy = make_policy(config, model).to(device)

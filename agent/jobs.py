@@ -233,7 +233,7 @@ def trained_agent(config: RunConfig) -> Agent:
     if not config.checkpoint:
         raise UserError(f"job={config.job.name} needs checkpoint=RUN_FOLDER, a run folder or one of its checkpoints")
     check_evaluation(config.eval, config.hierarchy.name)
-    check_dream(config.dream)
+    check_dream(config.dream, drawn=config.dream.episodes > 0)
     return load_agent(config.checkpoint, config.device, config)
 
 

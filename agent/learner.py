@@ -145,7 +145,7 @@ class Learner:
         for block in self.model.latents.blocks:
             if block.learned or block.kind == "image":
                 own = codes[block.key][there[block.key]] if block.key in there else codes[block.key]
-                found[block.key] = code_counts(block, own), self.model.modality(block.key).classes_in_use
+                found[block.key] = code_counts(block, own), self.model.modality(block.key).given_out
         return found
 
     def _learn_policy(

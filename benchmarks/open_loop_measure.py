@@ -41,7 +41,8 @@ def measure_run(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     agent = load_agent(path, "cpu")
     kwargs = {**config.env.kwargs, **settings.get("kwargs", {})}
     env = replace(config.env, vectorization="sync", num_envs=ENVS, kwargs=kwargs)
-    env, tracked = _tracked(env)
+    grids = [leaf.key for leaf in agent.model.spec.observations if leaf.kind == "grid"]
+    env, tracked = _tracked(env) if len(grids) == 1 else (env, False)
     tasks = make_task_space(env)
     gamma, seed = config.hierarchy.actor_critic.gamma, settings["seed"]
     played = play_episodes(
@@ -63,7 +64,7 @@ def measure_run(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     if not tracked:
         return figures | {"modalities": measure(agent, outlook, steps)}
     tracks = {id(episode): info[TRACK] for episode, info in played}
-    (key,) = (leaf.key for leaf in agent.model.spec.observations if leaf.kind == "grid")
+    (key,) = grids
     groups = {key: view_groups(starts, tracks, key, context, steps)}
     return figures | {"modalities": measure(agent, outlook, steps, groups), "events": _events(agent, outlook, key)}
 

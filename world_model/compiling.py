@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from envs.errors import UserError
+
+COMPILERS = ("g++", "c++", "clang++")  # as inductor looks for them
+
+
+def check_compiler(backend: str | None, device: torch.device) -> None:
+    """Inductor writes C++ for CPUs.
+
+    Raises:
+        UserError: there is nothing to compile it.
+    """
+    if backend != "inductor" or device.type != "cpu":
+        return
+    wanted = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
+    if not any(shutil.which(name) for name in wanted):
+        raise UserError(
+            f"model.compile=inductor needs a C++ compiler on a CPU ({' or '.join(wanted)}), and there is none: install one, "
+            "or set model.compile=null"
+        )
 
 
 def compile_parts(parts: Iterable[nn.Module], backend: str) -> None:

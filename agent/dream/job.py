@@ -23,8 +23,8 @@ STARTS = ("end", "random")
 MOST_FILMED = 200  # steps of a dream that are filmed and drawn at most
 
 
-def check_dream(config: DreamConfig) -> None:
-    """Refuse what cannot be dreamt before anything is done.
+def check_dream(config: DreamConfig, drawn: bool = True) -> None:
+    """Refuse what cannot be dreamt before anything is done. `drawn`: whether there will be a picture of it.
 
     Raises:
         UserError: a number that is too small, an unknown start.
@@ -32,7 +32,7 @@ def check_dream(config: DreamConfig) -> None:
     for key, least in (("horizon", 1), ("episodes", 0), ("samples", 1), ("context", 0), ("dataset_episodes", 1)):
         if getattr(config, key) < least:
             raise UserError(f"dream.{key}={getattr(config, key)} is too small: give {least} or more")
-    if config.horizon > MOST_FILMED:
+    if drawn and config.horizon > MOST_FILMED:
         raise UserError(f"dream.horizon={config.horizon} is too long to be drawn: give {MOST_FILMED} or less")
     if config.start not in STARTS:
         raise UserError(f"dream.start={config.start} is unknown; choose one of {', '.join(STARTS)}")

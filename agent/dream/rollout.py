@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from agent.agent import Agent
 from agent.futures import Start, imagine_futures, observations
 from agent.sequences import Episode
-from envs.spaces.specs import ModalitySpec
+from envs.spaces.specs import ModalitySpec, presence_key
 
 Array = NDArray[Any]
 
@@ -105,7 +106,7 @@ def dream(
     words = {leaf.key: model.modality(leaf.key) for leaf in leaves if leaf.kind == "text"}
     known = real | {key: text.detokenize(text.tokenize(real[key])) for key, text in words.items()}
     missions = [as_text(real[leaf.key][0]) for leaf in leaves if leaf.kind == "text" and leaf.static]
-    imagined |= {leaf.key: _repeated(real[leaf.key], samples) for leaf in leaves if leaf.static}
+    imagined |= {leaf.key: _carried(leaf, real, imagined) for leaf in leaves if leaf.static}
     return Dream(
         task=episode.task,
         start=start,
@@ -157,5 +158,11 @@ def as_text(data: Array) -> str:
     return bytes(data.astype(np.uint8)).rstrip(b"\0").decode("utf-8", "replace")
 
 
-def _repeated(values: Array, samples: int) -> Array:
-    return np.repeat(values[None], samples, axis=0)
+def _carried(leaf: ModalitySpec, real: Mapping[str, Array], imagined: Mapping[str, Array]) -> Array:
+    """What lasts for an episode (N, H + 1, *shape): as it really was, where it is imagined to be there."""
+    same = np.broadcast_to(real[leaf.key][:1], imagined[leaf.key].shape)
+    if not leaf.optional:
+        return same
+    there = imagined[presence_key(leaf.key)][..., 0] > 0
+    was = bool(real[presence_key(leaf.key)][0, 0])  # of what the start does not show there is nothing real to repeat
+    return np.where(there.reshape(*there.shape, *[1] * (same.ndim - 2)), same if was else imagined[leaf.key], np.zeros_like(same))

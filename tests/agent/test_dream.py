@@ -13,7 +13,7 @@ from agent.agent import Agent
 from agent.build import build_agent
 from agent.config import DreamConfig
 from agent.dream.job import check_dream, random_start
-from agent.dream.rollout import Dream, as_text, differs, dream, patch_error
+from agent.dream.rollout import Dream, _carried, as_text, differs, dream, patch_error
 from agent.futures import Start, imagine_futures, observations
 from agent.playing import play_episode
 from agent.sequences import Episode
@@ -176,6 +176,19 @@ def test_what_the_model_thinks_absent_is_zeros_as_the_adapter_delivers_it():
     assert (found["image"][:, 2] == 0).all() and (found["image"][:, 1] != 0).any()
 
 
+def test_what_lasts_is_shown_as_it_was_where_it_is_imagined_to_be():
+    mission = ModalitySpec("mission", "text", (3,), "uint8", static=True)
+    real = {"mission": np.full((2, 3), 7, np.uint8), "mission?": np.array([[1], [0]])}
+    imagined = {"mission": np.full((2, 2, 3), 9, np.uint8), "mission?": np.array([[[1], [0]], [[1], [1]]])}
+    assert (_carried(mission, real, imagined) == 7).all()
+    optional = replace(mission, optional=True)
+    assert _carried(optional, real, imagined)[..., 0].tolist() == [[7, 0], [7, 7]], "not where it is imagined to be absent"
+    unseen = real | {"mission?": np.array([[0], [1]])}
+    assert _carried(optional, unseen, imagined)[..., 0].tolist() == [[9, 0], [9, 9]], (
+        "the start showed none that could be repeated"
+    )
+
+
 def test_the_policy_acts_in_imagination_if_asked_to():
     agent = agent_of()
     episode = episode_of(agent)
@@ -251,6 +264,7 @@ def test_where_a_dream_first_goes_wrong_is_told_of_every_future():
 )
 def test_what_cannot_be_dreamt_is_refused(settings: dict[str, object], sentence: str):
     check_dream(DreamConfig())
+    check_dream(DreamConfig(horizon=5000, episodes=0))  # nothing is drawn
     with pytest.raises(UserError, match=sentence):
         check_dream(DreamConfig(**settings))  # type: ignore[arg-type]
 

@@ -163,8 +163,21 @@ def test_long_episodes_have_no_more_starts_than_their_share():
 
 @pytest.mark.parametrize("word", ["doorkey", "atari=folder", "doorkey="])
 def test_runs_are_named_by_what_they_are_of(word: str):
-    with pytest.raises(UserError, match="is not NAME=FOLDER with one of doorkey, doorkey_at_mastery, gotolocal"):
+    with pytest.raises(UserError, match="is not NAME=FOLDER with one of doorkey_at_mastery, doorkey, gotolocal"):
         plan(BENCHMARK.parse(["--runs", word]))
+
+
+def test_what_takes_long_is_run_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("benchmarks.open_loop.composed_config", lambda given: {})
+
+    def planned(*words: str) -> list[tuple[str, int]]:
+        return [(run.variant, run.seed) for run in plan(BENCHMARK.parse([*words, "--seeds", "1", "2"]))]
+
+    assert planned() == [
+        *[("doorkey_at_mastery", 1), ("doorkey_at_mastery", 2), ("gotolocal", 1), ("gotolocal", 2)],
+        *[("crafter", 1), ("pendulum", 1)],
+    ]
+    assert planned("--only", "doorkey", "crafter") == [("doorkey", 1), ("doorkey", 2), ("crafter", 1), ("crafter", 2)]
 
 
 def test_a_run_that_is_no_run_is_refused(tmp_path: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 
 from tests.world_model.conftest import random_sequences
@@ -42,6 +44,27 @@ def test_a_step_sees_neither_the_future_nor_another_episode_nor_beyond_the_windo
         assert moved[changed]
         assert not (moved & ~torch.tensor(may_move)).any()
         before = after
+
+
+@torch.no_grad()
+def test_nothing_that_is_observed_reaches_earlier_steps_or_another_episode(model):
+    """By way of any modality, the attention among them, the decoder or the maps, to histories and predictions alike."""
+    batch = random_sequences(model, 1, 20, ends={0: 9})
+
+    def predicted() -> list[torch.Tensor]:
+        output = model(batch)
+        logits = model.prior_logits(output.h, output.z, output.context.recalled)
+        return [output.h, *(x.flatten(2) for x in logits.values())]
+
+    before = predicted()
+    for key, changed in itertools.product(batch.obs, (3, 9, 15)):
+        kept = batch.obs[key]
+        batch.obs[key] = kept.clone()
+        batch.obs[key][0, changed] = 1 - kept[0, changed] if kept.is_floating_point() else (kept[0, changed] == 0).to(kept.dtype)
+        moved = torch.stack([(x - y).abs().amax(-1)[0] for x, y in zip(predicted(), before, strict=True)]).amax(0) > 0
+        batch.obs[key] = kept
+        assert moved[changed], key
+        assert not moved[:changed].any() and not (changed <= 9 and moved[10:].any()), (key, changed)
 
 
 @torch.no_grad()

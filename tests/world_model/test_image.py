@@ -75,6 +75,7 @@ def test_codes_mean_the_same_after_saving_and_loading():
     codes = module.tokenize(frames, grow=True)
     loaded.load_state_dict(module.state_dict())
     assert torch.equal(loaded.tokenize(frames), codes) and loaded.classes_in_use == module.classes_in_use
+    assert module.given_out == module.book.entries == loaded.given_out == len(codes.unique()) < module.classes_in_use
 
 
 def test_the_next_image_is_predicted_by_attention_to_the_present_one_among_codes_in_use(model: WorldModel):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from envs.errors import UserError
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
+from world_model.compiling import check_compiler
 from world_model.dynamics import RollingState, rolling_step
 from world_model.engines.local import LocalEngine
 from world_model.imagination import ImaginationEnv, Rollout
@@ -89,6 +90,19 @@ def test_what_inductor_makes_of_a_part_gives_and_learns_the_same():
         found.append([y.detach(), *torch.autograd.grad(y.square().sum(), list(part.parameters()))])
     for expected, got in zip(*found, strict=True):
         assert expected.abs().max() > 0 and (expected - got).abs().max() < 1e-5
+
+
+def test_inductor_without_a_compiler_is_refused_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/cc" if name == "mine" else None)
+    monkeypatch.delenv("CXX", raising=False)
+    cpu, other = torch.device("cpu"), torch.device("meta")
+    with pytest.raises(UserError, match=r"model\.compile=inductor needs a C\+\+ compiler on a CPU \(g\+\+ or .*compile=null"):
+        check_compiler("inductor", cpu)
+    check_compiler("inductor", other)
+    check_compiler("eager", cpu)
+    check_compiler(None, cpu)
+    monkeypatch.setenv("CXX", "mine")
+    check_compiler("inductor", cpu)
 
 
 def test_a_backend_that_torch_does_not_know_is_refused():

@@ -34,6 +34,11 @@ class Modality(nn.Module):
         """Codes at or above this have not been given out yet: priors need not predict them."""
         return self.block.max_classes
 
+    @property
+    def given_out(self) -> int:
+        """How many codes there are to be used so far."""
+        return self.classes_in_use
+
     def tokenize(self, raw: NDArray[Any], grow: bool = False) -> Tensor:
         """Adapted observations (..., *shape) -> what `WorldModel.forward` takes: codes (..., groups), or floats of a learned one.
 

@@ -40,6 +40,10 @@ class Image(Modality):
     def classes_in_use(self) -> int:
         return self.book.in_use
 
+    @property
+    def given_out(self) -> int:
+        return self.book.entries
+
     @torch.no_grad()
     def tokenize(self, raw: NDArray[Any], grow: bool = False) -> Tensor:
         """As for any symbols; it runs on the codebook's device."""
