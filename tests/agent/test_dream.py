@@ -264,7 +264,7 @@ def test_where_a_dream_first_goes_wrong_is_told_of_every_future():
 )
 def test_what_cannot_be_dreamt_is_refused(settings: dict[str, object], sentence: str):
     check_dream(DreamConfig())
-    check_dream(DreamConfig(horizon=5000, episodes=0))  # nothing is drawn
+    check_dream(DreamConfig(horizon=5000), drawn=False)
     with pytest.raises(UserError, match=sentence):
         check_dream(DreamConfig(**settings))  # type: ignore[arg-type]
 
