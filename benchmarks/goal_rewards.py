@@ -2,8 +2,8 @@
 
     python -m benchmarks.goal_rewards --runs FOLDER ... [--task NAME] [--episodes N] [--quick]
 
-Nothing is trained. A run's agent plays held-out episodes of its hardest task, under its manager's goals. Every K steps in a row
-of them are a segment, its own goal the state that it ends in, encoded and decoded as goals are; segments that end as they began
+Nothing is trained, but with `--quick` and no run, to see that it works. A run's agent plays held-out episodes of its hardest
+task, under its manager's goals. Every K steps in a row of them are a segment, its own goal the state that it ends in, encoded and decoded as goals are; segments that end as they began
 are left out, as there was nowhere to go. What every reward pays for them, summed over the K steps without a discount, is told by
 four figures, of all segments alike:
 
@@ -40,10 +40,27 @@ from agent.checkpoint import load_meta, resolve
 from benchmarks.harness import Benchmark, Context, Options, Run
 from benchmarks.measuring import measured
 from benchmarks.store import Record
+from benchmarks.training import composed_config, train_run
 from envs.errors import UserError
 
 FIGURES = ("unrelated", "rising", "ending", "telling")
 EPISODES, OTHERS, RESAMPLES = 50, 8, 2000
+QUICK = (
+    "hierarchy=director",
+    "model=debug",
+    "logger=none",
+    "env.tasks=[DoorKey-5x5]",
+    "env.max_episode_steps=40",
+    "train.env_steps=600",
+    "train.random_steps=512",
+    "train.warmup_updates=2",
+    "train.update_every_first=128",
+    "train.update_every=128",
+    "hierarchy.starts=2",
+    "eval.episodes=1",
+    "eval.video=false",
+    "dream.film=false",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +76,7 @@ def plan(options: Options) -> list[Run]:
         UserError: no folder, one without a whole checkpoint, or too few episodes.
     """
     asked = options.arguments
-    if not asked.get("runs"):
+    if not asked.get("runs") and not options.quick:
         raise UserError("--runs is missing: give run folders of hierarchy=director; nothing is trained here.")
     episodes = asked.get("episodes")
     settings: dict[str, Any] = {
@@ -70,7 +87,20 @@ def plan(options: Options) -> list[Run]:
     }
     if settings["episodes"] < 2:
         raise UserError(f"--episodes {settings['episodes']} is too few: goals of other episodes take 2 or more.")
+    if not asked.get("runs"):
+        return [_tried_run([*QUICK, *options.overrides], seed, settings) for seed in options.seeds[:1]]
     return [folder_run(Path(folder), settings) for folder in asked["runs"]]
+
+
+def _tried_run(overrides: list[str], seed: int, settings: Mapping[str, Any]) -> Run:
+    """Of a director that has learned next to nothing."""
+
+    def execute(context: Context) -> dict[str, Any]:
+        train_run([*overrides, f"seed={seed}"], context.folder, context.threads, context.report, context.stop)
+        given = {**settings, "checkpoint": str(resolve(context.folder)), "seed": seed}
+        return {**measured("benchmarks.goal_rewards_measure", given, context), "reached": None}
+
+    return Run("director, tried", seed, {"train": composed_config(overrides), "measure": dict(settings)}, execute)
 
 
 def folder_run(folder: Path, settings: Mapping[str, Any]) -> Run:

@@ -222,6 +222,8 @@ def test_a_run_is_called_as_its_folder_and_known_by_its_config(run: Path):
     assert planned.config["measure"] == {"task": None, "episodes": 50, "others": 8, "resamples": 2000}
     (named,) = plan(Options(quick=True, arguments={"runs": [str(resolve(run))], "episodes": 3, "task": "DoorKey-5x5"}))
     assert named.variant == "director" and named.config["measure"]["episodes"] == 3
+    (tried,) = plan(Options(quick=True))
+    assert tried.config["train"]["hierarchy"]["name"] == "director" and tried.config["measure"]["episodes"] == 4
     assert label(Path("copies/step_000015008")) == "step_000015008"
 
 
