@@ -3,8 +3,9 @@
     python -m benchmarks.goal_rewards --runs FOLDER ... [--task NAME] [--episodes N] [--quick]
 
 Nothing is trained, but with `--quick` and no run, to see that it works. A run's agent plays held-out episodes of its hardest
-task, under its manager's goals. Every K steps in a row of them are a segment, its own goal the state that it ends in, encoded and decoded as goals are; segments that end as they began
-are left out, as there was nowhere to go. What every reward pays for them, summed over the K steps without a discount, is told by
+task, under its manager's goals. Every K steps in a row of them are a segment, its own goal the state that it ends in, encoded and
+decoded as goals are; segments that end as they began are left out, as there was nowhere to go. What every reward pays for them,
+summed over the K steps without a discount, is told by
 four figures, of all segments alike:
 
 - `unrelated` (0 is ideal): what is paid under goals of other episodes' segments, their codes seen from where this one began, in
