@@ -20,6 +20,7 @@ from envs.infos import achievement_score, reported
 from envs.make import point_task
 from envs.tasks import Task, TaskSpace
 from hierarchy.config import SWAPS
+from world_model.math import forked
 
 if TYPE_CHECKING:  # so that another learner can be evaluated where ours is not installed
     from agent.agent import Agent
@@ -112,8 +113,7 @@ def check_evaluation(config: EvalConfig, hierarchy: str = "director") -> None:
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch draws from `seed` inside, and goes on outside as if nothing had been drawn."""
-    accelerators = [] if device.type in ("cpu", "mps") else [device]
-    with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
+    with forked(device):
         torch.manual_seed(seed)
         yield
 

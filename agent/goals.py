@@ -184,9 +184,10 @@ def goal_summary(
     for task in make_task_space(config.env).ids:
         if stopped():
             break
-        pursued, drawn = (_with_goals(agent, config, task, stopped, draw) for draw in (False, True))
+        pursued = _with_goals(agent, config, task, stopped, draw=False)
         if not pursued:
             continue
+        drawn = _with_goals(agent, config, task, stopped, draw=True)
         found = figures[task] = goal_figures(goals, pursued, drawn)
         shown[task] = pursued[0]
         listens = (

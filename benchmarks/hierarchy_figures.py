@@ -41,17 +41,16 @@ def area(curve: Curve) -> float:
 def run_figures(record: Record, tasks: Sequence[str]) -> dict[str, Any]:
     """Of one run: what its table rows show. Of one that failed its error alone.
 
-    Goals are swapped on the hardest task that was mastered in training; where none was, as 40,000 env steps may be too few for
-    it, on the hardest that is solved half of the time.
+    Goals are swapped on the hardest task that was mastered in training or, as 40,000 env steps may be too few for that, is
+    solved half of the time.
     """
     found = record["figures"]
     if record["error"] is not None:
         return {"error": record["error"], "commit": record["commit"], "reached": None}
     held_out, last = found["held_out"], {task: found["tasks"][task] for task in tasks}
     reached = found["steps_to_threshold"]
-    backward = tasks[::-1]
-    mastered = [task for task in backward if reached.get(task) is not None]
-    hardest = next(iter(mastered or [task for task in backward if last[task]["success"] >= HALF]), None)
+    able = [task for task in tasks if reached.get(task) is not None or last[task]["success"] >= HALF]
+    hardest = able[-1] if able else None
     swapped = last[hardest].get("goals") if hardest else None
     return {
         "error": None,
@@ -119,8 +118,8 @@ def share_of_ppo(family: str, steps: float | None) -> float | None:
 
 
 def swap_counts(figures: Mapping[str, Any]) -> tuple[int, int]:
-    """Runs whose success on the hardest task that they master falls by half or more when goals are shuffled, and all runs that
-    master one and were asked."""
+    """Runs whose success falls by half or more when goals are shuffled (`run_figures` says on which task), and all runs of which
+    that is known."""
     swapped = [run["swapped"] for run in figures["runs"].values() if run.get("swapped")]
     lost = [found["shuffled"]["lost"] for found in swapped if found.get("shuffled", {}).get("lost") is not None]
     return sum(share >= HALF for share in lost), len(lost)

@@ -87,8 +87,8 @@ def _sentences(family: str, found: Mapping[str, Any]) -> list[Text]:
     lines = [
         f"Held-out success is on {hardest} at equal env steps; the area is its mean over all tasks and {AT[-1]:,} steps. "
         f"Means over seeds with {CONFIDENCE:.0%} bootstrap intervals, which are too narrow of so few; steps are medians. "
-        "Forgot: of the easier tasks. Goals are shuffled on the hardest task mastered in training, or, if none was, solved half "
-        "of the time; with none the explorer acts.",
+        "Forgot: of the easier tasks. Goals are shuffled on the hardest task mastered in training, or solved half of the "
+        "time; with none the explorer acts.",
     ]
     known, longest = PPO[family]
     ppo = " ".join("never" if n is None else f"{n:,}" for n in known)
@@ -104,12 +104,11 @@ def _sentences(family: str, found: Mapping[str, Any]) -> list[Text]:
             within = figures["steps"] is not None and figures["steps"] <= WITHIN
             lines.append(f"{name}: {hardest} within {WITHIN:,} env steps in the median, {_verdict(within)}.")
     for name, gap in found["ahead"].items():
-        if gap is not None:
-            lines.append(
-                f"{name.capitalize()} against flat on {hardest} at equal env steps: {gap['difference']:+.2f} "
-                f"({gap['low']:+.2f} to {gap['high']:+.2f}), better in {gap['probability']:.0%} of pairs, p {gap['p']:.2f}: "
-                f"ahead, {_verdict(gap['low'] > 0)}."
-            )
+        lines.append(
+            f"{name.capitalize()} against {gap['against']} on {hardest} at equal env steps: {gap['difference']:+.2f} "
+            f"({gap['low']:+.2f} to {gap['high']:+.2f}), better in {gap['probability']:.0%} of pairs, p {gap['p']:.2f}: "
+            f"ahead, {_verdict(gap['low'] > 0)}."
+        )
     for name, figures in found["variants"].items():
         cost, asked = swap_counts(figures)
         if asked:

@@ -37,14 +37,14 @@ def heard(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
         weight: (N,), as for `reach`; 0 where the two goals were not drawn alike, or ask for the same.
 
     Returns:
-        `heard`, a tie counting half, and `chance`, the share that ends where the other goal would count as reached: what
-        `reached` of such goals would be by chance. Nothing where all weights are 0.
+        `heard`, a tie counting half, and 0.5 where all weights are 0; `told` and `untold`, the shares of the same segments that
+        reach the goal that was told, and the one that was not: alike if the worker does not listen.
     """
-    if not bool((weight > 0).any()):
-        return {}
     near, far, total = similarity(own)[:, -1], similarity(other)[:, -1], weight.sum()
     wins = (near > far).float() + 0.5 * (near == far).float()
-    return {"heard": (wins * weight).sum() / total, "chance": (arrived(other) * weight).sum() / total}
+    heard = torch.where(total > 0, (wins * weight).sum() / total.clamp(min=1e-6), 0.5)
+    reached = {"told": arrived(own), "untold": arrived(other)}
+    return {"heard": heard} | {name: (x * weight).sum() / total.clamp(min=1e-6) for name, x in reached.items()}
 
 
 def arrived(own: GoalView) -> Tensor:

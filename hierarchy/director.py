@@ -30,6 +30,7 @@ from hierarchy.trajectory import LatentTrajectory
 from hierarchy.worker import Worker
 from world_model.imagination import ImaginationEnv, Rollout
 from world_model.latents import LatentSpec
+from world_model.math import forked
 from world_model.starts import Starts
 
 PRACTICE = 0.5  # share of the episodes that are the explorer's: it and the worker both learn from what they do themselves
@@ -202,7 +203,8 @@ class DirectorHierarchy(Hierarchy):
         """Goals (P, S) that the manager draws once more in the states where those of a path were chosen, and (P, S) bool, whether
         they ask for something else."""
         z, h = path.z[:, : -1 : self.period], path.h[:, : -1 : self.period]
-        code, _ = self.manager.policy.act(z.flatten(0, 1), h.flatten(0, 1))
+        with forked(z.device):  # to listen changes nothing that is learned
+            code, _ = self.manager.policy.act(z.flatten(0, 1), h.flatten(0, 1))
         decoded = self.goals.decode(code, goal.anchor.flatten(0, 1)).map(lambda x: x.unflatten(0, z.shape[:2]))
         return decoded, decoded.differs(goal)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from envs.errors import UserError
-
-COMPILERS = ("g++", "c++", "clang++")  # as inductor looks for them
 
 
 def check_compiler(backend: str | None, device: torch.device) -> None:
@@ -20,13 +19,13 @@ def check_compiler(backend: str | None, device: torch.device) -> None:
     Raises:
         UserError: there is nothing to compile it.
     """
-    if backend != "inductor" or device.type != "cpu":
+    if backend != "inductor" or device.type != "cpu" or os.environ.get("TORCH_INDUCTOR_INSTALL_GXX") == "1":  # it gets its own
         return
-    wanted = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
-    if not any(shutil.which(name) for name in wanted):
+    wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")  # as inductor looks for it
+    if not shutil.which(wanted):
         raise UserError(
-            f"model.compile=inductor needs a C++ compiler on a CPU ({' or '.join(wanted)}), and there is none: install one, "
-            "or set model.compile=null"
+            f"model.compile=inductor needs a C++ compiler on a CPU, and there is no {wanted}: install it, name another by the "
+            "environment variable CXX, or set model.compile=null"
         )
 
 

@@ -166,6 +166,8 @@ class ImaginationEnv(EnvBase):
         self.likeliest = False  # go on with the likeliest codes in place of drawn ones
         self.watch: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered for the time of every rollout
         self._starts: Starts | None = None
+        self._memory: ImaginationCache | None = None
+        self._decode: Callable[[int, Tensor], Tensor] | None = None
 
     def begin(self, starts: Starts) -> None:
         """Set where the next rollout starts.
@@ -183,8 +185,10 @@ class ImaginationEnv(EnvBase):
         with self.watch(), self.model.autocast(), packed([*self.parts(starts.z), *nets], self.batch_size[0]):
             # Small operations cost less in it. Not with weights that are partitioned: they would be gathered as its tensors.
             with torch.inference_mode() if packable(self.model) else nullcontext():
-                steps = self._imagine(policy, starts)
-            self._end()
+                try:
+                    steps = self._imagine(policy, starts)
+                finally:
+                    self._end()
             return self._predicted(steps)
 
     def parts(self, z: Tensor) -> Iterator[nn.Module]:
@@ -231,9 +235,9 @@ class ImaginationEnv(EnvBase):
             raise RuntimeError("call begin(starts) before a rollout")
         starts = self._starts
         self._step_index = 0
-        self._memory = ImaginationCache(starts, self.horizon, self.model.config.window)
+        memory = self._memory = ImaginationCache(starts, self.horizon, self.model.config.window)
         self._maps = {key: state.apply(lambda x: x.flatten(0, 1)) for key, state in starts.maps.items()}
-        self._decode = cached_steps(self.model.dynamics, starts, self._memory)
+        self._decode = cached_steps(self.model.dynamics, starts, memory)
         self._z, self._h = starts.z.flatten(0, 1), starts.h.flatten(0, 1)
         self._lasting, self._by_action, self._recalled = self.model.lasting(self._z), self.model.maps.by_action(), NOTHING
         self._shown = self.model.latents.shown(self._z, {key: x.flatten(0, 1) for key, x in starts.shown.items()})
@@ -243,14 +247,13 @@ class ImaginationEnv(EnvBase):
 
     def _end(self) -> None:
         """Let go of the rollout's keys and values, which are most of what it holds; a planner has many of these environments."""
-        del self._memory, self._decode
-        self._starts = None
+        self._starts = self._memory = self._decode = None
 
     def _advance(self, action: Tensor) -> None:
         """One step: (z_t, a_t) -> h_t -> z_{t+1}."""
         if self._step_index >= self.horizon:
             raise RuntimeError(f"this rollout was begun with a horizon of {self.horizon} steps; it cannot take another")
-        assert self._starts is not None
+        assert self._starts is not None and self._decode is not None
         shape = self._starts.step.shape
         tokens = self.model.embed(self._z, action, self._lasting).unflatten(0, shape)  # (B, S, D)
         h = self._decode(self._step_index, tokens).flatten(0, 1).float()

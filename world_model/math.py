@@ -1,6 +1,9 @@
-"""Pure functions: symlog, two-hot, sampling, divergences."""
+"""Small functions: symlog, two-hot, sampling, divergences, draws that nobody notices."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -87,3 +90,11 @@ def unimix_logits(logits: Tensor, share: float) -> Tensor:
     if share <= 0:
         return F.log_softmax(logits.float(), -1)
     return torch.log((1 - share) * logits.float().softmax(-1) + share / logits.shape[-1])
+
+
+@contextmanager
+def forked(device: torch.device) -> Iterator[None]:
+    """What torch draws inside, on the CPU and on this device, is as if it had not been drawn outside."""
+    accelerators = [] if device.type in ("cpu", "mps") else [device]
+    with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
+        yield

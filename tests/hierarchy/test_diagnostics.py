@@ -33,8 +33,9 @@ def test_a_goal_is_heard_if_where_it_led_is_more_like_it_than_like_another_drawn
     own, other = view(PATH, [1, 2, 3, 1]), view(PATH, [2, 1, 0, 2])
     assert heard(own, other, torch.ones(4))["heard"] == pytest.approx((1 + 1 + 1 + 0.5) / 4), "the last is neither's"
     assert heard(own, other, torch.tensor([1.0, 0.0, 0.0, 1.0]))["heard"] == pytest.approx((1 + 0.5) / 2), "of some alone"
-    assert heard(own, view(PATH, [1, 1, 3, 2]), torch.ones(4))["chance"] == pytest.approx(2 / 4), "the first and the third"
-    assert heard(own, other, torch.zeros(4)) == {}, "nothing to compare is no figure"
+    found = heard(own, view(PATH, [1, 1, 3, 2]), torch.ones(4))
+    assert found["told"] == pytest.approx(3 / 4) and found["untold"] == pytest.approx(2 / 4), "the first and the third"
+    assert heard(own, other, torch.zeros(4)) == {"heard": 0.5, "told": 0.0, "untold": 0.0}, "nothing to compare"
 
 
 def test_a_deaf_worker_is_found_out_even_if_all_that_its_manager_asks_for_comes_about():

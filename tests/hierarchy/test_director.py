@@ -415,7 +415,7 @@ def test_manager_worker_and_goals_each_get_lessons_of_their_own():
 def test_what_is_logged_tells_reach_code_use_and_the_share_of_every_reward():
     lessons = learn(director())
     worker, manager = lessons[0].metrics, lessons[1].metrics
-    assert {f"goal/{name}" for name in ("reached", "start", "end", "reward")} <= worker.keys()
+    assert {f"goal/{name}" for name in ("heard", "told", "untold", "reached", "start", "end", "reward")} <= worker.keys()
     assert 1 <= manager["manager/perplexity"] <= 4
     for metrics, who, rewards in ((worker, "worker", ("goal", "extrinsic")), (manager, "manager", ("extrinsic", "novelty"))):
         for kind in ("return", "advantage"):
@@ -455,7 +455,7 @@ def test_a_worker_that_can_change_nothing_is_not_said_to_listen():
     hierarchy = director(goals=replace(GOALS, kl_target=0.2), manager=ManagerConfig(extrinsic=0.0, novelty=0.0))
     figures = [x.metrics for x in learn(hierarchy, 150, Fated()) if "goal/reached" in x.metrics][-50:]
     assert mean([x["goal/reached"] for x in figures]) > 0.65, "which would look as if the worker went there"
-    assert abs(mean([x["goal/heard"] for x in figures if "goal/heard" in x]) - 0.5) < 0.1
+    assert abs(mean([x["goal/heard"] for x in figures]) - 0.5) < 0.1
 
 
 def mean(values: list[Any]) -> float:
@@ -482,6 +482,50 @@ class Steered(TwoStates):
         nothing, on = torch.zeros(N, H), torch.ones(N, H)
         z, action, log_prob = torch.stack(zs, 1).unsqueeze(-1), torch.stack(actions, 1), torch.stack(log_probs, 1)
         return replace(found, z=z, action=action, log_prob=log_prob, reward=nothing, cont=on)
+
+
+class Short(TwoStates):
+    """Every episode ends with its second step."""
+
+    @torch.no_grad()
+    def imagine(self, policy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], starts: object = None, nets: object = ()) -> Any:
+        cont = torch.ones(self.rollouts, self.horizon)
+        cont[:, 1] = 0
+        return replace(super().imagine(policy), cont=cont)
+
+
+def test_only_goals_that_were_drawn_are_compared_and_where_an_episode_ends_is_part_of_it(monkeypatch: pytest.MonkeyPatch):
+    """Of two segments of two steps the first has a last state, the second has none."""
+    compared: list[Tensor] = []
+
+    def listen(own: Any, other: Any, weight: Tensor) -> dict[str, Tensor]:
+        compared.append(weight.view(32, 2))
+        return {}
+
+    monkeypatch.setattr("hierarchy.director.heard", listen)
+    hierarchy, none = director(worker=WorkerConfig(free=0.0)), torch.zeros(32, dtype=torch.bool)
+    monkeypatch.setattr(hierarchy, "_drawn_beside", lambda path, goal: (goal, torch.ones(goal.code.shape[:2], dtype=torch.bool)))
+    code = torch.zeros(32, 3, dtype=torch.int64)
+    for world, where, sure in ((Short(), none, ~none), (Short(), ~none, none), (Short(), none, none)):
+        told(monkeypatch, code, where, sure=sure)
+        learn(hierarchy, world=world)
+    likeliest, given, drawn = compared
+    assert not likeliest.any() and not given.any()
+    assert (drawn[:, 0] == 1).all() and (drawn[:, 1] == 0).all()
+    assert torch.isfinite(hierarchy.told["reach"]).all(), "the reach of goals counts the first, too"
+
+
+def test_to_listen_changes_nothing_that_is_learned(monkeypatch: pytest.MonkeyPatch):
+    def learned(deaf: bool) -> list[Tensor]:
+        with monkeypatch.context() as patch:
+            if deaf:
+                everywhere = lambda path, goal: (goal, torch.ones(goal.code.shape[:2], dtype=torch.bool))  # noqa: E731
+                patch.setattr(DirectorHierarchy, "_drawn_beside", lambda self, path, goal: everywhere(path, goal))
+            hierarchy = director()
+            learn(hierarchy, 2)
+        return list(hierarchy.state_dict().values())
+
+    assert all(torch.equal(x, y) for x, y in zip(learned(True), learned(False), strict=True))
 
 
 class Fated(Steered):

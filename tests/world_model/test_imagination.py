@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -130,8 +132,21 @@ def test_rewards_and_continuations_are_the_models_at_the_state_that_is_reached(e
 
 
 def test_a_rollout_that_is_over_is_not_kept(env: ImaginationEnv, starts: Starts):
-    env.imagine(random_policy, starts)
-    assert not any(isinstance(value, ImaginationCache | Starts) for value in vars(env).values())
+    """Nor one that something ended midway."""
+
+    def watched(z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        assert env._memory is not None
+        memories.append(weakref.ref(env._memory))
+        if ended:
+            raise KeyboardInterrupt
+        return random_policy(z, h)
+
+    for ended in (False, True):
+        memories: list[weakref.ref[ImaginationCache]] = []
+        with pytest.raises(KeyboardInterrupt) if ended else nullcontext():
+            env.imagine(watched, starts)
+        gc.collect()
+        assert memories and memories[0]() is None and env._starts is None
 
 
 def test_what_one_start_does_changes_no_other_although_they_share_a_context(env: ImaginationEnv, starts: Starts):

@@ -94,13 +94,18 @@ def test_what_inductor_makes_of_a_part_gives_and_learns_the_same():
 
 def test_inductor_without_a_compiler_is_refused_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/cc" if name == "mine" else None)
-    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("CXX", "TORCH_INDUCTOR_INSTALL_GXX"):
+        monkeypatch.delenv(name, raising=False)
     cpu, other = torch.device("cpu"), torch.device("meta")
-    with pytest.raises(UserError, match=r"model\.compile=inductor needs a C\+\+ compiler on a CPU \(g\+\+ or .*compile=null"):
+    with pytest.raises(UserError, match=r"model\.compile=inductor needs a C\+\+ compiler .* no g\+\+.*CXX.*compile=null"):
         check_compiler("inductor", cpu)
     check_compiler("inductor", other)
     check_compiler("eager", cpu)
     check_compiler(None, cpu)
+    monkeypatch.setenv("TORCH_INDUCTOR_INSTALL_GXX", "1")
+    check_compiler("inductor", cpu)
+    monkeypatch.setenv("TORCH_INDUCTOR_INSTALL_GXX", "0")
     monkeypatch.setenv("CXX", "mine")
     check_compiler("inductor", cpu)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from world_model.config import ShardingConfig
 from world_model.dynamics import RecordingCache
 from world_model.engines.deepspeed import MOMENTS, DeepSpeedEngine
+from world_model.math import forked
 from world_model.model import ModelOutput, Sequences, WorldModel
 from world_model.splitting import autotp_settings, partial_gradients, share_of, split_dimensions
 
@@ -140,8 +141,7 @@ class TensorParallelEngine(DeepSpeedEngine):
         """In here all ranks of the group draw the same numbers, from a seed that its first one draws."""
         seed = torch.randint(1 << 62, (1,)).to(self.device)
         dist.broadcast(seed, self.leader, self.group)
-        own = [] if self.device.type == "cpu" else [self.device]
-        with torch.random.fork_rng(own, device_type=self.device.type if own else "cuda"):
+        with forked(self.device):
             torch.manual_seed(int(seed.item()))
             yield
 
