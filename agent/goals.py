@@ -57,14 +57,13 @@ class Listener(Hierarchy):
     def plan(self, z: Tensor, h: Tensor, state: PolicyState, first: Tensor, greedy: bool = False) -> PolicyState:
         if bool(first):  # also where an episode broke down and another is played in its place
             self.chosen, self._step = [], 0
-        if bool(self.inner.decides(state, first)):
-            if self.draw:
-                (_, _, after), (_, _, beside) = (self.inner.propose(z, h, state, first) for _ in range(2))
-            else:
-                after = beside = self.inner.plan(z, h, state, first, greedy)
-            self.chosen.append((self._step, after["goal"][0], beside["goal"][0]))
+        new = bool(self.inner.decides(state, first))
+        if new and self.draw:
+            (_, _, after), (_, _, beside) = (self.inner.propose(z, h, state, first) for _ in range(2))
         else:
-            after = self.inner.plan(z, h, state, first, greedy)
+            after = beside = self.inner.plan(z, h, state, first, greedy)
+        if new:
+            self.chosen.append((self._step, after["goal"][0], beside["goal"][0]))
         self._step += 1
         return after
 

@@ -15,10 +15,11 @@ from hierarchy.base import Hierarchy
 from hierarchy.config import HierarchyConfig
 from hierarchy.trajectory import LatentTrajectory
 from world_model.augmentation import check_cells, shift_frames
+from world_model.batch import ModelOutput, Sequences
 from world_model.engines.base import EPS, Engine
 from world_model.gradients import gradient_norms, hierarchy_parts
 from world_model.imagination import ImaginationEnv
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.model import WorldModel
 from world_model.starts import choose_starts, previous_history
 from world_model.usage import code_counts
 

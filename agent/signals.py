@@ -14,8 +14,9 @@ from agent.imagined_success import check_rule
 from envs.config import EnvConfig
 from envs.errors import UserError
 from hierarchy.base import Hierarchy
+from world_model.batch import ModelOutput, Sequences
 from world_model.config import ModelConfig
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.model import WorldModel
 
 Signals = dict[str, dict[str, float]]  # task id -> signal -> value
 

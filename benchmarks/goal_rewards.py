@@ -38,6 +38,7 @@ from rich.console import Group
 from rich.table import Table
 
 from agent.checkpoint import load_meta, resolve
+from benchmarks.doorkey import QUICK
 from benchmarks.harness import Benchmark, Context, Options, Run
 from benchmarks.measuring import measured
 from benchmarks.store import Record
@@ -46,22 +47,6 @@ from envs.errors import UserError
 
 FIGURES = ("unrelated", "rising", "ending", "telling")
 EPISODES, OTHERS, RESAMPLES = 50, 8, 2000
-QUICK = (
-    "hierarchy=director",
-    "model=debug",
-    "logger=none",
-    "env.tasks=[DoorKey-5x5]",
-    "env.max_episode_steps=40",
-    "train.env_steps=600",
-    "train.random_steps=512",
-    "train.warmup_updates=2",
-    "train.update_every_first=128",
-    "train.update_every=128",
-    "hierarchy.starts=2",
-    "eval.episodes=1",
-    "eval.video=false",
-    "dream.film=false",
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +74,10 @@ def plan(options: Options) -> list[Run]:
     if settings["episodes"] < 2:
         raise UserError(f"--episodes {settings['episodes']} is too few: goals of other episodes take 2 or more.")
     if not asked.get("runs"):
-        return [_tried_run([*QUICK, *options.overrides], seed, settings) for seed in options.seeds[:1]]
+        return [
+            _tried_run(["hierarchy=director", *QUICK, "hierarchy.starts=2", *options.overrides], seed, settings)
+            for seed in options.seeds[:1]
+        ]
     return [folder_run(Path(folder), settings) for folder in asked["runs"]]
 
 

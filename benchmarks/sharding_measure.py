@@ -23,10 +23,11 @@ from benchmarks.store import write_json
 from envs import make_envs, make_task_space
 from envs.make import infer_spec
 from envs.spaces.actions import no_actions
+from world_model.batch import Sequences
 from world_model.config import ShardingConfig
 from world_model.engines import Engine, make_engine
 from world_model.memory import TrainingMemory, predict, split_parameters
-from world_model.model import Sequences, WorldModel
+from world_model.model import WorldModel
 
 DEVICE = torch.device("cpu")
 RECORDED = 1200  # steps of random play in each environment

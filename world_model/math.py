@@ -95,6 +95,6 @@ def unimix_logits(logits: Tensor, share: float) -> Tensor:
 @contextmanager
 def forked(device: torch.device) -> Iterator[None]:
     """What torch draws inside, on the CPU and on this device, is as if it had not been drawn outside."""
-    accelerators = [] if device.type in ("cpu", "mps") else [device]
-    with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
+    own = {} if device.type in ("cpu", "mps") else {"device_type": device.type}
+    with torch.random.fork_rng([device] if own else [], **own):
         yield

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from world_model.batch import ModelOutput, Sequences
 from world_model.dynamics import RecordingCache, RollingState
 from world_model.latents import Shown
 from world_model.mapping import Maps
-from world_model.model import ModelOutput, Sequences
 
 
 @dataclass

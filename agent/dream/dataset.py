@@ -11,6 +11,7 @@ import numpy as np
 from agent.agent import Agent
 from agent.checkpoint import load_meta, resolve
 from agent.config import RunConfig
+from agent.dream.rollout import come_back
 from agent.futures import Start, imagine_futures, observations
 from agent.replay_settings import make_writer
 from agent.sequences import Episode
@@ -124,22 +125,6 @@ def imagine_episodes(
             )
         )
     return episodes
-
-
-def come_back(
-    stored: np.ndarray[Any, Any], imagined: np.ndarray[Any, Any], shown: np.ndarray[Any, Any], there: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
-    """What lasts for an episode but may be absent (H + 1, *shape): as it was stored when it was last shown, where it is there.
-
-    Args:
-        stored: (T + 1, *shape), of the whole episode. imagined: (H + 1, *shape), which stands where it was never shown.
-        shown: (t + 1,), whether it was, up to the start. there: (H + 1,), whether it is imagined to be.
-    """
-    before = np.flatnonzero(shown)
-    if not len(before):
-        return imagined
-    known = np.broadcast_to(stored[before[-1]], imagined.shape)
-    return np.where(there.astype(bool).reshape(-1, *[1] * (imagined.ndim - 1)), known, np.zeros_like(known))
 
 
 def _batches(starts: Sequence[Start]) -> Iterator[Sequence[Start]]:

@@ -106,7 +106,7 @@ def dream(
     words = {leaf.key: model.modality(leaf.key) for leaf in leaves if leaf.kind == "text"}
     known = real | {key: text.detokenize(text.tokenize(real[key])) for key, text in words.items()}
     missions = [as_text(real[leaf.key][0]) for leaf in leaves if leaf.kind == "text" and leaf.static]
-    imagined |= {leaf.key: _carried(leaf, real, imagined) for leaf in leaves if leaf.static}
+    imagined |= {leaf.key: _carried(leaf, episode, start, imagined) for leaf in leaves if leaf.static}
     return Dream(
         task=episode.task,
         start=start,
@@ -158,11 +158,25 @@ def as_text(data: Array) -> str:
     return bytes(data.astype(np.uint8)).rstrip(b"\0").decode("utf-8", "replace")
 
 
-def _carried(leaf: ModalitySpec, real: Mapping[str, Array], imagined: Mapping[str, Array]) -> Array:
-    """What lasts for an episode (N, H + 1, *shape): as it really was, where it is imagined to be there."""
-    same = np.broadcast_to(real[leaf.key][:1], imagined[leaf.key].shape)
+def _carried(leaf: ModalitySpec, episode: Episode, start: int, imagined: Mapping[str, Array]) -> Array:
+    """What lasts for an episode (N, H + 1, *shape), from step `start` on: as it really was, where it is imagined to be there."""
+    stored, dreamt = episode.obs[leaf.key], imagined[leaf.key]
     if not leaf.optional:
-        return same
-    there = imagined[presence_key(leaf.key)][..., 0] > 0
-    was = bool(real[presence_key(leaf.key)][0, 0])  # of what the start does not show there is nothing real to repeat
-    return np.where(there.reshape(*there.shape, *[1] * (same.ndim - 2)), same if was else imagined[leaf.key], np.zeros_like(same))
+        return np.broadcast_to(stored[start], dreamt.shape)
+    key = presence_key(leaf.key)
+    shown = episode.obs[key][: start + 1, 0]
+    return np.stack([come_back(stored, *pair) for pair in zip(dreamt, [shown] * len(dreamt), imagined[key][..., 0], strict=True)])
+
+
+def come_back(stored: Array, imagined: Array, shown: Array, there: Array) -> Array:
+    """What lasts for an episode but may be absent (H + 1, *shape): as it was stored when it was last shown, where it is there.
+
+    Args:
+        stored: (T + 1, *shape), of the whole episode. imagined: (H + 1, *shape), which stands where it was never shown.
+        shown: (t + 1,), whether it was, up to the start. there: (H + 1,), whether it is imagined to be.
+    """
+    before = np.flatnonzero(shown)
+    if not len(before):
+        return imagined
+    known = np.broadcast_to(stored[before[-1]], imagined.shape)
+    return np.where(there.astype(bool).reshape(-1, *[1] * (imagined.ndim - 1)), known, np.zeros_like(known))

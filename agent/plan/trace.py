@@ -22,9 +22,10 @@ from agent.learner import real_trajectory
 from envs.spaces.actions import no_actions
 from envs.spaces.specs import EnvSpec
 from hierarchy.base import Hierarchy, Learning
+from world_model.batch import ModelOutput, Sequences
 from world_model.imagination import ImaginationEnv
 from world_model.memory import parameter_sizes, split_parameters
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.model import WorldModel
 from world_model.splitting import keep_share
 from world_model.starts import choose_starts
 from world_model.symbols import SymbolTable

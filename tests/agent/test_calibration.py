@@ -19,7 +19,7 @@ from hierarchy import make_hierarchy
 from hierarchy.flat import FlatPolicy
 from tests.agent.test_dream import agent_of, episode_of
 from tests.agent.tiny import CARTPOLE, DOORKEY, play, tiny_config
-from world_model.model import Sequences
+from world_model.batch import Sequences
 
 
 def test_the_expected_calibration_error_weighs_the_distance_in_every_bin_by_how_many_are_in_it():

@@ -178,15 +178,18 @@ def test_what_the_model_thinks_absent_is_zeros_as_the_adapter_delivers_it():
 
 def test_what_lasts_is_shown_as_it_was_where_it_is_imagined_to_be():
     mission = ModalitySpec("mission", "text", (3,), "uint8", static=True)
-    real = {"mission": np.full((2, 3), 7, np.uint8), "mission?": np.array([[1], [0]])}
-    imagined = {"mission": np.full((2, 2, 3), 9, np.uint8), "mission?": np.array([[[1], [0]], [[1], [1]]])}
-    assert (_carried(mission, real, imagined) == 7).all()
     optional = replace(mission, optional=True)
-    assert _carried(optional, real, imagined)[..., 0].tolist() == [[7, 0], [7, 7]], "not where it is imagined to be absent"
-    unseen = real | {"mission?": np.array([[0], [1]])}
-    assert _carried(optional, unseen, imagined)[..., 0].tolist() == [[9, 0], [9, 9]], (
-        "the start showed none that could be repeated"
-    )
+    imagined = {"mission": np.full((2, 2, 3), 9, np.uint8), "mission?": np.array([[[1], [0]], [[1], [1]]])}
+
+    def carried(leaf: ModalitySpec, *shown: int) -> list[list[int]]:
+        obs = {"mission": np.full((3, 3), 7, np.uint8), "mission?": np.array(shown)[:, None]}
+        episode = replace(episode_of(agent_of()), obs=obs)
+        found: list[list[int]] = _carried(leaf, episode, 1, imagined)[..., 0].tolist()
+        return found
+
+    assert carried(mission, 1, 1, 1) == [[7, 7], [7, 7]]
+    assert carried(optional, 1, 0, 0) == [[7, 0], [7, 7]], "shown before the start; not where it is imagined to be absent"
+    assert carried(optional, 0, 0, 1) == [[9, 9], [9, 9]], "the start showed none to repeat"
 
 
 def test_the_policy_acts_in_imagination_if_asked_to():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from agent.dream.dataset import come_back, draw_starts, imagine_episodes, stored_episodes
+from agent.dream.dataset import draw_starts, imagine_episodes, stored_episodes
+from agent.dream.rollout import come_back
 from agent.futures import Start
 from agent.replay import Replay
 from agent.shards import ShardReader, ShardWriter, shard_names, synthetic_origin

@@ -14,9 +14,10 @@ from agent.health import HALF, PATIENCE, USUAL, Health, explodes, is_dead, overf
 from agent.trainer import Trainer
 from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
 from tests.agent.tiny import tiny_config
+from world_model.batch import Sequences
 from world_model.config import ModelConfig
 from world_model.latents import LatentBlock, LatentSpec
-from world_model.model import Sequences, WorldModel
+from world_model.model import WorldModel
 
 FALLING = [2.0 - 0.05 * i for i in range(2 * HALF)]
 NOISE = [0.01 * (-1) ** i for i in range(2 * HALF)]

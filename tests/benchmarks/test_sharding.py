@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import sharding, sharding_measure
 from benchmarks.harness import Options
 from benchmarks.training import composed_config
-from world_model.model import Sequences
+from world_model.batch import Sequences
 
 
 def record(variant: str, figures: dict[str, Any] | None, error: str | None = None) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from hierarchy.base import Learning
 from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, actor_critic, states
 from tests.world_model.conftest import SPEC, random_observations, tiny_config
+from world_model.batch import ModelOutput, Sequences
 from world_model.dynamics import RecordingCache
 from world_model.engines.local import LocalEngine
 from world_model.imagination import ImaginationEnv
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.model import WorldModel
 from world_model.starts import Starts
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from envs.spaces.specs import ActionSpec, EnvSpec, ModalitySpec
+from world_model.batch import Sequences
 from world_model.config import ModelConfig
-from world_model.model import Sequences, WorldModel
+from world_model.model import WorldModel
 
 SPEC = EnvSpec(
     (

@@ -10,9 +10,10 @@ import torch
 
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
 from world_model.augmentation import drop_cells, shift_frames
+from world_model.batch import ModelOutput
 from world_model.config import AugmentConfig
 from world_model.latents import module_name
-from world_model.model import ModelOutput, WorldModel
+from world_model.model import WorldModel
 from world_model.symbols import UNKNOWN
 
 

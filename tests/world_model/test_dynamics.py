@@ -7,10 +7,11 @@ import itertools
 import torch
 
 from tests.world_model.conftest import random_sequences
+from world_model.batch import Sequences
 from world_model.dynamics import RecordingCache, RollingState, rolling_step, segment_mask
 from world_model.imagination import ImaginationEnv
 from world_model.mapping import MapState
-from world_model.model import Sequences, WorldModel
+from world_model.model import WorldModel
 from world_model.starts import Starts, choose_starts, previous_history, starts_at, starts_now
 
 

@@ -16,12 +16,13 @@ from torch import Tensor
 from benchmarks.open_loop_grid import world_places
 from envs.spaces.specs import ActionSpec
 from tests.world_model.conftest import random_sequences
+from world_model.batch import Sequences
 from world_model.dynamics import RollingState
 from world_model.imagination import ImaginationEnv
 from world_model.latents import LatentBlock
 from world_model.lattice import SIDE, motions
 from world_model.mapping import GridMap, MapState, discovered
-from world_model.model import Sequences, WorldModel
+from world_model.model import WorldModel
 from world_model.starts import starts_at, starts_now
 from world_model.symbols import UNKNOWN
 

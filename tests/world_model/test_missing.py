@@ -10,9 +10,10 @@ import torch
 
 from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 from tests.world_model.conftest import SPEC, random_observations, random_sequences, tiny_config
+from world_model.batch import Sequences
 from world_model.dynamics import RollingState
 from world_model.imagination import ImaginationEnv
-from world_model.model import Sequences, WorldModel
+from world_model.model import WorldModel
 from world_model.starts import choose_starts, starts_at, starts_now
 
 OPTIONAL = ("image", "mission", "speed")

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.world_model.conftest import SPEC, nothing_seen, random_observations, random_sequences, tiny_config
+from world_model.batch import Sequences
 from world_model.config import LossScales
-from world_model.model import Sequences, WorldModel
+from world_model.model import WorldModel
 
 LOSSES = {"motion/image", "prior/image", "prior/pose.0", "prior/speed", "prior/camera", "reconstruction/speed", "reward", "cont"}
 

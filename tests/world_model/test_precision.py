@@ -10,11 +10,12 @@ from torch import Tensor
 
 from envs.errors import UserError
 from tests.world_model.conftest import SPEC, random_sequences, tiny_config
+from world_model.batch import ModelOutput, Sequences
 from world_model.compiling import check_compiler
 from world_model.dynamics import RollingState, rolling_step
 from world_model.engines.local import LocalEngine
 from world_model.imagination import ImaginationEnv, Rollout
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.model import WorldModel
 from world_model.starts import choose_starts
 
 SYMBOLS = replace(SPEC, observations=SPEC.observations[:3])  # compiling takes time: grid, category and text are enough

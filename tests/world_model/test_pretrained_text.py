@@ -14,9 +14,10 @@ from envs.errors import UserError
 from envs.spaces.specs import EnvSpec, ModalitySpec, presence_key
 from tests.world_model.conftest import SPEC, random_observations, random_sequences, tiny_config
 from tests.world_model.tiny_encoders import count_calls, save_text_encoder, save_vision_encoder
+from world_model.batch import Sequences
 from world_model.engines.local import LocalEngine
 from world_model.imagination import ImaginationEnv
-from world_model.model import Sequences, WorldModel
+from world_model.model import WorldModel
 from world_model.pretrained.text import TextFeatures
 from world_model.starts import choose_starts, starts_at
 

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.batch import ModelOutput, Sequences
+from world_model.model import WorldModel
 from world_model.pretrained.encoder import PretrainedEncoder
 
 # The data change as the agent learns: gradients of some hundred updates ago should no longer scale a step (PyTorch: 0.999).

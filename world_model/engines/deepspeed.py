@@ -20,12 +20,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from envs.errors import UserError
+from world_model.batch import ModelOutput, Sequences
 from world_model.config import ModelConfig, ShardingConfig
 from world_model.engines.base import evaluate, make_optimizer
 from world_model.engines.joining import join_processes
 from world_model.gradients import gradient_norms
 from world_model.memory import LARGEST_BUCKET
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.model import WorldModel
 
 PLAIN_LINEAR = {"memory_efficient_linear": False}  # else `F.linear` is another one from then on, for everything in the process
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter, beside its step count

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from world_model.batch import ModelOutput, Sequences
 from world_model.engines.base import evaluate, make_optimizer
 from world_model.gradients import gradient_norms
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.model import WorldModel
 
 
 class LocalEngine:

@@ -16,10 +16,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from world_model.batch import ModelOutput, Sequences
 from world_model.config import ShardingConfig
 from world_model.engines.deepspeed import PLAIN_LINEAR, DeepSpeedEngine, average_running, together
 from world_model.memory import LARGEST_BUCKET
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.model import WorldModel
 
 AT_ONCE = 1 << 26  # numbers that are gathered at once to refresh the copy
 

@@ -19,11 +19,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from world_model.batch import ModelOutput, Sequences
 from world_model.config import ShardingConfig
 from world_model.dynamics import RecordingCache
 from world_model.engines.deepspeed import MOMENTS, DeepSpeedEngine
 from world_model.math import forked
-from world_model.model import ModelOutput, Sequences, WorldModel
+from world_model.model import WorldModel
 from world_model.splitting import autotp_settings, partial_gradients, share_of, split_dimensions
 
 
