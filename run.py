@@ -26,7 +26,7 @@ from envs.errors import UserError
 ConfigStore.instance().store(name="strata", node=RunConfig)
 
 
-DICTIONARIES = ("env.kwargs", "env.modalities", "env.rewards", "model.pretrained")
+DICTIONARIES = ("env.kwargs", "env.box", "env.modalities", "env.rewards", "model.pretrained", "curriculum.kwargs")
 FREE = tuple(f"{key}{sign}" for key in DICTIONARIES for sign in ".=")  # dictionaries that take any key
 RUNS = ("runs=", "compare.runs=")
 OBSERVATION = re.compile(r"env\.modalities\.(.*)=([\w:]+)", re.DOTALL)

@@ -172,7 +172,7 @@ class TensorBoardSink(Sink):
         try:
             module = import_module("torch.utils.tensorboard")
         except ImportError as error:
-            raise UserError("logger.tensorboard=true needs a package: pip install 'strata-rl[reports]'.") from error
+            raise UserError("logger.tensorboard=true needs a package: pip install -e '.[reports]'.") from error
         # Events of steps that will be played again are hidden.
         purge = None if resumed_env_steps is None else resumed_env_steps + 1
         self._writer = module.SummaryWriter(str(run_folder / "tensorboard"), purge_step=purge)

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import run  # noqa: F401  # stores the schema
+import run  # stores the schema, too
 from agent.config import RunConfig
 from curriculum import CURRICULA
 from envs.config import EnvConfig
@@ -143,3 +143,15 @@ def test_a_config_goes_through_yaml_unchanged():
     config = composed("++env.kwargs={size: 6}", "logger.tags=[a,b]", "model.lr=1e-6", wrappers)
     text = yaml.safe_dump(asdict(config), sort_keys=False)
     assert OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))) == config
+
+
+def test_every_dictionary_takes_new_keys_as_they_are_typed():
+    def dictionaries(data: Any, prefix: str = "") -> Iterator[str]:
+        for field in fields(data):
+            value = getattr(data, field.name)
+            if is_dataclass(value):
+                yield from dictionaries(value, f"{prefix}{field.name}.")
+            elif isinstance(value, dict):
+                yield prefix + field.name
+
+    assert set(dictionaries(RunConfig())) == set(run.DICTIONARIES)

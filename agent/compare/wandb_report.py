@@ -72,7 +72,7 @@ def write_wandb_report(comparison: Comparison, config: LoggerConfig, folder: Pat
     try:
         reports: Any = import_module("wandb_workspaces.reports.v2")
     except ImportError:
-        return "W&B report: none, as it needs a package: pip install 'strata-rl[reports]'"
+        return "W&B report: none, as it needs a package: pip install -e '.[reports]'"
     sections, pictures, failure = sections_of(comparison), None, ""
     try:
         online = mode == "online"

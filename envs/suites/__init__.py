@@ -48,14 +48,14 @@ class Package:
 PACKAGES: dict[str, Package] = {
     "MiniGrid-": Package("minigrid", "minigrid", "minigrid"),
     "BabyAI-": Package("minigrid", "minigrid", "minigrid"),
-    "ALE/": Package("ale_py", "ale_py", "strata-rl[suites]"),
+    "ALE/": Package("ale_py", "ale_py", "-e '.[suites]'"),
     "Strata-Obstacles": Package("minigrid", "envs.suites.obstacles", "minigrid"),
-    "Crafter-": Package("crafter", "envs.suites.crafter", "strata-rl[suites]"),
+    "Crafter-": Package("crafter", "envs.suites.crafter", "-e '.[suites]'"),
 }
 
 # part of the place where Gymnasium has an environment of its own -> package that it needs
 GYMNASIUM: dict[str, Package] = {
-    "gymnasium.envs.mujoco": Package("mujoco", "envs.suites.mujoco", "strata-rl[mujoco]"),
+    "gymnasium.envs.mujoco": Package("mujoco", "envs.suites.mujoco", "-e '.[mujoco]'"),
 }
 
 Observation = Mapping[str, np.ndarray]
@@ -127,7 +127,7 @@ def _import(env_id: str, package: Package) -> None:
         import_module(package.registers)
     except ImportError as error:
         raise UserError(
-            f'environment {env_id} needs {package.needs}, which cannot be imported ({error}); pip install "{package.install}".'
+            f"environment {env_id} needs {package.needs}, which cannot be imported ({error}); pip install {package.install}."
         ) from error
 
 

@@ -176,4 +176,4 @@ def test_where_the_package_is_missing_the_report_is_skipped_with_a_sentence(
 ):
     monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces.reports.v2", None)
     said = write_wandb_report(comparison, LoggerConfig(), tmp_path)
-    assert "pip install 'strata-rl[reports]'" in said and list(tmp_path.iterdir()) == []
+    assert "pip install -e '.[reports]'" in said and list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ import pytest
 from agent.signals import SIGNALS
 from agent.trainer import Trainer
 from curriculum import CURRICULA
+from run import free_arguments, recipe_arguments
 from tests.agent.tiny import DOORKEY, play, tiny_config
 from tests.test_configs import composed
 
@@ -32,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_scheduler_of_the_page_plays_by_its_command(folder: Path) -> None:
-    chosen = composed(*shlex.split(COMMAND)[2:]).curriculum
+    chosen = composed(*free_arguments(shlex.split(COMMAND)[2:])).curriculum
     assert chosen.kwargs == {"rate": 0.2}
     trainer = Trainer(replace(tiny_config(DOORKEY, holdout=False), curriculum=chosen), folder / "run")
     try:
@@ -43,6 +44,12 @@ def test_the_scheduler_of_the_page_plays_by_its_command(folder: Path) -> None:
         assert trainer.curriculum.state_dict() == state
     finally:
         trainer.envs.close()
+
+
+def test_its_box_of_tasks_composes_as_it_is_typed() -> None:
+    (line,) = re.findall(r"`(env\.id=YOURS [^`]*)`", PAGE)
+    config = composed(*free_arguments(recipe_arguments(shlex.split(line))))
+    assert config.env.box == {"density": [0, 0.3], "size": [5, 12]} and config.curriculum.name == "alp_gmm"
 
 
 def test_the_table_names_every_scheduler_and_the_page_every_signal() -> None:

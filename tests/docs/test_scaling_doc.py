@@ -23,8 +23,10 @@ COMMANDS = re.findall(r"^(?:python|torchrun|deepspeed)\b.*run\.py (.*)$", PAGE, 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_its_commands_compose(command: str):
-    composed(*(word for word in command.split() if not word.startswith("hydra.")))
+def test_its_commands_compose_and_are_taken(command: str):
+    config = composed(*(word for word in command.split() if not word.startswith("hydra.")))
+    if config.job.name == "train":
+        check_settings(config)
 
 
 def test_the_keys_and_files_it_names_are_there():

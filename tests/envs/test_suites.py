@@ -159,5 +159,5 @@ def test_what_is_not_installed_is_told_with_the_extra_to_install(
     env_id: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not there
-    with pytest.raises(UserError, match=rf'{env_id} needs {package}, .*; pip install "strata-rl\[{extra}\]"'):
+    with pytest.raises(UserError, match=rf"{env_id} needs {package}, .*; pip install -e '\.\[{extra}\]'"):
         make_task_space(EnvConfig(id=env_id))

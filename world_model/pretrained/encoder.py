@@ -132,9 +132,7 @@ def _add_adapters(tower: nn.Module, setting: str, rank: int) -> dict[str, nn.Par
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise UserError(
-            f"{setting} asks for mode lora, which needs peft; install it by pip install 'strata-rl[lora]'."
-        ) from error
+        raise UserError(f"{setting} asks for mode lora, which needs peft; install it by pip install -e '.[lora]'.") from error
     layers = [name for name, module in tower.named_modules() if isinstance(module, nn.Linear) and "pooler" not in name]
     if not layers:
         raise UserError(f"{setting} has no linear layers for adapters; choose mode frozen or full.")
