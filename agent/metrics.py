@@ -43,7 +43,7 @@ class TaskRecord:
     Attributes:
         window: length of the deques below, which hold the newest finished episodes.
         judged: successes of the newest that were no practice: they alone count towards the threshold.
-        practised: episodes that were practice.
+        practice: successes of the newest that were practice; practised: how many there were of these.
         steps_to_threshold: env steps of the whole run, all tasks, when the full window first reached the threshold.
         seconds_to_threshold: training seconds at that moment.
     """
@@ -57,6 +57,7 @@ class TaskRecord:
     recent_return: deque[float] = field(default_factory=deque)
     recent_length: deque[int] = field(default_factory=deque)
     judged: deque[bool] = field(default_factory=deque)
+    practice: deque[bool] = field(default_factory=deque)
     practised: int = 0
 
     def __post_init__(self) -> None:
@@ -64,6 +65,7 @@ class TaskRecord:
         self.recent_return = deque(self.recent_return, self.window)
         self.recent_length = deque(self.recent_length, self.window)
         self.judged = deque(self.judged, self.window)
+        self.practice = deque(self.practice, self.window)
 
     @property
     def success(self) -> float:
@@ -90,8 +92,7 @@ class SuccessTracker:
         task.recent_return.append(float(outcome.score))
         task.recent_length.append(int(outcome.length))
         task.practised += outcome.practice
-        if not outcome.practice:
-            task.judged.append(bool(outcome.success))
+        (task.practice if outcome.practice else task.judged).append(bool(outcome.success))
         # Counted in whole episodes: 0.9 * 100 is 90 only up to rounding.
         reached = len(task.judged) == self.window and sum(task.judged) >= self.threshold * self.window - 1e-9
         if not reached or task.steps_to_threshold is not None:
@@ -120,7 +121,7 @@ class SuccessTracker:
 
     def metrics(self) -> dict[str, float]:
         """`train/{success,return,length,episodes}/<task>` of every task that has finished an episode; where some were practice,
-        `train/judged/<task>` is the success of the others."""
+        `train/practice/<task>` is the success of these, and `train/judged/<task>` that of the others."""
         values: dict[str, float] = {}
         for name, task in self.tasks.items():
             if task.episodes:
@@ -128,8 +129,12 @@ class SuccessTracker:
                 values[f"train/return/{name}"] = _mean(task.recent_return)
                 values[f"train/length/{name}"] = _mean(task.recent_length)
                 values[f"train/episodes/{name}"] = float(task.episodes)
-        judged = self.judged()
-        return values | {f"train/judged/{name}": judged[name] for name in judged if self.tasks[name].practised}
+        for name, task in self.tasks.items():
+            if task.practised and task.judged:
+                values[f"train/judged/{name}"] = _mean(task.judged)
+            if task.practice:
+                values[f"train/practice/{name}"] = _mean(task.practice)
+        return values
 
     def steps_to_threshold(self) -> dict[str, int | None]:
         """`{task: env steps or None}`, as `summary.json` wants it."""
@@ -151,6 +156,7 @@ class SuccessTracker:
                 "recent_return": list(task.recent_return),
                 "recent_length": list(task.recent_length),
                 "judged": list(task.judged),
+                "practice": list(task.practice),
                 "practised": task.practised,
             }
             for name, task in self.tasks.items()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from agent.compare.statistics import area as mean_of_curve
-from agent.compare.statistics import bootstrap, interval, permutation_p, probability_of_improvement
+from agent.compare.statistics import bootstrap, interval, permutation_p, probability_of_improvement, smallest_p
 from benchmarks.comparison import median_reached
 from benchmarks.mastery import Curve
 from benchmarks.store import Record
@@ -55,8 +55,10 @@ def run_figures(record: Record, tasks: Sequence[str]) -> dict[str, Any]:
     return {
         "error": None,
         "commit": record["commit"],
+        "begun": begun(found["mastery"].get(tasks[-1], [])),
         "reached": found["reached"],
         "env_steps": found["env_steps"],
+        "updates": found["updates"],
         "area": area(held_out),
         "at": [success_at(held_out[tasks[-1]], n) for n in AT],
         "held_out": [last[task]["success"] for task in tasks],
@@ -64,6 +66,12 @@ def run_figures(record: Record, tasks: Sequence[str]) -> dict[str, Any]:
         "swapped": {"task": hardest, **swapped} if swapped else None,
         "wall_seconds": found["wall_seconds"],
     }
+
+
+def begun(points: Sequence[Sequence[float]]) -> float | None:
+    """Env steps by which a task had been played to its end for the first time, as its training success was logged from then on;
+    None where it never was."""
+    return float(points[0][0]) if points else None
 
 
 def variant_figures(records: Sequence[Record], tasks: Sequence[str]) -> dict[str, Any]:
@@ -90,9 +98,10 @@ def mean_interval(values: Sequence[float]) -> list[float] | None:
     return [float(np.mean(values)), float(low), float(high)]
 
 
-def ahead(ours: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float] | None:
+def ahead(ours: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
     """Of two variants, success on the hardest task at equal steps (the mean over `AT`): `difference` with its bootstrap interval,
-    `low` and `high`; `probability`, how often a run is better; `p`, the p-value of the two being the same."""
+    `low` and `high`; `probability`, how often a run is better; `p`, the p-value of the two being the same. `ahead`: the
+    interval, too narrow of so few runs, is above 0, and p at most 0.05, or the smallest that so many runs can have."""
     a, b = (
         np.array([float(np.mean(run["at"])) for run in figures["runs"].values() if run["error"] is None])
         for figures in (ours, other)
@@ -102,12 +111,14 @@ def ahead(ours: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float]
     rng = np.random.default_rng(0)
     draws = bootstrap([a, b], lambda x, y: np.asarray(x.mean() - y.mean()), RESAMPLES, rng)
     low, high = interval(draws, CONFIDENCE)
+    p = permutation_p(a, b, rng)
     return {
         "difference": float(a.mean() - b.mean()),
         "low": float(low),
         "high": float(high),
         "probability": float(probability_of_improvement(a, b)),
-        "p": permutation_p(a, b, rng),
+        "p": p,
+        "ahead": bool(low > 0 and p <= max(1 - CONFIDENCE, smallest_p(len(a), len(b))) + 1e-9),
     }
 
 

@@ -1,4 +1,4 @@
-"""How `benchmarks.hierarchy` shows its figures: two tables and some sentences for each family of tasks, 80 columns wide."""
+"""How `benchmarks.hierarchy` shows its figures: three tables and some sentences for each family of tasks, 80 columns wide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def show(result: Mapping[str, Any]) -> Group:
     for family, found in result["families"].items():
         variants = {name: figures for name, figures in found["variants"].items() if figures["runs"]}
         if variants:
-            shown += [_learning(found["tasks"], variants), _end(found["tasks"], variants), *_sentences(family, found), Text()]
+            shown += [table(found["tasks"], variants) for table in (_learning, _end, _spent)]
+            shown += [*_sentences(family, found), Text()]
     return Group(*shown)
 
 
@@ -50,7 +51,7 @@ def _learning(tasks: list[str], variants: Mapping[str, Any]) -> Table:
 
 
 def _end(tasks: list[str], variants: Mapping[str, Any]) -> Table:
-    table = _table("At the end", "seed", "held-out", "forgot", "goals shuffled", "none", "seconds")
+    table = _table("At the end", "seed", "held-out", "forgot", "goals shuffled", "none")
     for name, figures in variants.items():
         for seed, run in figures["runs"].items():
             if run["error"] is not None:
@@ -63,7 +64,18 @@ def _end(tasks: list[str], variants: Mapping[str, Any]) -> Table:
                 zeroed = _success(swapped, "zeroed")
             held_out = " ".join(f"{x:.2f}" for x in run["held_out"])
             forgot = "-" if run["forgotten"] is None else f"{run['forgotten']:.2f}"
-            table.add_row(name, seed, held_out, forgot, shuffled, zeroed, f"{run['wall_seconds']:,.0f}")
+            table.add_row(name, seed, held_out, forgot, shuffled, zeroed)
+        table.add_section()
+    return table
+
+
+def _spent(tasks: list[str], variants: Mapping[str, Any]) -> Table:
+    table = _table("What it took", "seed", f"{tasks[-1]} begun by", "env steps", "updates", "seconds")
+    for name, figures in variants.items():
+        for seed, run in figures["runs"].items():
+            if run["error"] is None:
+                begun = "never" if run["begun"] is None else f"{run['begun']:,.0f}"
+                table.add_row(name, seed, begun, *(f"{run[key]:,.0f}" for key in ("env_steps", "updates", "wall_seconds")))
         table.add_section()
     return table
 
@@ -107,7 +119,7 @@ def _sentences(family: str, found: Mapping[str, Any]) -> list[Text]:
         lines.append(
             f"{name.capitalize()} against {gap['against']} on {hardest} at equal env steps: {gap['difference']:+.2f} "
             f"({gap['low']:+.2f} to {gap['high']:+.2f}), better in {gap['probability']:.0%} of pairs, p {gap['p']:.2f}: "
-            f"ahead, {_verdict(gap['low'] > 0)}."
+            f"ahead, {_verdict(gap['ahead'])}."
         )
     for name, figures in found["variants"].items():
         cost, asked = swap_counts(figures)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hierarchy.goal_rewards import GoalView, best, similarity
+from hierarchy.hindsight import OVER
 from world_model.usage import perplexity
 
 REACHED = 0.9  # share of the greatest similarity that a goal allows, from which it counts as reached
@@ -15,14 +16,14 @@ def reach(own: GoalView, weight: Tensor) -> dict[str, Tensor]:
     """How near segments come to their goals. A manager that foretells what comes anyway makes it look good: see `heard`.
 
     Args:
-        own: N segments under their goals. weight: (N,), the chance that the segment's last state is still part of the episode.
+        own: N segments under their goals. weight: (N,), the chance that the segment's end (`ends`) is still part of the episode.
 
     Returns:
         `reached`: share of segments that end at least `REACHED` as like the goal as its likeliest state is; `start`, `end`:
         similarity to the goal there. Means over weights; 0 where nothing has any.
     """
     found = similarity(own)
-    shown = {"reached": arrived(own), "start": found[:, 0], "end": found[:, -1]}
+    shown = {"reached": arrived(own), "start": found[:, 0], "end": at(found, ends(own.cont))}
     return {name: (x * weight).sum() / weight.sum().clamp(min=1e-6) for name, x in shown.items()}
 
 
@@ -40,7 +41,8 @@ def heard(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
         `heard`, a tie counting half, and 0.5 where all weights are 0; `told` and `untold`, the shares of the same segments that
         reach the goal that was told, and the one that was not: alike if the worker does not listen.
     """
-    near, far, total = similarity(own)[:, -1], similarity(other)[:, -1], weight.sum()
+    end, total = ends(own.cont), weight.sum()
+    near, far = at(similarity(own), end), at(similarity(other), end)
     wins = (near > far).float() + 0.5 * (near == far).float()
     heard = torch.where(total > 0, (wins * weight).sum() / total.clamp(min=1e-6), 0.5)
     reached = {"told": arrived(own), "untold": arrived(other)}
@@ -49,7 +51,24 @@ def heard(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
 
 def arrived(own: GoalView) -> Tensor:
     """(N,) float, 1 where a segment ends at least `REACHED` as like its goal as the goal's likeliest state is."""
-    return (similarity(own)[:, -1] >= REACHED * best(own)[:, -1]).float()
+    end = ends(own.cont)
+    return (at(similarity(own), end) >= REACHED * at(best(own), end)).float()
+
+
+def ends(cont: Tensor) -> Tensor:
+    """(N,) int64, the state 1 .. K in which a segment ends: the first one that its episode does not go on from, or the last.
+
+    Args:
+        cont: (N, K), the chance that the episode goes on from the state that each step leads to.
+    """
+    steps = cont.shape[1]
+    over = torch.nn.functional.pad(cont < OVER, (0, 1), value=True)  # the last state ends it in any case
+    return (over.int().argmax(1) + 1).clamp(max=steps)
+
+
+def at(x: Tensor, index: Tensor) -> Tensor:
+    """x (N, T) at `index` (N,)."""
+    return x.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
 def code_perplexity(codes: Tensor, classes: int, counted: Tensor | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from envs.spaces.specs import ActionSpec
 from hierarchy.abstract import abstract_trajectory, segment_reward, split, split_trajectory
 from hierarchy.base import Hierarchy, Learning, PolicyState
 from hierarchy.config import HierarchyConfig
-from hierarchy.diagnostics import arrived, code_perplexity, heard, reach
+from hierarchy.diagnostics import arrived, at, code_perplexity, ends, heard, reach
 from hierarchy.flat import FlatPolicy, imagined_trajectory
 from hierarchy.given import Given, give
 from hierarchy.goal import NO_GOAL, Goal
@@ -184,8 +184,9 @@ class DirectorHierarchy(Hierarchy):
         that were reached, and figures of both kinds of goals."""
         seen = self.goals.view(segments.z, segments.h, goal.rows(), segments.cont)
         reward = GOAL_REWARDS[self.config.worker.reward](seen)
-        # A segment's last state is there if the steps before the last one went on.
-        there, got = (x.unflatten(0, (len(given.under), -1)) for x in (segments.weight[:, -2], arrived(seen)))  # (P, S)
+        # A segment's end is there if the steps before it went on.
+        before = at(segments.weight, ends(segments.cont) - 1)
+        there, got = (x.unflatten(0, (len(given.under), -1)) for x in (before, arrived(seen)))  # (P, S)
         granted = torch.zeros_like(there)
         granted[:, 0] = given.where.float()
         own = there * (1 - granted)

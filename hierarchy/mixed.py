@@ -12,6 +12,7 @@ from envs.spaces.specs import ActionSpec
 from hierarchy.actor_critic import ActorCritic
 from hierarchy.base import Learning
 from hierarchy.config import ActorCriticConfig
+from hierarchy.returns import weighted_mean
 from hierarchy.trajectory import LatentTrajectory
 from hierarchy.values import ValueLearner
 from world_model.latents import LatentSpec
@@ -78,16 +79,18 @@ class MixedPolicy(nn.Module):
         """The advantage (N, H) that the actor learns from."""
         return torch.stack([weights[name] * found.advantage for name, found in assessed.items()]).sum(0)
 
-    def shares(self, assessed: Mapping[str, Assessment], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    def shares(self, assessed: Mapping[str, Assessment], weights: Mapping[str, float], counts: Tensor) -> dict[str, Tensor]:
         """`return_share/REWARD` and `advantage_share/REWARD`: how much of what is learned from is each reward's, by size.
 
         Both are of weighed values in units of the rewards' scales; shares of advantages say what decides between actions.
+        `counts` (N, H): how much each action is learned from.
         """
         found: dict[str, Tensor] = {}
-        sizes = {
-            "return": {n: (weights[n] * a.returns / self.learner(n).scale()).abs().mean() for n, a in assessed.items()},
-            "advantage": {n: (weights[n] * a.advantage).abs().mean() for n, a in assessed.items()},
+        scaled = {
+            "return": {n: weights[n] * a.returns / self.learner(n).scale() for n, a in assessed.items()},
+            "advantage": {n: weights[n] * a.advantage for n, a in assessed.items()},
         }
+        sizes = {kind: {n: weighted_mean(x.abs(), counts) for n, x in each.items()} for kind, each in scaled.items()}
         for kind, size in sizes.items():
             total = torch.stack(list(size.values())).sum().clamp(min=1e-8)
             found |= {f"{kind}_share/{name}": value / total for name, value in size.items()}
@@ -108,7 +111,8 @@ class MixedPolicy(nn.Module):
         """
         config = self.policy.config
         advantage = self.mix(assessed, weights)
-        figures = self.shares(assessed, weights)
+        counts = path.weight[:, :-1] if own is None else path.weight[:, :-1] * own
+        figures = self.shares(assessed, weights, counts)
         figures |= {f"scale/{name}": self.learner(name).scale() for name in assessed}
         if self.policy.entropy_weight is not None:
             figures["entropy_weight"] = self.policy.entropy_weight()

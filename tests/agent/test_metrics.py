@@ -102,7 +102,8 @@ def test_practice_counts_as_training_but_towards_no_threshold():
     tracker = SuccessTracker(["a"], window=2, threshold=1.0)
     for i, (success, practice) in enumerate([(True, True), (True, True), (False, False), (True, False), (True, True)]):
         assert not tracker.record(replace(outcome(success, i), practice=practice), seconds=0.0)
-    assert tracker.metrics()["train/success/a"] == 1.0 and tracker.metrics()["train/judged/a"] == 0.5
+    found = tracker.metrics()
+    assert (found["train/success/a"], found["train/judged/a"], found["train/practice/a"]) == (1.0, 0.5, 1.0)
     assert tracker.success() == {"a": 1.0} and tracker.judged() == {"a": 0.5}
     assert tracker.record(replace(outcome(True, 7), practice=False), seconds=0.0), "two successes that were no practice"
     assert tracker.steps_to_threshold() == {"a": 7}
@@ -119,7 +120,7 @@ def test_a_record_from_before_there_was_practice_counts_whole():
     tracker = SuccessTracker(["a"], window=2, threshold=1.0)
     tracker.record(outcome(True, 1), seconds=0.0)
     state = tracker.state_dict()
-    for key in ("judged", "practised"):
+    for key in ("judged", "practised", "practice"):
         del state["a"][key]
     tracker.load_state_dict(state)
     assert tracker.record(outcome(True, 2), seconds=0.0)

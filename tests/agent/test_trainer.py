@@ -131,7 +131,7 @@ def test_practice_masters_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     trainer, log = trained(tiny_config(SURE, train={"env_steps": 160}), tmp_path)
     task = trainer.tracker.tasks[trainer.tasks.hardest.id]
     assert (task.episodes, task.practised, len(task.judged)) == (160, 120, 40) and trainer.env_steps == 160, "not mastered"
-    assert log.lines[-1][1][f"train/judged/{trainer.tasks.hardest.id}"] == 1.0
+    assert {log.lines[-1][1][f"train/{kind}/{trainer.tasks.hardest.id}"] for kind in ("judged", "practice")} == {1.0}
 
 
 def test_it_updates_at_one_pace_until_thirty_episodes_went_well_and_at_another_from_then_on(tmp_path: Path):

@@ -29,6 +29,8 @@ def record(variant, seed, reached, error=None, lost=None, hardest=((10_000.0, 0.
         "env_steps": reached or 300_000,
         "steps_to_threshold": dict(zip(TASKS, (None, 20_000, reached), strict=True)),
         "held_out": {TASKS[0]: [[10_000.0, 1.0]], TASKS[1]: [[10_000.0, 0.5]], TASKS[2]: [list(point) for point in hardest]},
+        "mastery": {task: [[1_000.0 * i, 0.1]] for i, task in enumerate(TASKS, 1)},
+        "updates": 1_500,
         "wall_seconds": 100.0,
         "tasks": tasks,
         "forgotten": {TASKS[0]: 0.05, TASKS[2]: 0.4},
@@ -90,6 +92,8 @@ def test_runs_that_never_got_there_count_as_longest_and_failures_are_said():
     for expected in ("50,000", "> 300,000", "1.00 0.95 0.50", "N6 0.30, lost 0.60", "director seed 2 failed: it broke", "…"):
         assert (expected in words) == (expected != "…"), expected
     assert "0.00 0.40 0.80 0.80" in words, "of the hardest, at equal steps"
+    cells = " ".join(words.replace("│", " ").split())
+    assert "flat 1 3,000 50,000 1,500 100" in cells, "when the hardest was begun, env steps, updates and seconds"
     assert "PPO with a sequential curriculum: never never never" in words
     assert "flat: MultiRoom-N6 within 200,000 env steps in the median, met." in words
 
@@ -115,10 +119,15 @@ def test_one_hierarchy_is_ahead_of_another_where_the_interval_says_so():
     gap = found["ahead"]["director"]
     assert (gap["difference"], gap["low"], gap["high"]) == pytest.approx((0.6, 0.6, 0.6)) and gap["probability"] == 1.0
     assert gap["p"] == pytest.approx(0.1), "the least that three against three can have"
-    assert "ahead, met" in " ".join(text.split())
+    assert gap["ahead"] and "ahead, met" in " ".join(text.split())
     mixed = [record("multiroom/director", seed, None, hardest=hardest) for seed, hardest in ((1, good), (2, bad), (3, bad))]
     gap = shown([*mixed, *records[3:]])[0]["ahead"]["director"]
-    assert gap["difference"] == pytest.approx(0.2) and gap["low"] == pytest.approx(0.0)
+    assert gap["difference"] == pytest.approx(0.2) and gap["low"] == pytest.approx(0.0) and not gap["ahead"]
+    nearly = [((10_000.0, success),) for success in (0.9, 0.8, 0.19)]
+    some = [record("multiroom/director", seed, None, hardest=hardest) for seed, hardest in enumerate(nearly, 1)]
+    some += [record("multiroom/flat", seed, None, hardest=bad) for seed in (1, 2, 3)]
+    gap = shown(some)[0]["ahead"]["director"]
+    assert gap["p"] > 0.1 and not gap["ahead"], "one run of them is behind"
 
 
 def test_a_remedy_is_compared_once_it_was_confirmed_and_success_that_is_none_has_nothing_to_lose():

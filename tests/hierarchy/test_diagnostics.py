@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hierarchy.diagnostics import code_perplexity, heard, reach
+from hierarchy.diagnostics import code_perplexity, ends, heard, reach
 from hierarchy.goal_rewards import GoalView
 
 USUAL = torch.full((1, 4), 0.25)
@@ -47,6 +47,14 @@ def test_a_deaf_worker_is_found_out_even_if_all_that_its_manager_asks_for_comes_
     own, other = view(path, [g for _, g, _ in drawn]), view(path, [o for _, _, o in drawn])
     assert heard(own, other, chance)["heard"] == pytest.approx(0.5)
     assert reach(view([[2, 1]], [1]), torch.ones(1))["reached"] == 1, "which looks well"
+
+
+def test_a_segment_ends_where_its_episode_does():
+    assert ends(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.2, 0.9], [0.0, 0.0, 1.0], [1.0, 1.0, 0.1]])).tolist() == [3, 2, 1, 3]
+    own, other = view([[0, 1, 2, 2]], [1]), view([[0, 1, 2, 2]], [2])
+    own.cont = other.cont = torch.tensor([[0.1, 1.0, 1.0]])
+    assert reach(own, torch.ones(1)) == {"reached": 1.0, "start": -0.25, "end": 0.75}, "what is imagined after that is nothing"
+    assert heard(own, other, torch.ones(1)) == {"heard": 1.0, "told": 1.0, "untold": 0.0}
 
 
 def test_segments_that_lie_behind_the_end_of_an_episode_do_not_count():
