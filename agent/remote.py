@@ -31,7 +31,7 @@ class RemoteShards:
         try:
             from fsspec.core import url_to_fs
         except ImportError:
-            raise UserError(f"{url} is a remote folder, which needs fsspec: install it by pip install fsspec") from None
+            raise UserError(f"{url} is a remote folder, which needs fsspec: pip install -e '.[remote]'") from None
         with self._reached():
             self._files, self._root = url_to_fs(self.url)
         self._unsent: list[Path] = []

@@ -12,7 +12,7 @@ POINTS = 60  # of a curve that is kept: more make records large, and tell little
 
 
 def mastery_curve(lines: Sequence[Mapping[str, Any]], tasks: Sequence[str], of: str = "train/success") -> Curve:
-    """The log lines of a run (`metrics.jsonl`) -> its curves, thinned to `POINTS`, the last point always among them.
+    """The log lines of a run (`metrics.jsonl`) -> its curves, thinned to about `POINTS`, the first and the last among them.
 
     Args:
         of: `train/success`, over the last training episodes, `train/judged`, of those that were no practice, or `eval/success`,
@@ -23,5 +23,6 @@ def mastery_curve(lines: Sequence[Mapping[str, Any]], tasks: Sequence[str], of: 
         key = f"{of}/{task}"
         points = [[float(line["env_steps"]), float(line[key])] for line in lines if key in line]
         every = -(-len(points) // POINTS) or 1
-        found[task] = points[::-1][::every][::-1]
+        kept = points[::-1][::every][::-1]
+        found[task] = kept if kept[:1] == points[:1] else [*points[:1], *kept]
     return found

@@ -39,11 +39,12 @@ def record(variant, seed, reached, error=None, lost=None, hardest=((10_000.0, 0.
     return {**commit, "figures": None if error else figures}
 
 
-def test_curves_are_thinned_and_keep_their_last_point():
+def test_curves_are_thinned_and_keep_their_first_and_last_point():
     lines = [{"env_steps": n, "train/success/a": n / 1000} for n in range(1000)] + [{"env_steps": 1000}]
     curve = mastery_curve(lines, ("a", "b"))
     assert mastery_curve([{"env_steps": 5, "eval/success/a": 0.5}], ("a",), "eval/success") == {"a": [[5.0, 0.5]]}
-    assert len(curve["a"]) <= POINTS and curve["a"][-1] == [999.0, 0.999] and curve["b"] == []
+    assert len(curve["a"]) <= POINTS + 1 and curve["a"][-1] == [999.0, 0.999] and curve["b"] == []
+    assert curve["a"][0] == [0.0, 0.0] and len({step for step, _ in curve["a"]}) == len(curve["a"]), "the first once"
 
 
 def test_practice_is_left_out_of_the_curves_where_there_was_any():
@@ -123,11 +124,16 @@ def test_one_hierarchy_is_ahead_of_another_where_the_interval_says_so():
     mixed = [record("multiroom/director", seed, None, hardest=hardest) for seed, hardest in ((1, good), (2, bad), (3, bad))]
     gap = shown([*mixed, *records[3:]])[0]["ahead"]["director"]
     assert gap["difference"] == pytest.approx(0.2) and gap["low"] == pytest.approx(0.0) and not gap["ahead"]
-    nearly = [((10_000.0, success),) for success in (0.9, 0.8, 0.19)]
-    some = [record("multiroom/director", seed, None, hardest=hardest) for seed, hardest in enumerate(nearly, 1)]
-    some += [record("multiroom/flat", seed, None, hardest=bad) for seed in (1, 2, 3)]
+    given = {"director": (0.9, 0.8, 0.22), "flat": (0.2, 0.2, 0.25)}
+    some = [
+        record(f"multiroom/{name}", seed, None, hardest=((10_000.0, success),))
+        for name, row in given.items()
+        for seed, success in enumerate(row, 1)
+    ]
     gap = shown(some)[0]["ahead"]["director"]
-    assert gap["p"] > 0.1 and not gap["ahead"], "one run of them is behind"
+    assert gap["low"] > 0 and gap["p"] > 0.1 and not gap["ahead"], "one run of them is behind"
+    gap = shown([run for run in some if run["seed"] < 3])[0]["ahead"]["director"]
+    assert gap["low"] > 0 and gap["p"] == pytest.approx(1 / 3) and not gap["ahead"], "two against two show nothing"
 
 
 def test_a_remedy_is_compared_once_it_was_confirmed_and_success_that_is_none_has_nothing_to_lose():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from agent.config import RunConfig
 
@@ -26,5 +27,12 @@ def test_the_registries_it_names_are_where_it_says() -> None:
 
 
 def test_the_keys_it_names_exist() -> None:
-    for group, key in re.findall(r"`(env|eval|hierarchy|model|plan|replay|train)\.(\w+)", PAGE):
-        assert hasattr(getattr(RunConfig(), group), key), f"{group}.{key}"
+    found = re.findall(r"`((?:env|eval|hierarchy|model|plan|replay|train)(?:\.[a-z]\w*)+)", PAGE)
+    assert len(found) > 20
+    for key in found:
+        value: Any = RunConfig()
+        for part in key.split("."):
+            if isinstance(value, dict):
+                break
+            assert hasattr(value, part), key
+            value = getattr(value, part)
