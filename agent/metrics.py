@@ -129,7 +129,6 @@ class SuccessTracker:
                 values[f"train/return/{name}"] = _mean(task.recent_return)
                 values[f"train/length/{name}"] = _mean(task.recent_length)
                 values[f"train/episodes/{name}"] = float(task.episodes)
-        for name, task in self.tasks.items():
             if task.practised and task.judged:
                 values[f"train/judged/{name}"] = _mean(task.judged)
             if task.practice:

@@ -121,7 +121,8 @@ def forgotten(curve: Curve) -> dict[str, float]:
 
 
 def summarise(options: Options, records: list[Record]) -> dict[str, Any]:
-    """`{families: {family: {tasks, variants: {name: figures}, ahead: {name: gap}}}}`, see `benchmarks.hierarchy_figures`."""
+    """`{families: {family: {tasks, variants: {name: figures}, ahead: {name: gap}, better: {name: gap}}}}`: directors against
+    flat, and confirmed remedies against the director as it is; see `benchmarks.hierarchy_figures`."""
     families: dict[str, Any] = {}
     for family, tasks in FAMILIES.items():
         names = [name for name in VARIANTS if name.startswith(f"{family}/")]
@@ -131,15 +132,23 @@ def summarise(options: Options, records: list[Record]) -> dict[str, Any]:
         families[family] = {
             "tasks": list(tasks),
             "variants": variants,
-            "ahead": {name: gap for name in variants if name.startswith("director") and (gap := _gap(name, variants))},
+            "ahead": {
+                name: gap for name in variants if name.startswith("director") and (gap := _gap(name, _own(name), variants))
+            },
+            "better": {name: gap for name in CONFIRMED if name in variants and (gap := _gap(name, "director", variants))},
         }
     return {"families": families}
 
 
-def _gap(director: str, variants: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A director that finished with two seeds or more beside the flat policy of its own kind, if there is such a variant."""
-    figures, own = variants[director], director.replace("director", "flat")
-    against = own if own in variants else "flat"
+def _own(director: str) -> str:
+    """The flat policy of a director's own kind, `flat` if there is none."""
+    own = director.replace("director", "flat")
+    return own if own in CHANGES else "flat"
+
+
+def _gap(name: str, against: str, variants: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A variant that finished with two seeds or more beside another one, if that was run."""
+    figures = variants[name]
     gap = ahead(figures, variants[against]) if len(figures["runs"]) - figures["failed"] > 1 else None
     return gap and {"against": against, **gap}
 

@@ -115,7 +115,7 @@ def _sentences(family: str, found: Mapping[str, Any]) -> list[Text]:
         elif any(n is None for n in known):
             within = figures["steps"] is not None and figures["steps"] <= WITHIN
             lines.append(f"{name}: {hardest} within {WITHIN:,} env steps in the median, {_verdict(within)}.")
-    for name, gap in found["ahead"].items():
+    for name, gap in (*found["ahead"].items(), *found["better"].items()):
         lines.append(
             f"{name.capitalize()} against {gap['against']} on {hardest} at equal env steps: {gap['difference']:+.2f} "
             f"({gap['low']:+.2f} to {gap['high']:+.2f}), better in {gap['probability']:.0%} of pairs, p {gap['p']:.2f}: "

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from hierarchy.goal_rewards import GoalView, best, similarity
-from hierarchy.hindsight import OVER
+from hierarchy.hindsight import OVER, arrivals
 from world_model.usage import perplexity
 
 REACHED = 0.9  # share of the greatest similarity that a goal allows, from which it counts as reached
 
 
-def reach(own: GoalView, weight: Tensor) -> dict[str, Tensor]:
+@dataclass
+class Outcome:
+    """What came of N segments under their goals.
+
+    Attributes:
+        index: (N,) int64, the state 1 .. K in which a segment ends: where its episode does, or the last one.
+        start, end: (N,) similarity to the goal in its first state and there.
+        arrived: (N,) float, 1 where it ends at least `REACHED` as like the goal as the goal's likeliest state is.
+    """
+
+    index: Tensor
+    start: Tensor
+    end: Tensor
+    arrived: Tensor
+
+
+def outcome(view: GoalView) -> Outcome:
+    """What came of segments."""
+    steps = torch.full_like(view.cont, view.cont.shape[1], dtype=torch.int64)
+    index = arrivals(torch.nn.functional.pad(view.cont < OVER, (1, 0)), steps)[0][:, 0]
+    like = similarity(view)
+    end, likeliest = (x.gather(1, index.unsqueeze(1)).squeeze(1) for x in (like, best(view)))
+    return Outcome(index, like[:, 0], end, (end >= REACHED * likeliest).float())
+
+
+def reach(own: Outcome, weight: Tensor) -> dict[str, Tensor]:
     """How near segments come to their goals. A manager that foretells what comes anyway makes it look good: see `heard`.
 
     Args:
-        own: N segments under their goals. weight: (N,), the chance that the segment's end (`ends`) is still part of the episode.
+        own: N segments under their goals. weight: (N,), the chance that a segment's end is still part of the episode.
 
     Returns:
-        `reached`: share of segments that end at least `REACHED` as like the goal as its likeliest state is; `start`, `end`:
-        similarity to the goal there. Means over weights; 0 where nothing has any.
+        `reached`, share of segments that arrive; `start`, `end`, similarity to the goal there. Means over weights; 0 where all of
+        them are 0.
     """
-    found = similarity(own)
-    shown = {"reached": arrived(own), "start": found[:, 0], "end": at(found, ends(own.cont))}
+    shown = {"reached": own.arrived, "start": own.start, "end": own.end}
     return {name: (x * weight).sum() / weight.sum().clamp(min=1e-6) for name, x in shown.items()}
 
 
-def heard(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
+def heard(own: Outcome, other: Outcome, weight: Tensor) -> dict[str, Tensor]:
     """Share of segments that end more like their own goal than like another that the manager might as well have chosen.
 
     Both goals are drawn in the same way in the same state, and the worker is told one of them. If it does not listen, the two
@@ -41,34 +67,11 @@ def heard(own: GoalView, other: GoalView, weight: Tensor) -> dict[str, Tensor]:
         `heard`, a tie counting half, and 0.5 where all weights are 0; `told` and `untold`, the shares of the same segments that
         reach the goal that was told, and the one that was not: alike if the worker does not listen.
     """
-    end, total = ends(own.cont), weight.sum()
-    near, far = at(similarity(own), end), at(similarity(other), end)
-    wins = (near > far).float() + 0.5 * (near == far).float()
+    total = weight.sum()
+    wins = (own.end > other.end).float() + 0.5 * (own.end == other.end).float()
     heard = torch.where(total > 0, (wins * weight).sum() / total.clamp(min=1e-6), 0.5)
-    reached = {"told": arrived(own), "untold": arrived(other)}
+    reached = {"told": own.arrived, "untold": other.arrived}
     return {"heard": heard} | {name: (x * weight).sum() / total.clamp(min=1e-6) for name, x in reached.items()}
-
-
-def arrived(own: GoalView) -> Tensor:
-    """(N,) float, 1 where a segment ends at least `REACHED` as like its goal as the goal's likeliest state is."""
-    end = ends(own.cont)
-    return (at(similarity(own), end) >= REACHED * at(best(own), end)).float()
-
-
-def ends(cont: Tensor) -> Tensor:
-    """(N,) int64, the state 1 .. K in which a segment ends: the first one that its episode does not go on from, or the last.
-
-    Args:
-        cont: (N, K), the chance that the episode goes on from the state that each step leads to.
-    """
-    steps = cont.shape[1]
-    over = torch.nn.functional.pad(cont < OVER, (0, 1), value=True)  # the last state ends it in any case
-    return (over.int().argmax(1) + 1).clamp(max=steps)
-
-
-def at(x: Tensor, index: Tensor) -> Tensor:
-    """x (N, T) at `index` (N,)."""
-    return x.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
 def code_perplexity(codes: Tensor, classes: int, counted: Tensor | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from envs.spaces.specs import ActionSpec
 from hierarchy.abstract import abstract_trajectory, segment_reward, split, split_trajectory
 from hierarchy.base import Hierarchy, Learning, PolicyState
 from hierarchy.config import HierarchyConfig
-from hierarchy.diagnostics import arrived, at, code_perplexity, ends, heard, reach
+from hierarchy.diagnostics import code_perplexity, heard, outcome, reach
 from hierarchy.flat import FlatPolicy, imagined_trajectory
 from hierarchy.given import Given, give
 from hierarchy.goal import NO_GOAL, Goal
@@ -185,18 +185,19 @@ class DirectorHierarchy(Hierarchy):
         seen = self.goals.view(segments.z, segments.h, goal.rows(), segments.cont)
         reward = GOAL_REWARDS[self.config.worker.reward](seen)
         # A segment's end is there if the steps before it went on.
-        before = at(segments.weight, ends(segments.cont) - 1)
-        there, got = (x.unflatten(0, (len(given.under), -1)) for x in (before, arrived(seen)))  # (P, S)
+        came = outcome(seen)
+        before = segments.weight.gather(1, came.index.unsqueeze(1) - 1).squeeze(1)
+        there, got = (x.unflatten(0, (len(given.under), -1)) for x in (before, came.arrived))  # (P, S)
         granted = torch.zeros_like(there)
         granted[:, 0] = given.where.float()
         own = there * (1 - granted)
-        figures = {f"goal/{name}": value for name, value in reach(seen, own.flatten()).items()}
+        figures = {f"goal/{name}": value for name, value in reach(came, own.flatten()).items()}
         if self.config.worker.hindsight:
-            figures |= {f"given/{name}": value for name, value in reach(seen, (there * granted).flatten()).items()}
+            figures |= {f"given/{name}": value for name, value in reach(came, (there * granted).flatten()).items()}
         beside, differs = self._drawn_beside(path, goal)
         drawn = own * ~given.sure.unsqueeze(1) * differs
         other = self.goals.view(segments.z, segments.h, beside.rows(), segments.cont)
-        figures |= {f"goal/{name}": value for name, value in heard(seen, other, drawn.flatten()).items()}
+        figures |= {f"goal/{name}": value for name, value in heard(came, outcome(other), drawn.flatten()).items()}
         figures["goal/reward"] = weighted_mean(reward, segments.weight[:, :-1])
         return reward, (got * own).sum(1) / own.sum(1), figures
 

@@ -111,8 +111,8 @@ class MixedPolicy(nn.Module):
         """
         config = self.policy.config
         advantage = self.mix(assessed, weights)
-        counts = path.weight[:, :-1] if own is None else path.weight[:, :-1] * own
-        figures = self.shares(assessed, weights, counts)
+        learned = path if own is None else path.only(own)
+        figures = self.shares(assessed, weights, learned.weight[:, :-1])
         figures |= {f"scale/{name}": self.learner(name).scale() for name in assessed}
         if self.policy.entropy_weight is not None:
             figures["entropy_weight"] = self.policy.entropy_weight()
@@ -121,7 +121,7 @@ class MixedPolicy(nn.Module):
             again = _minibatches(len(replayed.returns), len(parts), advantage.device, len(parts)) if replayed else None
             for i, rows in enumerate(parts):
                 part = path.rows(rows)
-                loss, metrics = self.policy.policy_loss(part if own is None else part.only(own[rows]), advantage[rows])
+                loss, metrics = self.policy.policy_loss(learned.rows(rows), advantage[rows])
                 for name, found in assessed.items():
                     critic = self.learner(name).critic_loss(part, found.returns[rows])
                     metrics[f"critic/{name}"] = critic.detach()

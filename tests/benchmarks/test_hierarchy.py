@@ -148,6 +148,24 @@ def test_a_remedy_is_compared_once_it_was_confirmed_and_success_that_is_none_has
     assert "Director, goals of 8 steps: shuffled goals cost half of the success or more in 1 of 1 runs." in words
 
 
+def test_a_confirmed_remedy_is_compared_with_the_director_as_it_is():
+    """Ahead of both; one that was not confirmed is compared with flat alone."""
+    better, other = hierarchy.CONFIRMED[0], "director, goals of 8 steps"
+    assert other not in hierarchy.CONFIRMED
+    given = {"flat": 0.1, "director": 0.3, better: 0.8, other: 0.8}
+    found, text = shown(
+        [
+            record(f"multiroom/{name}", seed, None, hardest=((10_000.0, success),))
+            for name, success in given.items()
+            for seed in (1, 2, 3)
+        ]
+    )
+    assert {key: gap["against"] for key, gap in found["better"].items()} == {better: "director"}
+    assert found["better"][better]["difference"] == pytest.approx(0.5)
+    assert {key: gap["against"] for key, gap in found["ahead"].items()} == dict.fromkeys(("director", better, other), "flat")
+    assert f"{better.capitalize()} against director on MultiRoom-N6" in " ".join(text.split())
+
+
 def test_a_director_is_compared_with_the_flat_policy_of_its_own_kind():
     records = [record(f"multiroom/{name}, alone", seed, 60_000) for name in ("director", "flat") for seed in (1, 2)]
     with_curriculum = [record("multiroom/flat", seed, 60_000) for seed in (1, 2)]

@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hierarchy.diagnostics import code_perplexity, ends, heard, reach
+from hierarchy.diagnostics import Outcome, code_perplexity, heard, outcome, reach
 from hierarchy.goal_rewards import GoalView
 
 USUAL = torch.full((1, 4), 0.25)
+
+
+def came(path: list[list[int]], goals: list[int], cont: list[list[float]] | None = None) -> Outcome:
+    own = view(path, goals)
+    own.cont = own.cont if cont is None else torch.tensor(cont)
+    return outcome(own)
 
 
 def view(path: list[list[int]], goals: list[int]) -> GoalView:
@@ -23,17 +29,17 @@ PATH = [[0, 1], [0, 2], [3, 3], [0, 0]]
 
 def test_reach_tells_who_arrived_from_who_was_there_from_the_start():
     """The first two go to their goals; the third is sent where it is, and stays; the fourth stays though it is sent away."""
-    found = reach(view(PATH, [1, 2, 3, 1]), torch.ones(4))
+    found = reach(came(PATH, [1, 2, 3, 1]), torch.ones(4))
     assert found["reached"] == pytest.approx(3 / 4)
     assert found["start"] == pytest.approx((3 * -0.25 + 0.75) / 4, abs=1e-6)
     assert found["end"] == pytest.approx((3 * 0.75 - 0.25) / 4)
 
 
 def test_a_goal_is_heard_if_where_it_led_is_more_like_it_than_like_another_drawn_beside_it():
-    own, other = view(PATH, [1, 2, 3, 1]), view(PATH, [2, 1, 0, 2])
+    own, other = came(PATH, [1, 2, 3, 1]), came(PATH, [2, 1, 0, 2])
     assert heard(own, other, torch.ones(4))["heard"] == pytest.approx((1 + 1 + 1 + 0.5) / 4), "the last is neither's"
     assert heard(own, other, torch.tensor([1.0, 0.0, 0.0, 1.0]))["heard"] == pytest.approx((1 + 0.5) / 2), "of some alone"
-    found = heard(own, view(PATH, [1, 1, 3, 2]), torch.ones(4))
+    found = heard(own, came(PATH, [1, 1, 3, 2]), torch.ones(4))
     assert found["told"] == pytest.approx(3 / 4) and found["untold"] == pytest.approx(2 / 4), "the first and the third"
     assert heard(own, other, torch.zeros(4)) == {"heard": 0.5, "told": 0.0, "untold": 0.0}, "nothing to compare"
 
@@ -44,27 +50,27 @@ def test_a_deaf_worker_is_found_out_even_if_all_that_its_manager_asks_for_comes_
     drawn = [(i, g, o) for i in range(4) for g in range(4) for o in range(4) if g != o]
     chance = torch.tensor([[often if x == ends[i] else (1 - often) / 3 for x in (g, o)] for i, g, o in drawn]).prod(1)
     path = [[(ends[i] + 1) % 4, ends[i]] for i, _, _ in drawn]
-    own, other = view(path, [g for _, g, _ in drawn]), view(path, [o for _, _, o in drawn])
+    own, other = came(path, [g for _, g, _ in drawn]), came(path, [o for _, _, o in drawn])
     assert heard(own, other, chance)["heard"] == pytest.approx(0.5)
-    assert reach(view([[2, 1]], [1]), torch.ones(1))["reached"] == 1, "which looks well"
+    assert reach(came([[2, 1]], [1]), torch.ones(1))["reached"] == 1, "which looks well"
 
 
 def test_a_segment_ends_where_its_episode_does():
-    assert ends(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.2, 0.9], [0.0, 0.0, 1.0], [1.0, 1.0, 0.1]])).tolist() == [3, 2, 1, 3]
-    own, other = view([[0, 1, 2, 2]], [1]), view([[0, 1, 2, 2]], [2])
-    own.cont = other.cont = torch.tensor([[0.1, 1.0, 1.0]])
+    cont = [[1.0, 1.0, 1.0], [1.0, 0.2, 0.9], [0.0, 0.0, 1.0], [1.0, 1.0, 0.1]]
+    assert came([[0, 1, 2, 2]] * 4, [1] * 4, cont).index.tolist() == [3, 2, 1, 3]
+    own, other = (came([[0, 1, 2, 2]], [goal], [[0.1, 1.0, 1.0]]) for goal in (1, 2))
     assert reach(own, torch.ones(1)) == {"reached": 1.0, "start": -0.25, "end": 0.75}, "what is imagined after that is nothing"
     assert heard(own, other, torch.ones(1)) == {"heard": 1.0, "told": 1.0, "untold": 0.0}
 
 
 def test_segments_that_lie_behind_the_end_of_an_episode_do_not_count():
-    assert reach(view(PATH, [1, 2, 3, 1]), torch.tensor([0.0, 0.0, 0.0, 0.5]))["reached"] == 0
+    assert reach(came(PATH, [1, 2, 3, 1]), torch.tensor([0.0, 0.0, 0.0, 0.5]))["reached"] == 0
 
 
 def test_a_goal_that_leaves_things_open_is_reached_by_its_likeliest_state():
     own = view([[0, 1], [0, 2]], [1, 1])
     own.goal = torch.tensor([[[0.0, 0.6, 0.4, 0.0]]]).expand(2, -1, -1)
-    assert reach(own, torch.ones(2))["reached"] == 0.5
+    assert reach(outcome(own), torch.ones(2))["reached"] == 0.5
 
 
 def test_perplexity_of_codes_is_one_where_they_never_change_and_all_where_each_comes_as_often():
