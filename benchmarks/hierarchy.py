@@ -1,4 +1,5 @@
-"""Does a hierarchy earn its place? Flat policy and director, with and without a curriculum, on MultiRoom and KeyCorridor.
+"""Does a hierarchy earn its place? Flat policy and director, with and without a curriculum, on MultiRoom and KeyCorridor, and
+with one on DoorKey up to 16x16.
 
     python -m benchmarks.hierarchy [--only multiroom/flat ...] [--seeds 1 2 3] [--quick] [--jobs N] [overrides...]
 
@@ -34,7 +35,9 @@ from benchmarks.training import composed_config, read_metrics, train_run
 FAMILIES: dict[str, tuple[str, ...]] = {
     "multiroom": ("MultiRoom-N2", "MultiRoom-N4", "MultiRoom-N6"),
     "keycorridor": ("KeyCorridor-S3R1", "KeyCorridor-S3R2", "KeyCorridor-S3R3"),
+    "doorkey": ("DoorKey-5x5", "DoorKey-6x6", "DoorKey-8x8", "DoorKey-16x16"),
 }
+WITH_CURRICULUM_ALONE = ("doorkey",)
 STEPS, STEPS_ALONE, STEPS_CHANGED = 300_000, 100_000, 40_000
 MASTERED = 0.9
 COMMON = (f"train.env_steps={STEPS}", "eval.every=10000", "eval.video=false", "dream.film=false")
@@ -60,7 +63,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
 CONFIRMED = ("director, paid by likelihood", "director, no goal novelty")
 FAMILY = {family: (f"env={family}", f"env.tasks=[{','.join(tasks)}]", *COMMON) for family, tasks in FAMILIES.items()}
 VARIANTS: dict[str, tuple[str, ...]] = {
-    f"{family}/{name}": (*overrides, *changes) for family, overrides in FAMILY.items() for name, changes in CHANGES.items()
+    f"{family}/{name}": (*overrides, *changes)
+    for family, overrides in FAMILY.items()
+    for name, changes in CHANGES.items()
+    if family not in WITH_CURRICULUM_ALONE or changes[-2:] != ALONE
 } | {
     f"multiroom/{name}": (*FAMILY["multiroom"], *changes, f"train.env_steps={STEPS_CHANGED}")
     for name, changes in REMEDIES.items()
@@ -155,7 +161,7 @@ def _gap(name: str, against: str, variants: Mapping[str, Any]) -> dict[str, Any]
 
 BENCHMARK = Benchmark(
     "hierarchy",
-    "Flat policy and director on MultiRoom N2 -> N4 -> N6 and KeyCorridor S3R1 -> S3R2 -> S3R3.",
+    "Flat policy and director on MultiRoom N2 -> N4 -> N6, KeyCorridor S3R1 -> S3R2 -> S3R3 and DoorKey 5x5 -> 16x16.",
     plan,
     summarise,
     show,

@@ -197,7 +197,9 @@ def test_what_needs_one_seed_runs_with_the_first_unless_it_is_asked_for(monkeypa
     assert [run.seed for run in hierarchy.plan(Options(seeds=(1, 2), arguments={"only": [drawn]}))] == [1, 2]
 
 
-@pytest.mark.parametrize("name", ["multiroom/flat", "keycorridor/director, alone", "multiroom/director, goals of 8 steps"])
+@pytest.mark.parametrize(
+    "name", ["multiroom/flat", "keycorridor/director, alone", "doorkey/director", "multiroom/director, goals of 8 steps"]
+)
 def test_run_py_takes_the_overrides(name: str):
     config = composed_config(hierarchy.VARIANTS[name])
     assert config["env"]["tasks"] == list(hierarchy.FAMILIES[name.partition("/")[0]])
