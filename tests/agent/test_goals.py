@@ -41,7 +41,7 @@ GOALS = GoalConfig(groups=3, classes=4, hidden=16, symbol_width=4, cell_width=4)
 
 def director(env: dict[str, Any], **keys: Any) -> RunConfig:
     found = tiny_config(env, **keys)
-    manager, worker = ManagerConfig(hindsight=1.0), WorkerConfig(free=0.5, imitation=0.5)
+    manager, worker = ManagerConfig(hindsight=1.0, novelty=0.1), WorkerConfig(free=0.5, imitation=0.5)
     hierarchy = replace(found.hierarchy, name="director", horizon=4, period=2, goals=GOALS, manager=manager, worker=worker)
     return replace(found, hierarchy=hierarchy, eval=replace(found.eval, goal_episodes=2))
 

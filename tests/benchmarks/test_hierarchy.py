@@ -148,22 +148,22 @@ def test_a_remedy_is_compared_once_it_was_confirmed_and_success_that_is_none_has
     assert "Director, goals of 8 steps: shuffled goals cost half of the success or more in 1 of 1 runs." in words
 
 
-def test_a_confirmed_remedy_is_compared_with_the_director_as_it_is():
+def test_todays_director_and_confirmed_remedies_are_compared_with_the_director_before_them():
     """Ahead of both; one that was not confirmed is compared with flat alone."""
     better, other = hierarchy.CONFIRMED[0], "director, goals of 8 steps"
     assert other not in hierarchy.CONFIRMED
-    given = {"flat": 0.1, "director": 0.3, better: 0.8, other: 0.8}
-    found, text = shown(
-        [
-            record(f"multiroom/{name}", seed, None, hardest=((10_000.0, success),))
-            for name, success in given.items()
-            for seed in (1, 2, 3)
-        ]
-    )
-    assert {key: gap["against"] for key, gap in found["better"].items()} == {better: "director"}
-    assert found["better"][better]["difference"] == pytest.approx(0.5)
-    assert {key: gap["against"] for key, gap in found["ahead"].items()} == dict.fromkeys(("director", better, other), "flat")
-    assert f"{better.capitalize()} against director on MultiRoom-N6" in " ".join(text.split())
+    given = {"flat": 0.1, hierarchy.BEFORE: 0.3, "director": 0.5, better: 0.8, other: 0.8}
+    records = [
+        record(f"multiroom/{name}", seed, None, hardest=((10_000.0, success),))
+        for name, success in given.items()
+        for seed in (1, 2, 3)
+    ]
+    found, text = shown(records)
+    assert {key: gap["against"] for key, gap in found["better"].items()} == dict.fromkeys(("director", better), hierarchy.BEFORE)
+    assert [gap["difference"] for gap in found["better"].values()] == pytest.approx([0.2, 0.5])
+    assert found["ahead"].keys() == given.keys() - {"flat"} and {gap["against"] for gap in found["ahead"].values()} == {"flat"}
+    assert f"{better.capitalize()} against {hierarchy.BEFORE} on MultiRoom-N6" in " ".join(text.split())
+    assert shown([run for run in records if not run["variant"].endswith(hierarchy.BEFORE)])[0]["better"] == {}
 
 
 def test_a_director_is_compared_with_the_flat_policy_of_its_own_kind():
@@ -192,7 +192,13 @@ def test_what_needs_one_seed_runs_with_the_first_unless_it_is_asked_for(monkeypa
     monkeypatch.setattr("benchmarks.hierarchy.composed_config", lambda given: {"train": {"env_steps": 7}})
     runs = [(run.variant, run.seed) for run in hierarchy.plan(Options(seeds=(1, 2)))]
     assert {name for name, seed in runs if seed == 1} == set(hierarchy.VARIANTS)
-    assert {name.partition("/")[2] for name, seed in runs if seed == 2} == {"flat", "director", *hierarchy.CONFIRMED}
+    assert {name.partition("/")[2] for name, seed in runs if seed == 2} == {
+        "flat",
+        "director",
+        hierarchy.BEFORE,
+        *hierarchy.CONFIRMED,
+    }
+    assert {name for name, _ in runs if name.startswith("doorkey")} == {"doorkey/flat", "doorkey/director"}
     drawn = "multiroom/director, undiscovered"
     assert [run.seed for run in hierarchy.plan(Options(seeds=(1, 2), arguments={"only": [drawn]}))] == [1, 2]
 

@@ -400,7 +400,7 @@ def test_the_clock_that_the_worker_sees_is_the_same_in_acting_imagination_and_le
 
 
 def test_manager_worker_and_goals_each_get_lessons_of_their_own():
-    hierarchy = director(actor_critic=actor_critic(minibatches=2))
+    hierarchy = director(actor_critic=actor_critic(minibatches=2), manager=ManagerConfig(novelty=0.1))
     before = {name: p.clone() for name, p in hierarchy.named_parameters()}
     lessons = learn(hierarchy)
     kinds = [
@@ -413,7 +413,7 @@ def test_manager_worker_and_goals_each_get_lessons_of_their_own():
 
 
 def test_what_is_logged_tells_reach_code_use_and_the_share_of_every_reward():
-    lessons = learn(director())
+    lessons = learn(director(manager=ManagerConfig(novelty=0.1)))
     worker, manager = lessons[0].metrics, lessons[1].metrics
     assert {f"goal/{name}" for name in ("heard", "told", "untold", "reached", "start", "end", "reward")} <= worker.keys()
     assert 1 <= manager["manager/perplexity"] <= 4
