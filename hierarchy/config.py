@@ -56,7 +56,7 @@ class ManagerConfig:
 
     reward: str = "sum"  # sum | mean, over the steps of a goal
     extrinsic: float = 1.0  # weights of its rewards
-    novelty: float = 0.0
+    novelty: float = 0.1
     entropy: float = 0.01
     entropy_target: float = 0.5  # share of the greatest entropy; 0: `entropy` is the weight
     sample: bool = True  # draw goals in real episodes, too; else the likeliest ones are chosen there
