@@ -87,6 +87,8 @@ class FlatPolicy(Hierarchy):
             "return_scale": self.policy.scale(),
             "advantage_std": advantage.std(),
         }
+        if self.policy.entropy_weight is not None:
+            metrics["entropy_weight"] = self.policy.entropy_weight()
         count = config.actor_critic.minibatches
         for _ in range(config.actor_critic.epochs):
             order = torch.randperm(len(returns), device=returns.device).tensor_split(min(count, len(returns)))

@@ -48,7 +48,7 @@ def undocumented(keys: set[str]) -> list[str]:
 
 
 class Everything(gym.Env[Any, Any]):
-    """Shows a part of every kind, one of which may be missing; actions are numbers, its infos have one. Five steps long."""
+    """Shows a part of every kind, one of which may be missing; its infos have a number. Five steps long."""
 
     observation_space = spaces.Dict(
         {
@@ -58,7 +58,7 @@ class Everything(gym.Env[Any, Any]):
             "say": spaces.Text(8),
         }
     )
-    action_space = spaces.Box(-1.0, 1.0, (2,))
+    action_space = spaces.Discrete(3)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -68,7 +68,7 @@ class Everything(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._steps += 1
-        return self._observe(), float(action[0]), self._steps == 5, False, {"steps": self._steps}
+        return self._observe(), float(action), self._steps == 5, False, {"steps": self._steps}
 
     def _observe(self) -> Any:
         shown = self.observation_space.sample()
@@ -89,7 +89,8 @@ def watched(config: RunConfig) -> RunConfig:
     """With an ensemble, evaluations on the way, and a look at health and held-out episodes after every update."""
     train = replace(config.train, validation=0.5, validation_after=0, look_every=1)
     looks = replace(config.eval, every=48, every_episodes=1)
-    explored = replace(config.hierarchy, explore=0.1)
+    held = replace(config.hierarchy.actor_critic, entropy_target=0.5)
+    explored = replace(config.hierarchy, explore=0.1, actor_critic=held)
     return replace(config, train=train, eval=looks, model=replace(config.model, ensemble=2), hierarchy=explored)
 
 
@@ -113,9 +114,8 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 def directed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Of a director with everything that it can log, under a curriculum that asks how many goals are reached."""
     config = watched(director(DOORKEY, train={"env_steps": 192}))
-    learning = replace(config.hierarchy.actor_critic, entropy_target=0.5)
-    hierarchy, chosen = replace(config.hierarchy, actor_critic=learning), replace(config.curriculum, name="reachability")
-    return keys_of(replace(config, hierarchy=hierarchy, curriculum=chosen), tmp_path_factory.mktemp("director") / "run")
+    chosen = replace(config.curriculum, name="reachability")
+    return keys_of(replace(config, curriculum=chosen), tmp_path_factory.mktemp("director") / "run")
 
 
 @pytest.fixture(scope="module")
