@@ -40,6 +40,7 @@ DIRECTOR = (
     "env=doorkey",
     "hierarchy=director",
     "hierarchy.horizon=12",
+    "hierarchy.manager.novelty=0.1",
     "hierarchy.starts=10",
     "hierarchy.worker.extrinsic=1.0",
     "hierarchy.worker.free=0.5",
