@@ -17,7 +17,7 @@ from agent.playing import play_episode
 from agent.sequences import Episode
 from envs import make_task_space
 from hierarchy.base import Hierarchy, PolicyState
-from hierarchy.diagnostics import code_perplexity, heard, outcome, reach
+from hierarchy.diagnostics import code_perplexity, heard, reach, segment_ends
 from hierarchy.goal import NO_GOAL
 from hierarchy.goal_rewards import GoalView, best, similarity
 from hierarchy.goals import GoalSpace
@@ -140,13 +140,16 @@ def goal_figures(goals: GoalSpace, pursued: list[Pursued], drawn: list[Pursued])
         `hierarchy.diagnostics.reach` of the former, `perplexity` of their codes and `segments`, how many they were;
         `hierarchy.diagnostics.heard` of the latter and `pairs`, how many asked for something else than those beside them, if any.
     """
-    found, code = reach(outcome(_ends(goals, pursued, lambda p: p.code)), _all(pursued)), torch.cat([p.code for p in pursued])
+    found, code = (
+        reach(segment_ends(_ends(goals, pursued, lambda p: p.code)), _all(pursued)),
+        torch.cat([p.code for p in pursued]),
+    )
     found["perplexity"] = code_perplexity(code, goals.config.classes)
     figures = {name: float(value) for name, value in found.items()} | {"segments": len(code)}
     pairs = [_of(p, goals.decode(p.code, p.anchor).differs(goals.decode(p.beside, p.anchor))) for p in drawn]
     count = sum(len(p.start) for p in pairs)
     if count:
-        own, other = (outcome(_ends(goals, pairs, code)) for code in (lambda p: p.code, lambda p: p.beside))
+        own, other = (segment_ends(_ends(goals, pairs, told)) for told in (lambda p: p.code, lambda p: p.beside))
         figures |= {name: float(value) for name, value in heard(own, other, _all(pairs)).items()} | {"pairs": count}
     return figures
 

@@ -44,15 +44,15 @@ COMMON = (f"train.env_steps={STEPS}", "eval.every=10000", "eval.video=false", "d
 ALONE = ("curriculum=target_only", f"train.env_steps={STEPS_ALONE}")
 GOALS = ("hierarchy=director", "eval.goals=[shuffled,zeroed]")
 NOVELTY = ("hierarchy.manager.novelty=0.1",)
-BOTH = {"flat": (), "director": GOALS}
+HIERARCHIES: dict[str, tuple[str, ...]] = {"flat": (), "director": GOALS}
 CHANGES: dict[str, tuple[str, ...]] = {
-    **BOTH,
+    **HIERARCHIES,
     "flat, alone": ALONE,
     "director, alone": (*GOALS, *ALONE),
     "director, goal novelty": (*GOALS, *NOVELTY),
     "director, goal novelty, alone": (*GOALS, *NOVELTY, *ALONE),
 }
-# With one thing changed: remedies for the director that has goal novelty, and what each reward for exploring does.
+# With one thing changed: first remedies for the director that has goal novelty; then, of today's agents, what rewards do.
 REMEDIES: dict[str, tuple[str, ...]] = {
     "director, goals of 8 steps": (*GOALS, *NOVELTY, "hierarchy.period=8", "hierarchy.horizon=16"),
     "director, paid by likelihood": (*GOALS, *NOVELTY, "hierarchy.worker.reward=likelihood"),
@@ -63,12 +63,12 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "flat, an ensemble's bonus": ("model.ensemble=5", "hierarchy.explore=0.1"),
 }
 CONFIRMED = ("director, paid by likelihood",)
-BEFORE = "director, goal novelty"  # what remedies, and today's director, are compared with
+EARLIER = "director, goal novelty"  # what confirmed remedies, and today's director, are compared with
 FAMILY = {family: (f"env={family}", f"env.tasks=[{','.join(tasks)}]", *COMMON) for family, tasks in FAMILIES.items()}
 VARIANTS: dict[str, tuple[str, ...]] = {
     f"{family}/{name}": (*overrides, *changes)
     for family, overrides in FAMILY.items()
-    for name, changes in (BOTH if family == "doorkey" else CHANGES).items()
+    for name, changes in (HIERARCHIES if family == "doorkey" else CHANGES).items()
 } | {
     f"multiroom/{name}": (*FAMILY["multiroom"], *changes, f"train.env_steps={STEPS_CHANGED}")
     for name, changes in REMEDIES.items()
@@ -147,15 +147,16 @@ def summarise(options: Options, records: list[Record]) -> dict[str, Any]:
             "better": {
                 name: gap
                 for name in ("director", *CONFIRMED)
-                if name in variants and BEFORE in variants and (gap := _gap(name, BEFORE, variants))
+                if name in variants and EARLIER in variants and (gap := _gap(name, EARLIER, variants))
             },
         }
     return {"families": families}
 
 
 def _own(director: str) -> str:
-    """The flat policy of a director's own kind."""
-    return "flat, alone" if director.endswith(", alone") else "flat"
+    """The flat policy of a director's own kind, `flat` if there is none."""
+    own = director.replace(", goal novelty", "").replace("director", "flat")
+    return own if own in CHANGES or own in REMEDIES else "flat"
 
 
 def _gap(name: str, against: str, variants: Mapping[str, Any]) -> dict[str, Any] | None:

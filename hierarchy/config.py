@@ -56,14 +56,14 @@ class ManagerConfig:
 
     reward: str = "sum"  # sum | mean, over the steps of a goal
     extrinsic: float = 1.0  # weights of its rewards
-    novelty: float = 0.1
+    novelty: float = 0.1  # 0 in director.yaml; flat configs carry this one, and records are found by it
     entropy: float = 0.01
     entropy_target: float = 0.5  # share of the greatest entropy; 0: `entropy` is the weight
     sample: bool = True  # draw goals in real episodes, too; else the likeliest ones are chosen there
     likeliest: float = 0.0  # share of the imagined rollouts under goals in which they are the likeliest ones, too
     hindsight: float = 0.0  # weight of learning to ask for what came K steps later, the more the better it turned out; 0 is off
     temperature: float = 0.5  # of "the better", in deviations of what the ways there brought
-    novelty_floor: float = 0.05  # least scale of the novelty's returns
+    novelty_floor: float = 0.05  # least scale of the returns of novelty and disagreement
 
 
 @dataclass

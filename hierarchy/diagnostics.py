@@ -15,8 +15,8 @@ REACHED = 0.9  # share of the greatest similarity that a goal allows, from which
 
 
 @dataclass
-class Outcome:
-    """What came of N segments under their goals.
+class SegmentEnds:
+    """How N segments under their goals end.
 
     Attributes:
         index: (N,) int64, the state 1 .. K in which a segment ends: where its episode does, or the last one.
@@ -30,16 +30,16 @@ class Outcome:
     arrived: Tensor
 
 
-def outcome(view: GoalView) -> Outcome:
-    """What came of segments."""
+def segment_ends(view: GoalView) -> SegmentEnds:
+    """How segments end: where their episode does, which the state that they start in never does, or in their last state."""
     steps = torch.full_like(view.cont, view.cont.shape[1], dtype=torch.int64)
     index = arrivals(torch.nn.functional.pad(view.cont < OVER, (1, 0)), steps)[0][:, 0]
     like = similarity(view)
     end, likeliest = (x.gather(1, index.unsqueeze(1)).squeeze(1) for x in (like, best(view)))
-    return Outcome(index, like[:, 0], end, (end >= REACHED * likeliest).float())
+    return SegmentEnds(index, like[:, 0], end, (end >= REACHED * likeliest).float())
 
 
-def reach(own: Outcome, weight: Tensor) -> dict[str, Tensor]:
+def reach(own: SegmentEnds, weight: Tensor) -> dict[str, Tensor]:
     """How near segments come to their goals. A manager that foretells what comes anyway makes it look good: see `heard`.
 
     Args:
@@ -53,7 +53,7 @@ def reach(own: Outcome, weight: Tensor) -> dict[str, Tensor]:
     return {name: (x * weight).sum() / weight.sum().clamp(min=1e-6) for name, x in shown.items()}
 
 
-def heard(own: Outcome, other: Outcome, weight: Tensor) -> dict[str, Tensor]:
+def heard(own: SegmentEnds, other: SegmentEnds, weight: Tensor) -> dict[str, Tensor]:
     """Share of segments that end more like their own goal than like another that the manager might as well have chosen.
 
     Both goals are drawn in the same way in the same state, and the worker is told one of them. If it does not listen, the two

@@ -15,7 +15,7 @@ from envs.spaces.specs import ActionSpec
 from hierarchy.abstract import abstract_trajectory, segment_reward, split, split_trajectory
 from hierarchy.base import Hierarchy, Learning, PolicyState
 from hierarchy.config import HierarchyConfig
-from hierarchy.diagnostics import code_perplexity, heard, outcome, reach
+from hierarchy.diagnostics import code_perplexity, heard, reach, segment_ends
 from hierarchy.flat import FlatPolicy, imagined_trajectory
 from hierarchy.given import Given, give
 from hierarchy.goal import NO_GOAL, Goal
@@ -185,7 +185,7 @@ class DirectorHierarchy(Hierarchy):
         seen = self.goals.view(segments.z, segments.h, goal.rows(), segments.cont)
         reward = GOAL_REWARDS[self.config.worker.reward](seen)
         # A segment's end is there if the steps before it went on.
-        came = outcome(seen)
+        came = segment_ends(seen)
         before = segments.weight.gather(1, came.index.unsqueeze(1) - 1).squeeze(1)
         there, got = (x.unflatten(0, (len(given.under), -1)) for x in (before, came.arrived))  # (P, S)
         granted = torch.zeros_like(there)
@@ -197,7 +197,7 @@ class DirectorHierarchy(Hierarchy):
         beside, differs = self._drawn_beside(path, goal)
         drawn = own * ~given.sure.unsqueeze(1) * differs
         other = self.goals.view(segments.z, segments.h, beside.rows(), segments.cont)
-        figures |= {f"goal/{name}": value for name, value in heard(came, outcome(other), drawn.flatten()).items()}
+        figures |= {f"goal/{name}": value for name, value in heard(came, segment_ends(other), drawn.flatten()).items()}
         figures["goal/reward"] = weighted_mean(reward, segments.weight[:, :-1])
         return reward, (got * own).sum(1) / own.sum(1), figures
 

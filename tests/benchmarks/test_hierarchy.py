@@ -13,6 +13,8 @@ from benchmarks import hierarchy
 from benchmarks.harness import Options
 from benchmarks.hierarchy_figures import area, share_of_ppo, success_at, swap_counts
 from benchmarks.mastery import POINTS, mastery_curve
+from benchmarks.picture import RESULTS
+from benchmarks.store import Results
 from benchmarks.training import composed_config
 
 TASKS = hierarchy.FAMILIES["multiroom"]
@@ -152,18 +154,18 @@ def test_todays_director_and_confirmed_remedies_are_compared_with_the_director_b
     """Ahead of both; one that was not confirmed is compared with flat alone."""
     better, other = hierarchy.CONFIRMED[0], "director, goals of 8 steps"
     assert other not in hierarchy.CONFIRMED
-    given = {"flat": 0.1, hierarchy.BEFORE: 0.3, "director": 0.5, better: 0.8, other: 0.8}
+    given = {"flat": 0.1, hierarchy.EARLIER: 0.3, "director": 0.5, better: 0.8, other: 0.8}
     records = [
         record(f"multiroom/{name}", seed, None, hardest=((10_000.0, success),))
         for name, success in given.items()
         for seed in (1, 2, 3)
     ]
     found, text = shown(records)
-    assert {key: gap["against"] for key, gap in found["better"].items()} == dict.fromkeys(("director", better), hierarchy.BEFORE)
+    assert {key: gap["against"] for key, gap in found["better"].items()} == dict.fromkeys(("director", better), hierarchy.EARLIER)
     assert [gap["difference"] for gap in found["better"].values()] == pytest.approx([0.2, 0.5])
     assert found["ahead"].keys() == given.keys() - {"flat"} and {gap["against"] for gap in found["ahead"].values()} == {"flat"}
-    assert f"{better.capitalize()} against {hierarchy.BEFORE} on MultiRoom-N6" in " ".join(text.split())
-    assert shown([run for run in records if not run["variant"].endswith(hierarchy.BEFORE)])[0]["better"] == {}
+    assert f"{better.capitalize()} against {hierarchy.EARLIER} on MultiRoom-N6" in " ".join(text.split())
+    assert shown([run for run in records if not run["variant"].endswith(hierarchy.EARLIER)])[0]["better"] == {}
 
 
 def test_a_director_is_compared_with_the_flat_policy_of_its_own_kind():
@@ -173,6 +175,10 @@ def test_a_director_is_compared_with_the_flat_policy_of_its_own_kind():
     assert found["ahead"]["director, alone"]["against"] == "flat, alone"
     assert "Director, alone against flat, alone on MultiRoom-N6" in " ".join(text.split())
     assert shown([*records[:2], *with_curriculum])[0]["ahead"] == {}, "never with one that had a curriculum"
+    novel = [record("multiroom/director, goal novelty, alone", seed, 60_000) for seed in (1, 2)]
+    assert shown([*records, *novel])[0]["ahead"]["director, goal novelty, alone"]["against"] == "flat, alone"
+    bare = [record(f"multiroom/{name}, undiscovered", seed, 60_000) for name in ("director", "flat") for seed in (1, 2)]
+    assert shown(bare)[0]["ahead"]["director, undiscovered"]["against"] == "flat, undiscovered"
 
 
 def test_a_share_of_ppo_is_of_its_median():
@@ -195,7 +201,7 @@ def test_what_needs_one_seed_runs_with_the_first_unless_it_is_asked_for(monkeypa
     assert {name.partition("/")[2] for name, seed in runs if seed == 2} == {
         "flat",
         "director",
-        hierarchy.BEFORE,
+        hierarchy.EARLIER,
         *hierarchy.CONFIRMED,
     }
     assert {name for name, _ in runs if name.startswith("doorkey")} == {"doorkey/flat", "doorkey/director"}
@@ -204,10 +210,22 @@ def test_what_needs_one_seed_runs_with_the_first_unless_it_is_asked_for(monkeypa
 
 
 @pytest.mark.parametrize(
-    "name", ["multiroom/flat", "keycorridor/director, alone", "doorkey/director", "multiroom/director, goals of 8 steps"]
+    ("name", "novelty"),
+    [
+        ("multiroom/flat", None),
+        ("keycorridor/director, alone", 0.0),
+        ("doorkey/director", 0.0),
+        ("multiroom/director, goal novelty", 0.1),
+        ("multiroom/director, goals of 8 steps", 0.1),
+    ],
 )
-def test_run_py_takes_the_overrides(name: str):
+def test_run_py_takes_the_overrides(name: str, novelty: float | None):
     config = composed_config(hierarchy.VARIANTS[name])
     assert config["env"]["tasks"] == list(hierarchy.FAMILIES[name.partition("/")[0]])
-    assert (config["hierarchy"]["name"] == "director") == ("director" in name)
+    assert (config["hierarchy"]["name"] == "director") == (novelty is not None)
+    assert novelty is None or config["hierarchy"]["manager"]["novelty"] == novelty
     assert (config["curriculum"]["name"] == "target_only") == ("alone" in name)
+
+
+def test_every_record_is_of_a_variant():
+    assert {run["variant"] for run in Results(RESULTS, "hierarchy").load()} <= hierarchy.VARIANTS.keys()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hierarchy.diagnostics import Outcome, code_perplexity, heard, outcome, reach
+from hierarchy.diagnostics import SegmentEnds, code_perplexity, heard, reach, segment_ends
 from hierarchy.goal_rewards import GoalView
 
 USUAL = torch.full((1, 4), 0.25)
 
 
-def came(path: list[list[int]], goals: list[int], cont: list[list[float]] | None = None) -> Outcome:
+def came(path: list[list[int]], goals: list[int], cont: list[list[float]] | None = None) -> SegmentEnds:
     own = view(path, goals)
     own.cont = own.cont if cont is None else torch.tensor(cont)
-    return outcome(own)
+    return segment_ends(own)
 
 
 def view(path: list[list[int]], goals: list[int]) -> GoalView:
@@ -70,7 +70,7 @@ def test_segments_that_lie_behind_the_end_of_an_episode_do_not_count():
 def test_a_goal_that_leaves_things_open_is_reached_by_its_likeliest_state():
     own = view([[0, 1], [0, 2]], [1, 1])
     own.goal = torch.tensor([[[0.0, 0.6, 0.4, 0.0]]]).expand(2, -1, -1)
-    assert reach(outcome(own), torch.ones(2))["reached"] == 0.5
+    assert reach(segment_ends(own), torch.ones(2))["reached"] == 0.5
 
 
 def test_perplexity_of_codes_is_one_where_they_never_change_and_all_where_each_comes_as_often():
