@@ -8,7 +8,8 @@ training success on the hardest task of its family (a director's under goals), o
 100 held-out layouts of all its tasks; after 100,000 without a curriculum, after 40,000 of an agent with one thing changed
 (these two kinds with one seed, unless they are asked for). On the way 20 episodes of each task are played every 10,000 steps:
 from these curves are success at equal env steps, the area under them, and what was forgotten. Directors are evaluated once more
-with their goals shuffled between episodes and with none. Interrupted, the benchmark goes on with the runs that are missing.
+with their goals shuffled between episodes and with none, and compared with their own explorers along the way. Interrupted, the
+benchmark goes on with the runs that are missing.
 
 Remedies were tried on the director that had a reward for goal novelty (`NOVELTY`). One was confirmed on all seeds (`CONFIRMED`):
 of those that still need their goals, as shuffling them costs half of the success or more, the one with the most success at equal
@@ -108,6 +109,7 @@ def _run(name: str, overrides: list[str], seed: int) -> Run:
         return {
             **summary,
             "mastery": judged_curve(lines, tasks),
+            "practice": mastery_curve(lines, tasks, "train/practice"),
             "held_out": held_out,
             "forgotten": forgotten(held_out),
             "reached": summary["steps_to_threshold"].get(tasks[-1]),

@@ -43,8 +43,8 @@ def area(curve: Curve) -> float:
 def run_figures(record: Record, tasks: Sequence[str]) -> dict[str, Any]:
     """Of one run: what its table rows show. Of one that failed its error alone.
 
-    Goals are swapped on the hardest task that was mastered in training or, as 40,000 env steps may be too few for that, is
-    solved half of the time.
+    Goals are looked at, and swapped, on the hardest task that was mastered in training or, as 40,000 env steps may be too few for
+    that, is solved half of the time.
     """
     found = record["figures"]
     if record["error"] is not None:
@@ -66,6 +66,8 @@ def run_figures(record: Record, tasks: Sequence[str]) -> dict[str, Any]:
         "held_out": [last[task]["success"] for task in tasks],
         "forgotten": max((lost for task, lost in found["forgotten"].items() if task != tasks[-1]), default=None),
         "swapped": {"task": hardest, **swapped} if swapped else None,
+        "goals": {"task": hardest, **told} if (told := found.get("goals", {}).get(hardest)) else None,
+        "lead": lead(found["mastery"][tasks[-1]], found.get("practice", {}).get(tasks[-1], [])),
         "wall_seconds": found["wall_seconds"],
     }
 
@@ -74,6 +76,20 @@ def begun(points: Sequence[Sequence[float]]) -> float | None:
     """Env steps of the first point that was kept of a task's training curve, None of none: by then an episode of it that counts
     had ended. Curves of earlier records may lack up to the first few log lines (`mastery_curve`)."""
     return float(points[0][0]) if points else None
+
+
+def lead(judged: Sequence[Sequence[float]], practice: Sequence[Sequence[float]]) -> float | None:
+    """How far a director's explorer is ahead of its manager and worker: training success of the former's episodes less that of
+    the latter's, each over the last 100 of a task. The mean over the env steps in which both are known, by trapezoids between
+    the points of both; None where there are no such steps, as of a flat policy."""
+    if not judged or not practice:
+        return None
+    start, end = max(judged[0][0], practice[0][0]), min(judged[-1][0], practice[-1][0])
+    if end <= start:
+        return None
+    at = np.array(sorted({start, end, *(float(n) for n, _ in (*judged, *practice) if start < n < end)}))
+    ours, theirs = (np.interp(at, *np.array(points, float).T) for points in (judged, practice))
+    return float(mean_of_curve(at, theirs - ours))
 
 
 def variant_figures(records: Sequence[Record], tasks: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How `benchmarks.hierarchy` shows its figures: three tables and some sentences for each family of tasks, 80 columns wide."""
+"""How `benchmarks.hierarchy` shows its figures: four tables and some sentences for each family of tasks, 80 columns wide."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from agent.compare.statistics import wilson
 from benchmarks.hierarchy_figures import AT, CONFIDENCE, PPO, share_of_ppo, swap_counts
 
 THIRD, WITHIN = 1 / 3, 200_000  # what is aimed at: a share of PPO's env steps, and env steps to N6
@@ -19,7 +20,8 @@ def show(result: Mapping[str, Any]) -> Group:
     for family, found in result["families"].items():
         variants = {name: figures for name, figures in found["variants"].items() if figures["runs"]}
         if variants:
-            shown += [table(found["tasks"], variants) for table in (_learning, _end, _spent)]
+            tables = [table(found["tasks"], variants) for table in (_learning, _end, _goals, _spent)]
+            shown += [table for table in tables if table.row_count]
             shown += [*_sentences(family, found), Text()]
     return Group(*shown)
 
@@ -69,6 +71,30 @@ def _end(tasks: list[str], variants: Mapping[str, Any]) -> Table:
     return table
 
 
+def _goals(tasks: list[str], variants: Mapping[str, Any]) -> Table:
+    """Of directors alone: what their goals do on the task that they are shuffled on, and whether their explorer is ahead."""
+    table = _table("Goals", "seed", "of", "heard", "told", "untold", "reached", "explorer ahead")
+    for name, figures in variants.items():
+        for seed, run in figures["runs"].items():
+            goals, lead = (None, None) if run["error"] is not None else (run["goals"], run["lead"])
+            if goals is None and lead is None:
+                continue
+            cells = ["-"] * 5
+            if goals is not None:
+                cells = [goals["task"].rpartition("-")[2], _heard(goals)]
+                cells += [f"{goals[key]:.2f}" if key in goals else "-" for key in ("told", "untold", "reached")]
+            table.add_row(name, seed, *cells, "-" if lead is None else f"{lead:+.2f}")
+        table.add_section()
+    return table
+
+
+def _heard(goals: Mapping[str, Any]) -> str:
+    if "heard" not in goals:
+        return "-"
+    low, high = wilson(goals["heard"], int(goals["pairs"]))
+    return f"{goals['heard']:.2f} ({low:.2f}-{high:.2f})"
+
+
 def _spent(tasks: list[str], variants: Mapping[str, Any]) -> Table:
     table = _table("What it took", "seed", f"{tasks[-1]} begun by", "env steps", "updates", "seconds")
     for name, figures in variants.items():
@@ -101,6 +127,10 @@ def _sentences(family: str, found: Mapping[str, Any]) -> list[Text]:
         f"Means over seeds with {CONFIDENCE:.0%} bootstrap intervals, which are too narrow of so few; steps are medians. "
         "Forgot: of the easier tasks. Goals are shuffled on the hardest task mastered in training, or solved half of the "
         "time; with none the explorer acts.",
+        "Heard: of two goals drawn in one state, how often the worker ends more like the one that it was told (0.5: it ignores "
+        "them; intervals are Wilson's, as if pairs were independent). Told, untold: how often it reaches the one, and the other. "
+        f"Reached: the same of all goals. Explorer ahead: its training success on {hardest} less that of manager and worker, in "
+        "the mean over env steps.",
     ]
     known, longest = PPO[family]
     ppo = " ".join("never" if n is None else f"{n:,}" for n in known)

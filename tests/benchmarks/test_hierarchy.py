@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks import hierarchy
 from benchmarks.harness import Options
-from benchmarks.hierarchy_figures import area, share_of_ppo, success_at, swap_counts
+from benchmarks.hierarchy_figures import area, lead, share_of_ppo, success_at, swap_counts
 from benchmarks.mastery import POINTS, mastery_curve
 from benchmarks.picture import RESULTS
 from benchmarks.store import Results
@@ -112,6 +112,26 @@ def test_goals_count_on_the_hardest_task_mastered_or_half_solved_and_only_easier
     assert shown([short])[0]["variants"]["director"]["runs"]["3"]["swapped"]["task"] == TASKS[2], "solved half of the time"
     short["figures"]["tasks"][TASKS[2]]["success"] = 0.4
     assert shown([short])[0]["variants"]["director"]["runs"]["3"]["swapped"]["task"] == TASKS[1]
+
+
+def test_the_explorers_lead_is_its_success_less_that_of_manager_and_worker_while_both_are_known():
+    # From 5 on both are known: worker 0.5 to 1 at 10, then 1; explorer 1 until 10, down to 0.8 at 20: 0.25 over 5, -0.1 over 10.
+    worker, explorer = [[0.0, 0.0], [10.0, 1.0], [20.0, 1.0]], [[5.0, 1.0], [10.0, 1.0], [20.0, 0.8], [30.0, 0.0]]
+    assert lead(worker, explorer) == pytest.approx((5 * 0.25 - 10 * 0.1) / 15)
+    assert lead(worker, []) is None and lead([], explorer) is None
+    assert lead([[0.0, 1.0], [5.0, 1.0]], explorer) is None, "they meet in a single point"
+
+
+def test_what_goals_do_is_shown_of_directors_alone():
+    with_goals = record("multiroom/director", 1, 60_000, lost=0.6)
+    told = {"heard": 0.75, "pairs": 40, "told": 0.25, "untold": 0.125, "reached": 0.5}
+    with_goals["figures"]["goals"] = {TASKS[2]: told, TASKS[0]: {**told, "heard": 0.5}}
+    with_goals["figures"]["practice"] = {TASKS[2]: [[2_000.0, 0.2], [9_000.0, 0.2]]}
+    with_goals["figures"]["mastery"][TASKS[2]] = [[3_000.0, 0.1], [8_000.0, 0.1]]
+    cells = " ".join(shown([with_goals, record("multiroom/flat", 1, 60_000)], 160)[1].replace("│", " ").split())
+    # Wilson 1927 of 30 in 40: (0.75 + 0.048) / 1.096 -+ 0.130
+    assert "director 1 N6 0.75 (0.60-0.86) 0.25 0.12 0.50 +0.10" in cells
+    assert "Goals" not in shown([record("multiroom/flat", 1, 60_000)])[1].split("\n")
 
 
 def test_one_hierarchy_is_ahead_of_another_where_the_interval_says_so():

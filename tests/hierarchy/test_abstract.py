@@ -14,6 +14,8 @@ PATH = replace(
     trajectory([0, 1, 2, 3, 4, 5, 6], [10, 11, 12, 13, 14, 15], [-1, -2, -3, -4, -5, -6], [1, 2, 3, 4, 5, 6]),
     cont=torch.tensor([[1.0, 0.5, 1.0, 0.8, 1.0, 0.25]]),
     weight=torch.tensor([[1.0, 1.0, 0.5, 0.5, 0.4, 0.4, 0.1]]),
+    h=torch.arange(20.0, 27.0).view(1, 7, 1).expand(1, 7, 4),  # as z, and 20 more
+    boundary=torch.tensor([[False, False, False, True, False, False, False]]),  # between the two segments
 )
 
 
@@ -22,7 +24,8 @@ def test_segments_share_the_state_where_one_goal_ends_and_the_next_begins():
     assert parts.z[..., 0].tolist() == [[0, 1, 2, 3], [3, 4, 5, 6]]
     assert parts.action.tolist() == [[10, 11, 12], [13, 14, 15]] and parts.log_prob.tolist() == [[-1, -2, -3], [-4, -5, -6]]
     assert parts.reward.tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert parts.h.shape == (2, 4, 4) and parts.boundary.shape == (2, 4)
+    assert parts.h.shape == (2, 4, 4) and parts.h[..., 0].tolist() == [[20, 21, 22, 23], [23, 24, 25, 26]]
+    assert parts.boundary.tolist() == [[False, False, False, True], [True, False, False, False]]
 
 
 def test_what_lies_behind_a_predicted_end_counts_as_little_in_a_segment_as_in_the_rollout():
@@ -50,10 +53,12 @@ def test_a_mean_reward_is_undiscounted_and_still_weighs_by_the_chance_to_get_the
 def test_the_manager_sees_every_kth_state_and_goes_on_if_all_steps_between_do():
     goal, log_prob = torch.tensor([[[1, 2], [3, 4]]]), torch.tensor([[-0.5, -0.7]])
     path = abstract_trajectory(PATH, goal, log_prob, 3, 0.9)
-    assert path.z[..., 0].tolist() == [[0, 3, 6]] and path.h.shape == (1, 3, 4)
+    assert path.z[..., 0].tolist() == [[0, 3, 6]]
+    assert path.h.shape == (1, 3, 4) and path.h[..., 0].tolist() == [[20, 23, 26]]
     assert torch.allclose(path.cont, torch.tensor([[0.5, 0.2]]))
     assert torch.allclose(path.weight, torch.tensor([[1.0, 0.5, 0.1]])), "the chance to be there at all"
-    assert path.action.tolist() == goal.tolist() and path.log_prob is log_prob and path.boundary.shape == (1, 3)
+    assert path.action.tolist() == goal.tolist() and path.log_prob is log_prob
+    assert path.boundary.tolist() == [[False, True, False]]
 
 
 def test_summed_rewards_and_a_discount_of_gamma_to_the_k_are_worth_what_the_single_steps_are():

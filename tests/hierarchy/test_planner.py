@@ -130,6 +130,13 @@ class Sight(Corridor):
         return (z == 7).squeeze(-1).float()
 
 
+class Obedient(Uniform):
+    """Goes where its goal says, until the next one."""
+
+    def follow(self, z: Tensor, h: Tensor, state: PolicyState, greedy: bool = False) -> tuple[Tensor, Tensor]:
+        return super().follow(z, h, state, greedy=True)
+
+
 def walk(
     planner: str, candidates: int, start: int, steps: int, seed: int = 0, world: type[Corridor] = Corridor, **keys: Any
 ) -> np.ndarray:
@@ -284,6 +291,23 @@ def test_goals_are_planned_only_where_one_is_chosen_and_kept_till_the_next():
     assert asked == [[3, 12, 12], [3, 4, 4], [3], [3, 8, 8], [3, 4, 4]]
     changed = [[not torch.equal(goals[t][i], goals[t + 1][i]) for i in range(3)] for t in range(4)]
     assert changed == [[False, False, True], [False, False, False], [True, True, False], [False, False, True]]
+
+
+def test_the_goal_is_taken_whose_imagined_way_leads_to_the_reward():
+    torch.manual_seed(0)
+    model, hierarchy = Corridor().eval(), Obedient(goals=True)
+    arrived = {}
+    for candidates in (1, 8):
+        planner = make_planner(hierarchy, model, settings("goals", candidates=candidates, plan_horizon=4))
+        agent, place = Agent(model, hierarchy, CPU, planner), np.full((40, 1), 4)
+        state = agent.initial_state(40)
+        for t in range(3):  # as long as a goal lasts, and as the way is
+            model._steps = []
+            action, _, state = agent.act({"place": place}, np.full(40, t == 0), state)
+            place = np.minimum(place + action[:, None], 7)
+        arrived[candidates] = (place == 7).mean()
+        assert ((state.policy["goal"][:, 0] > 0.5).numpy() == (place[:, 0] == 7)).all(), "its goal alone decided it"
+    assert 0.25 < arrived[1] < 0.75 and arrived[8] > 0.9, "one goal in two leads there"
 
 
 @pytest.mark.parametrize("planner", ["goals", "actions"])
