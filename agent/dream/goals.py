@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from agent.agent import Agent
 from agent.dream.panels import panel
 from agent.dream.picture import pictured
+from agent.dream.places import direction, placed
 from agent.dream.rollout import as_text
 from agent.futures import observations
 from agent.goals import Pursued, goal_space, similarities
@@ -55,6 +56,7 @@ def draw_goals(agent: Agent, pursued: Pursued, path: Path, new_layout: bool = Fa
     decoded = observations(agent.model, goals.state(pursued.code, pursued.z[pursued.start]))
     ways = goals.ways(goals.decode(pursued.code, pursued.anchor).groups).tolist() if goals.places else []
     mapped = [block.key.removeprefix(PLACE) for block in goals.spec.blocks if block.key.startswith(PLACE)]
+    pivots = {key: agent.model.maps[key].pivot.tolist() for key in mapped}
     near, patch = similarities(goals, pursued), agent.model.config.image_patch
 
     def shown(i: int) -> list[dict[str, NDArray[Any]]]:
@@ -80,13 +82,16 @@ def draw_goals(agent: Agent, pursued: Pursued, path: Path, new_layout: bool = Fa
                     _write(axes, words)
                     below = []
                 else:
-                    axes.imshow(panel(leaf, obs[leaf.key], None, patch))
+                    picture = panel(leaf, obs[leaf.key], None, patch)
+                    if leaf.key in mapped:
+                        way = ways[i][mapped.index(leaf.key)]
+                        picture = placed(obs[leaf.key], picture, pivots[leaf.key], way) if row == 0 else picture
+                        below = [*below, direction(obs[leaf.key], way)] if row == 0 else below
+                    axes.imshow(picture)
                 if column == 0:
                     axes.set_ylabel(f"{leaf.key}\n{ROWS[row]}" if leaf else ROWS[row], fontsize=8)
                 if row == 0 and n == 0:
                     axes.set_title(f"steps {start[i]}-{end[i]}", fontsize=8)
-                if row == 1 and leaf and leaf.key in mapped:
-                    below = [*below, _way(ways[i][mapped.index(leaf.key)])]
                 if row == 2:
                     below = [*below, f"{near[i, 0]:.2f} to {near[i, 1]:.2f} of {near[i, 2]:.2f}"]
                 axes.set_xlabel("\n".join(below), fontsize=7)
@@ -103,7 +108,7 @@ def draw_goals(agent: Agent, pursued: Pursued, path: Path, new_layout: bool = Fa
         "open); 0 is what chance gives."
     )
     if mapped:
-        caption += " Below a goal stands where on the map to be: rows and columns from there, and degrees turned."
+        caption += " A cyan arrow stands where the goal is to be reached and points where to look; words below tell it, too."
     alt = f"Start, goal and what was reached, for {len(chosen)} goals of an episode of {pursued.episode.task}."
     if told:
         alt += f" Told in words: {', '.join(leaf.key for leaf in told)}."
@@ -142,12 +147,6 @@ def _value(leaf: ModalitySpec, value: NDArray[Any]) -> str:
 def _write(axes: Axes, lines: list[str]) -> None:
     """Words in the place of a picture."""
     axes.text(0.5, 0.5, "\n".join(lines), fontsize=7, ha="center", va="center", transform=axes.transAxes)
-
-
-def _way(way: list[int]) -> str:
-    """Where a goal's place lies."""
-    turns, row, column = way
-    return f"{row:+d} {column:+d}, {90 * turns} degrees"
 
 
 def _title(agent: Agent, pursued: Pursued) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,16 @@ def test_what_is_no_picture_stands_in_words_below_the_pictures(tmp_path: Path, m
     agent = untrained(config)
     obs = pursue(agent, config, "DoorKey-5x5", seed=1).episode.obs["direction"]
     assert cells[0] == f"direction {obs[0][0]}" and cells[5].split("\n")[0] == f"direction {obs[4][0]}"
+
+
+def test_where_to_be_stands_in_words_below_what_was_seen_when_a_goal_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = director(DOORKEY | {"tasks": ["DoorKey-5x5"], "kwargs": {"max_steps": 4}})
+    config = replace(config, hierarchy=replace(config.hierarchy, goals=replace(GOALS, place=2.0)))
+    cells, _ = written(monkeypatch, config, tmp_path / "goals.png")
+    for start in (cells[0], cells[3]):  # the goals of a code lie at most a period away
+        assert re.fullmatch(r"direction \d\n(here|([12] (left|right|up|down)(, )?){1,2})(, turn (left|right|round))?", start)
+    assert not any(word in cell for cell in cells[1:3] + cells[4:] for word in ("left", "right", "up", "down", "here"))
+    assert "cyan arrow" in json.loads((tmp_path / "goals.json").read_text())["caption"]
 
 
 def test_where_nothing_is_a_picture_the_strip_is_of_words_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
