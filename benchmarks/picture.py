@@ -37,6 +37,8 @@ class Row:
 ROWS = (
     Row("DoorKey 5x5 → 6x6 → 8x8", "Strata, flat", "doorkey", "ours"),
     Row("DoorKey 5x5 → 6x6 → 8x8", "PPO (stable-baselines3)", "doorkey", "peer"),
+    Row("DoorKey 5x5 → 16x16", "Strata, flat", "hierarchy", "doorkey/flat"),
+    Row("DoorKey 5x5 → 16x16", "Strata, director", "hierarchy", "doorkey/director"),
     Row("MultiRoom N2 → N4 → N6", "Strata, flat", "hierarchy", "multiroom/flat"),
     Row("MultiRoom N2 → N4 → N6", "Strata, director", "hierarchy", "multiroom/director"),
     Row("KeyCorridor S3R1 → S3R3", "Strata, flat", "hierarchy", "keycorridor/flat"),

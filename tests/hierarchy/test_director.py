@@ -22,6 +22,7 @@ from hierarchy.goal import NO_GOAL
 from hierarchy.mixed import Assessment
 from hierarchy.trajectory import LatentTrajectory
 from tests.hierarchy.toy import ACTIONS, LATENTS, WIDTH, TwoStates, actor_critic, nowhere, states, trajectory
+from world_model.imagination import Rollout
 
 GOALS = GoalConfig(groups=3, classes=4, hidden=16, symbol_width=4)
 
@@ -560,11 +561,22 @@ def test_goals_may_hold_signs_of_the_history_which_the_worker_sees_too():
     assert all(torch.isfinite(lesson.loss) for lesson in learn(hierarchy))
 
 
+class Disputed(TwoStates):
+    """The two states, where the model's ensemble disagrees by 1 on every step out of state 0."""
+
+    def imagine(self, *args: Any, **keys: Any) -> Rollout:
+        found = super().imagine(*args, **keys)
+        return replace(found, disagreement=(found.z[:, :-1, 0] == 0).float())
+
+
 def test_disagreement_is_a_reward_of_its_own_where_it_is_asked_for():
-    lessons = learn(director(explore=0.5))
-    assert (
-        "manager/critic/disagreement" in lessons[1].metrics and "manager/critic/disagreement" not in learn(director())[1].metrics
-    )
+    hierarchy = director(explore=0.5)
+    lessons = learn(hierarchy, 40, Disputed())
+    assert "manager/critic/disagreement" in lessons[1].metrics
+    certain, disputed = hierarchy.manager.learner("disagreement").critic(*states(1, 0)).tolist()
+    assert disputed > 0.5 and abs(certain) < 0.25, "nothing is to be had in state 1, which is never left for state 0"
+    plain = director()
+    assert "manager/critic/disagreement" not in learn(plain)[1].metrics and "disagreement" not in plain.manager.critics
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
