@@ -83,10 +83,10 @@ def draw_goals(agent: Agent, pursued: Pursued, path: Path, new_layout: bool = Fa
                     below = []
                 else:
                     picture = panel(leaf, obs[leaf.key], None, patch)
-                    if leaf.key in mapped:
+                    if row == 0 and leaf.key in mapped:
                         way = ways[i][mapped.index(leaf.key)]
-                        picture = placed(obs[leaf.key], picture, pivots[leaf.key], way) if row == 0 else picture
-                        below = [*below, direction(obs[leaf.key], way)] if row == 0 else below
+                        picture = placed(obs[leaf.key], picture, pivots[leaf.key], way)
+                        below = [*below, direction(obs[leaf.key], way)]
                     axes.imshow(picture)
                 if column == 0:
                     axes.set_ylabel(f"{leaf.key}\n{ROWS[row]}" if leaf else ROWS[row], fontsize=8)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from agent.dream.panels import TILE, Array
 from envs.rendering import is_minigrid
+from world_model.lattice import turned
 
 CYAN = (60, 225, 235)
 AHEAD = (0, -1)  # row and column that a view looks along, as a map has it
@@ -25,12 +27,12 @@ def placed(observation: Array, picture: Array, pivot: list[int], way: list[int])
     rows, columns = observation.shape[:2]
     if not (0 <= at[0] < rows and 0 <= at[1] < columns):
         return picture
-    (row, column), facing = _as_drawn(observation, at), _as_drawn(observation, _quarter_turned(AHEAD, turns))
+    row, column = _as_drawn(observation, at)
     picture = picture.copy()
     box = picture[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
     y, x = np.indices((TILE, TILE)) + 0.5
     up = (y > 0.2 * TILE) & (y < 0.8 * TILE) & (abs(x - TILE / 2) < (y - 0.2 * TILE) * 0.6)
-    box[np.rot90(up, UP_LEFT_DOWN_RIGHT.index(facing))] = CYAN
+    box[np.rot90(up, _facing(observation, turns))] = CYAN
     return picture
 
 
@@ -39,16 +41,14 @@ def direction(observation: Array, way: list[int]) -> str:
     down, right = _as_drawn(observation, way[1:])
     steps = [(right, "right" if right > 0 else "left"), (down, "down" if down > 0 else "up")]
     words = [f"{abs(count)} {where}" for count, where in steps if count] or ["here"]
-    before, after = (UP_LEFT_DOWN_RIGHT.index(_as_drawn(observation, _quarter_turned(AHEAD, turns))) for turns in (0, way[0]))
-    turn = ("", "turn left", "turn round", "turn right")[(after - before) % 4]
+    turn = ("", "turn left", "turn round", "turn right")[(_facing(observation, way[0]) - _facing(observation, 0)) % 4]
     return ", ".join([*words, turn] if turn else words)
 
 
-def _quarter_turned(x: tuple[int, int], turns: int) -> tuple[int, int]:
-    """As `world_model.lattice.turned`."""
-    for _ in range(turns % 4):
-        x = (x[1], -x[0])
-    return x
+def _facing(observation: Array, turns: int) -> int:
+    """Where a view looks in the picture after so many quarter turns on the map: its number in `UP_LEFT_DOWN_RIGHT`."""
+    ahead = turned(torch.tensor(AHEAD), torch.tensor(turns)).tolist()
+    return UP_LEFT_DOWN_RIGHT.index(_as_drawn(observation, ahead))
 
 
 def _as_drawn(observation: Array, x: Sequence[int]) -> tuple[int, int]:

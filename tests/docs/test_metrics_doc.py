@@ -19,6 +19,7 @@ from agent.progress import Progress
 from agent.trainer import Trainer
 from curriculum import CURRICULA
 from envs.faults import FAULTS, FaultError, FaultLedger
+from tests.agent.test_any_space import AnySpace
 from tests.agent.test_goals import director
 from tests.agent.tiny import DOORKEY, QUIET, tiny_config
 from tests.curriculum.test_schedulers import feed, scheduler
@@ -47,31 +48,25 @@ def undocumented(keys: set[str]) -> list[str]:
     return sorted(key for key in keys if not any(each.fullmatch(key) for each in PATTERNS.values()))
 
 
-class Everything(gym.Env[Any, Any]):
-    """Shows a part of every kind, one of which may be missing; its infos have a number. Five steps long."""
+class Everything(AnySpace):
+    """Shows a part of every kind, one of which may be missing; its infos have a number."""
 
-    observation_space = spaces.Dict(
-        {
-            "see": spaces.Box(0, 255, (24, 24, 3), np.uint8),
-            "cells": spaces.MultiDiscrete(np.full((3, 3), 4)),
-            "at": spaces.Box(-1.0, 1.0, (2,)),
-            "say": spaces.Text(8),
-        }
-    )
-    action_space = spaces.Discrete(3)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.observation_space.seed(seed)
-        self._steps = 0
-        return self._observe(), {}
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Dict(
+            {
+                "see": spaces.Box(0, 255, (24, 24, 3), np.uint8),
+                "cells": spaces.MultiDiscrete(np.full((3, 3), 4)),
+                "at": spaces.Box(-1.0, 1.0, (2,)),
+                "say": spaces.Text(8),
+            }
+        )
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self._steps += 1
-        return self._observe(), float(action), self._steps == 5, False, {"steps": self._steps}
+        return (*super().step(action)[:-1], {"steps": self._steps})
 
     def _observe(self) -> Any:
-        shown = self.observation_space.sample()
+        shown = super()._observe()
         return shown if self._steps % 2 else {key: value for key, value in shown.items() if key != "at"}
 
 
